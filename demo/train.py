@@ -1,0 +1,95 @@
+"""Train everything that the demo ships, from nothing: `python dev.py train`.
+
+Every stage is seeded and resumable; finished stages are kept in the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+SEED = 20260101
+
+
+def use_host(comfyui: Path) -> None:
+    """Make the host's classes importable on a CPU."""
+    sys.path.insert(0, str(comfyui))
+    from comfy.cli_args import args
+
+    args.cpu = True
+    args.use_pytorch_cross_attention = True
+
+
+def tokenizer(comfyui: Path):
+    """The host's CLIP tokenizer files: text -> 77 token ids, padded with the end token."""
+    from transformers import CLIPTokenizer
+
+    files = CLIPTokenizer.from_pretrained(comfyui / "comfy" / "sd1_tokenizer")
+    memo: dict[str, list[int]] = {}
+
+    def tokenize(text: str) -> list[int]:
+        if text not in memo:
+            ids = files(text)["input_ids"]
+            memo[text] = ids + [49407] * (77 - len(ids))
+        return memo[text]
+
+    return tokenize
+
+
+def vocabulary(drawings, tokenize) -> list[int]:
+    """Every token id that a caption can hold, ascending."""
+    from world import OBJECTS, PLAIN, STYLE_ONLY, STYLED, STYLES, SYNONYMS
+
+    nouns = {*OBJECTS, *itertools.chain(*SYNONYMS.values()), *drawings.names}
+    texts = [t.format(o=o) for t in PLAIN for o in nouns]
+    texts += [t.format(o=o, s=s) for t in STYLED for o in nouns for s in STYLES]
+    texts += [t.format(s=s) for t in STYLE_ONLY for s in STYLES]
+    return sorted({token for text in ["", *texts] for token in tokenize(text)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
+    parser.add_argument("--work", type=Path, required=True, help="folder for downloads and state")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    use_host(options.comfyui)
+
+    import torch
+
+    import diffusion
+    import latents
+    from render import load_drawings, shifted
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(SEED)
+    config = json.loads((HERE / "model" / "config.json").read_text())
+    drawings = load_drawings(options.work / "icons")
+    tokenize = tokenizer(options.comfyui)
+    moved = [shifted(drawings.pictures, dx, dy) for dx, dy in ((-2, -2), (0, 0), (1, 2))]
+    sample = torch.cat([torch.from_numpy(m) for m in moved]).float() / 127.5 - 1
+    encoder = latents.fit_encoder(sample, config["patch"], config["latent_channels"])
+    torch.save(encoder, options.work / "encoder.pt")
+    batches = diffusion.Batches(drawings, lambda p: latents.encode(p, encoder), tokenize, SEED)
+    print("latents", tuple(batches.latents.shape), "std", batches.latents.std().item())
+    unet, text = diffusion.build(config, vocabulary(drawings, tokenize))
+    print("UNet", sum(p.numel() for p in unet.parameters()),
+          "text", sum(p.numel() for p in text.parameters()))
+    averaged = diffusion.train(
+        unet, text, batches, steps=options.steps, batch_size=options.batch, rate=1e-3, seed=SEED,
+        state_file=options.work / "diffusion.pt", log_file=options.work / "diffusion.jsonl",
+    )
+    torch.save(averaged, options.work / "averaged.pt")
+
+
+if __name__ == "__main__":
+    main()
