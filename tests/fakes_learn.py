@@ -16,7 +16,7 @@ from tverase_core.schedule import NoiseSchedule
 
 CHANNELS, SIZE, TOKENS = 3, 4, 6
 WIDTHS = {"l": 8, "g": 12}
-WORDS = "a of the cat dog photo heart moon".split()
+WORDS = ["a", "of", "the", "cat", "dog", "photo", "heart", "moon"]
 
 
 def schedule(prediction: str = "epsilon", length: int = 20) -> NoiseSchedule:

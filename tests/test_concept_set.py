@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fakes_learn import pictures
+from tests.fakes_learn import pictures
 from tverase_core.concept_set import concept_set
 from tverase_core.errors import EmptyConceptSetError, NonFiniteError, ShapeMismatchError
 from tverase_core.ports import Context

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fakes_learn import TinyDenoiser, pictures, silent
+from tests.fakes_learn import TinyDenoiser, pictures, silent
 from tverase_core.ema import DeltaAverage, ramp
 from tverase_core.errors import ConfigError, EmptyMaskError, NonFiniteError
 from tverase_core.finetune import FinetuneConfig, FinetuneStep, finetune
