@@ -1,0 +1,111 @@
+"""One entry for people and CI: sets up what is missing, then does the job.
+
+    python dev.py demo          erase a concept in a real ComfyUI and write demo_output/
+    python dev.py test [...]    run the tests; further words go to pytest
+    python dev.py serve         ComfyUI with this pack and its browser interface
+    python dev.py lint          ruff and mypy
+    python dev.py train [...]   train the demo model anew
+    python dev.py bench NAME    run bench/NAME.py
+    python dev.py hosts [...]   run the host tests on older ComfyUI versions
+    python dev.py setup         only set up
+
+Set-up needs a network once; after that nothing is downloaded. COMFYUI_PATH names your own ComfyUI
+to use instead, COMFYUI_PYTHON the Python that runs it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+if sys.version_info < (3, 10):  # noqa: UP036 - the very check that an old Python should meet
+    sys.exit("dev.py needs Python 3.10 or newer")
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+from devtools import hosts, install, jobs  # noqa: E402 - after the version check
+from devtools.processes import stop_on_terminate  # noqa: E402
+
+
+def lint(_: list[str]) -> int:
+    python = install.environment()
+    return jobs.lint(python)
+
+
+def setup(_: list[str]) -> int:
+    install.environment()
+    hosts.chosen()
+    return 0
+
+
+def test(words: list[str]) -> int:
+    python = install.environment()
+    return jobs.test(hosts.host_python(python), hosts.chosen(), words)
+
+
+def older_hosts(words: list[str]) -> int:
+    python = install.environment()
+    results = {name: jobs.test_older(python, hosts.older(name), words) for name in hosts.OLDER}
+    for name, code in results.items():
+        print(f"ComfyUI {name}: {'passed' if code == 0 else f'failed ({code})'}", flush=True)
+    return max(results.values())
+
+
+def demo(words: list[str]) -> int:
+    python = install.environment()
+    return jobs.demo(python, hosts.host_python(python), hosts.chosen(), words)
+
+
+def serve(words: list[str]) -> int:
+    python = install.environment()
+    return jobs.serve(hosts.host_python(python), hosts.chosen(), words)
+
+
+def train(words: list[str]) -> int:
+    python = install.environment()
+    return jobs.script(python, ROOT / "demo" / "train.py", hosts.chosen(), words, work=True)
+
+
+def bench(words: list[str]) -> int:
+    known = sorted(p.stem for p in (ROOT / "bench").glob("*.py") if not p.stem.startswith("_"))
+    if not words or words[0] not in known:
+        print(f"usage: python dev.py bench NAME, NAME one of: {', '.join(known) or '(none yet)'}")
+        return 2
+    python = install.environment()
+    return jobs.script(python, ROOT / "bench" / f"{words[0]}.py", hosts.chosen(), words[1:])
+
+
+COMMANDS = {
+    "demo": demo,
+    "test": test,
+    "serve": serve,
+    "lint": lint,
+    "train": train,
+    "bench": bench,
+    "hosts": older_hosts,
+    "setup": setup,
+}
+
+
+def main() -> int:
+    words = sys.argv[1:]
+    if not words or words[0] not in COMMANDS:
+        print(__doc__)
+        return 0 if words and words[0] in ("-h", "--help", "help") else 2
+    os.chdir(ROOT)
+    stop_on_terminate()
+    try:
+        return COMMANDS[words[0]](words[1:])
+    except install.SetupError as problem:
+        print(f"\ndev.py: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ndev.py: stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What tests need to meet a real ComfyUI, and tiny stand-ins for tests that need none."""

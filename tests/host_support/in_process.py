@@ -1,0 +1,90 @@
+"""ComfyUI's code inside the test process, on the CPU, without a server."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+ROOT = Path(__file__).resolve().parents[2]
+PACK_NAME = "tverase_pack"
+DEFAULT_TREE = ROOT / ".host" / "comfyui-0.3.75"
+
+
+def host_tree() -> Path:
+    """The ComfyUI to test with; it need not exist."""
+    return Path(os.environ.get("COMFYUI_PATH") or DEFAULT_TREE).expanduser().resolve()
+
+
+def import_host(tree: Path) -> SimpleNamespace:
+    """Import ComfyUI; returns `tree`, `comfy`, `nodes`, `folder_paths`.
+
+    ComfyUI reads no command line when it is used as a library, hence the direct settings. Its
+    `nodes` module puts `comfy/` first on sys.path, where a `utils.py` would hide the `utils`
+    package: that one has to be imported before.
+    """
+    if str(tree) not in sys.path:
+        sys.path.insert(0, str(tree))
+    from comfy.cli_args import args
+
+    args.cpu = True
+    args.use_pytorch_cross_attention = True
+    args.disable_api_nodes = True
+    with_extra = importlib.util.find_spec("utils.extra_config")
+    if with_extra is not None:
+        importlib.import_module("utils.extra_config")
+    folder_paths = importlib.import_module("folder_paths")
+    importlib.import_module("comfy.sd")
+    nodes = importlib.import_module("nodes")
+    if Path(nodes.__file__ or "").resolve().parent != tree:
+        raise RuntimeError(f"`nodes` is {nodes.__file__}, not ComfyUI's: is the pack on sys.path?")
+    comfy = importlib.import_module("comfy")
+    return SimpleNamespace(tree=tree, comfy=comfy, nodes=nodes, folder_paths=folder_paths)
+
+
+def can_train() -> bool:
+    """Can this ComfyUI's transformer blocks be back-propagated (0.3.41 and newer)?"""
+    import inspect
+
+    from comfy.ldm.modules.attention import BasicTransformerBlock
+
+    return not any(
+        line.strip().startswith("x +=")
+        for function in (BasicTransformerBlock.forward, _inner_forward(BasicTransformerBlock))
+        for line in inspect.getsource(function).splitlines()
+    )
+
+
+def _inner_forward(block: type) -> object:
+    return getattr(block, "_forward", block.forward)  # type: ignore[attr-defined]
+
+
+def load_pack() -> ModuleType:
+    """Import this repository as ComfyUI does: by file, as a package of another name.
+
+    ComfyUI's packs carry their own copy of the core. Here both names lead to one copy, so that
+    tests can compare and catch the core's types.
+    """
+    if PACK_NAME in sys.modules:
+        return sys.modules[PACK_NAME]
+    core = importlib.import_module("tverase_core")
+    sys.modules[f"{PACK_NAME}.tverase_core"] = core
+    for found in pkgutil.walk_packages(core.__path__, "tverase_core."):
+        sys.modules[f"{PACK_NAME}.{found.name}"] = importlib.import_module(found.name)
+    spec = importlib.util.spec_from_file_location(
+        PACK_NAME, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACK_NAME] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[PACK_NAME]
+        raise
+    return module
