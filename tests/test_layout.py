@@ -1,0 +1,181 @@
+"""Every weight of the real models is placed, and fingerprints tell models apart."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tverase_core.errors import BaseMismatchError, ConfigError, UnknownKeyError
+from tverase_core.fingerprint import (
+    BaseFingerprint,
+    architecture_of,
+    check_base,
+    content_sha256,
+    key_digest,
+)
+from tverase_core.layout import ModelLayout, detect_layout
+
+TABLES = json.loads(
+    gzip.decompress((Path(__file__).parent / "data/model_keys.json.gz").read_bytes())
+)
+SD1_BLOCKS = (
+    "TIME",
+    *(f"IN{i:02d}" for i in range(12)),
+    "M00",
+    *(f"OUT{i:02d}" for i in range(12)),
+    "FINAL",
+)
+SDXL_BLOCKS = (
+    "TIME",
+    *(f"IN{i:02d}" for i in range(9)),
+    "M00",
+    *(f"OUT{i:02d}" for i in range(9)),
+    "FINAL",
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "blocks"), [("sd15", SD1_BLOCKS), ("sd21", SD1_BLOCKS), ("sdxl", SDXL_BLOCKS)]
+)
+def test_every_unet_key_is_placed(model: str, blocks: tuple[str, ...]) -> None:
+    layout = detect_layout(TABLES[model])
+    assert layout.name == "sd-unet"
+    assert layout.blocks() == blocks
+    kinds = {layout.kind(key) for key in TABLES[model]}
+    assert kinds == {"self_attn", "cross_attn", "ff", "conv", "norm", "proj", "embed"}
+
+
+@pytest.mark.parametrize(("tower", "layers"), [("l", 12), ("g", 32), ("h", 24)])
+def test_every_clip_key_is_placed(tower: str, layers: int) -> None:
+    keys = TABLES[f"clip_{tower}"]
+    blocks = tuple(f"TE_{tower.upper()}{i:02d}" for i in range(layers))
+    wanted = {*blocks, f"TE_{tower.upper()}_EMBED", f"TE_{tower.upper()}_FINAL"}
+    assert set(detect_layout(keys).blocks()) == wanted
+    assert set(detect_layout(["text_encoders." + key for key in keys]).blocks()) == wanted
+    assert detect_layout(keys).blocks()[:layers] == blocks
+
+
+def test_norms_by_shape() -> None:
+    """Independent of the tables: in a UNet every 1-D *weight* is a normalisation's scale."""
+    for model in ("sd15", "sd21", "sdxl"):
+        layout = detect_layout(TABLES[model])
+        for key, shape in TABLES[model].items():
+            if key.endswith(".weight"):
+                assert (layout.kind(key) == "norm") == (len(shape) == 1), key
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("input_blocks.0.0.weight", ("IN00", "conv")),
+        ("input_blocks.1.0.in_layers.0.weight", ("IN01", "norm")),
+        ("input_blocks.1.0.emb_layers.1.bias", ("IN01", "embed")),
+        ("input_blocks.3.0.op.weight", ("IN03", "conv")),
+        ("input_blocks.10.0.out_layers.3.weight", ("IN10", "conv")),
+        ("middle_block.1.transformer_blocks.0.attn1.to_q.weight", ("M00", "self_attn")),
+        ("output_blocks.4.1.transformer_blocks.0.attn2.to_k.weight", ("OUT04", "cross_attn")),
+        ("output_blocks.4.1.transformer_blocks.9.ff.net.0.proj.bias", ("OUT04", "ff")),
+        ("output_blocks.4.1.norm.weight", ("OUT04", "norm")),
+        ("output_blocks.4.1.transformer_blocks.0.norm2.weight", ("OUT04", "norm")),
+        ("output_blocks.4.1.proj_in.weight", ("OUT04", "proj")),
+        ("output_blocks.2.1.conv.weight", ("OUT02", "conv")),
+        ("time_embed.0.weight", ("TIME", "embed")),
+        ("label_emb.0.0.weight", ("TIME", "embed")),
+        ("out.0.weight", ("FINAL", "norm")),
+        ("out.2.weight", ("FINAL", "conv")),
+    ],
+)
+def test_places(key: str, place: tuple[str, str]) -> None:
+    assert ModelLayout("sd-unet").locate("diffusion_model." + key) == place
+
+
+def test_context_weights_take_the_context_width() -> None:
+    layout = detect_layout(TABLES["sd15"])
+    found = [key for key in TABLES["sd15"] if layout.reads_context(key)]
+    assert len(found) == 32
+    assert {TABLES["sd15"][key][1] for key in found} == {768}
+
+
+def test_unknown_key_is_an_error() -> None:
+    for name in ("sd-unet", "generic"):
+        with pytest.raises(UnknownKeyError, match="first_stage"):
+            ModelLayout(name).locate("first_stage_model.conv.weight")  # type: ignore[arg-type]
+    with pytest.raises(UnknownKeyError, match="attn9"):
+        ModelLayout("sd-unet").locate("diffusion_model.input_blocks.1.1.attn9.weight")
+
+
+def test_generic_layout() -> None:
+    keys = [
+        "diffusion_model.double_blocks.3.img_attn.qkv.weight",
+        "diffusion_model.double_blocks.10.img_attn.qkv.weight",
+        "diffusion_model.img_in.weight",
+        "diffusion_model.pos_embed",
+        "text_encoders.t5xxl.transformer.encoder.block.2.layer.0.weight",
+        "text_encoders.clip_l.transformer.text_model.final_layer_norm.bias",
+    ]
+    layout = detect_layout(keys)
+    assert layout.name == "generic"
+    assert layout.locate(keys[0]) == ("double_blocks.3", "other")
+    assert layout.blocks() == (
+        "double_blocks.3",
+        "double_blocks.10",
+        "img_in",
+        "pos_embed",
+        "TE_L_FINAL",
+        "text_encoders.t5xxl.transformer.encoder.block.2",
+    )
+
+
+def test_architecture_names() -> None:
+    assert architecture_of(TABLES["sd15"]) == "stable-diffusion-v1"
+    assert architecture_of(TABLES["sd21"], "v") == "stable-diffusion-v2-768-v"
+    assert architecture_of(TABLES["sdxl"]) == "stable-diffusion-xl-v1-base"
+    assert architecture_of({"diffusion_model.x": [1]}) == "unknown"
+
+
+def test_key_digest_ignores_order_and_text_encoders() -> None:
+    shapes = {"diffusion_model.b": [2, 3], "diffusion_model.a": []}
+    again = {"diffusion_model.a": [], "diffusion_model.b": [2, 3], "text_encoders.c": [4]}
+    assert key_digest(shapes) == key_digest(again)
+    assert key_digest(shapes) != key_digest({**shapes, "diffusion_model.b": [3, 2]})
+    digests = {key_digest(TABLES[model]) for model in TABLES}
+    assert len(digests) == len(TABLES)
+    with pytest.raises(ConfigError):
+        key_digest({})
+
+
+def test_compare() -> None:
+    a, b, c = "a" * 64, "b" * 64, "c" * 64
+    base = BaseFingerprint("sd", a, b, "float16")
+    assert base.compare(base) == "same"
+    assert base.compare(BaseFingerprint("sd", c, b, "float16")) == "different_architecture"
+    assert base.compare(BaseFingerprint("sd", a, c, "float16")) == "different_weights"
+    assert base.compare(BaseFingerprint("sd", a, c, "float32")) == "unverified"
+    assert base.compare(BaseFingerprint("sd", a)) == "unverified"
+    assert base.compare(BaseFingerprint("sd-v", a, b, "float16")) == "different_weights"
+
+
+def test_check_base() -> None:
+    a, b, c = "a" * 64, "b" * 64, "c" * 64
+    base, cousin = BaseFingerprint("sd", a, b), BaseFingerprint("sd", a, c)
+    with pytest.raises(BaseMismatchError, match="allow different weights"):
+        check_base(base, cousin)
+    assert check_base(base, cousin, allow_different_weights=True) == "different_weights"
+    with pytest.raises(BaseMismatchError, match="different architecture"):
+        check_base(base, BaseFingerprint("xl", c), allow_different_weights=True)
+
+
+def test_malformed_fingerprint_names_every_problem() -> None:
+    with pytest.raises(ConfigError, match=r"architecture.*key_digest.*path would leak"):
+        BaseFingerprint("", "xyz", file_name="folder/model.safetensors")
+
+
+def test_content_sha256_sees_dtype_and_value_not_order() -> None:
+    one, two = torch.ones(3), torch.zeros(2, dtype=torch.bfloat16)
+    assert content_sha256({"a": one, "b": two}) == content_sha256({"b": two, "a": one})
+    assert content_sha256({"a": one}) != content_sha256({"a": one.half()})
+    assert content_sha256({"a": one}) != content_sha256({"a": one * 2})

@@ -1,0 +1,150 @@
+"""Which model a task vector was made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .errors import BaseMismatchError, ConfigError
+from .layout import DIFFUSION_PREFIX
+
+Verdict = Literal["same", "unverified", "different_weights", "different_architecture"]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFingerprint:
+    """Identity of a base model.
+
+    architecture: name such as "stable-diffusion-v1" (see `architecture_of`).
+    key_digest: 64 hex digits, see `key_digest`.
+    content_sha256: 64 hex digits of the base weights in their stored dtype, or None.
+    dtype, file_name: what the weights were stored as and in (base name only), for people.
+    Raises ConfigError on a malformed field.
+    """
+
+    architecture: str
+    key_digest: str
+    content_sha256: str | None = None
+    dtype: str | None = None
+    file_name: str | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.architecture:
+            problems.append("architecture is empty")
+        if not _is_sha256(self.key_digest):
+            problems.append(f"key_digest: expected 64 hex digits, got {self.key_digest!r}")
+        if self.content_sha256 is not None and not _is_sha256(self.content_sha256):
+            problems.append(f"content_sha256: expected 64 hex digits, got {self.content_sha256!r}")
+        if self.file_name is not None and ("/" in self.file_name or "\\" in self.file_name):
+            problems.append("file_name: give the base name only, a path would leak the machine")
+        if problems:
+            raise ConfigError("base fingerprint: " + "; ".join(problems))
+
+    def compare(self, other: BaseFingerprint) -> Verdict:
+        """How sure it is that both name the same weights.
+
+        "different_architecture": other names or shapes. "different_weights": same names and
+        shapes, but another architecture name (SD2 with epsilon or with v) or, in the same
+        dtype, other contents. "unverified": nothing speaks against it, but a content hash is
+        missing or the dtypes differ. "same": equal contents.
+        """
+        if self.key_digest != other.key_digest:
+            return "different_architecture"
+        if self.architecture != other.architecture:
+            return "different_weights"
+        if self.content_sha256 is None or other.content_sha256 is None:
+            return "unverified"
+        if self.content_sha256 == other.content_sha256:
+            return "same"
+        return "different_weights" if self.dtype == other.dtype else "unverified"
+
+
+def check_base(
+    vector_base: BaseFingerprint, model: BaseFingerprint, allow_different_weights: bool = False
+) -> Verdict:
+    """The verdict of `compare`, or BaseMismatchError when a task vector must not be used here."""
+    verdict = vector_base.compare(model)
+    refused = verdict == "different_architecture" or (
+        verdict == "different_weights" and not allow_different_weights
+    )
+    if refused:
+        advice = (
+            "Load the model that the task vector was made from"
+            if verdict == "different_architecture"
+            else "Load that model, or allow different weights if this one is its descendant"
+        )
+        raise BaseMismatchError(
+            f"the task vector was made from {describe(vector_base)}, but this model is "
+            f"{describe(model)} ({verdict.replace('_', ' ')}). {advice}."
+        )
+    return verdict
+
+
+def describe(base: BaseFingerprint) -> str:
+    """A short name for sentences."""
+    named = f" '{base.file_name}'" if base.file_name else ""
+    content = base.content_sha256[:12] if base.content_sha256 else "unknown"
+    return f"{base.architecture}{named} (keys {base.key_digest[:12]}, content {content})"
+
+
+def key_digest(shapes: Mapping[str, Sequence[int]]) -> str:
+    """sha256 of the sorted "name 320x4x3x3" lines, in hex; dtypes play no part.
+
+    Where there are `diffusion_model.` names only those count, because users swap text encoders
+    freely. Raises ConfigError when `shapes` is empty.
+    """
+    names = [name for name in shapes if name.startswith(DIFFUSION_PREFIX)] or list(shapes)
+    if not names:
+        raise ConfigError("key digest: expected at least one weight, got none")
+    lines = [f"{name} {'x'.join(map(str, shapes[name]))}\n" for name in sorted(names)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The raw little-endian bytes of a CPU tensor of any dtype, without a copy if contiguous."""
+    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    return memoryview(flat.numpy())
+
+
+def content_sha256(weights: Mapping[str, Tensor]) -> str:
+    """sha256 of all weights' bytes in their stored dtype, in the order of their names, in hex."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(tensor_bytes(weights[name].cpu()))
+    return digest.hexdigest()
+
+
+def architecture_of(shapes: Mapping[str, Sequence[int]], prediction: str = "epsilon") -> str:
+    """The Model Metadata Standard's name for a diffusion model's weights.
+
+    Known by the width of the cross-attention's context: 768 SD1, 1024 SD2 (v: the 768 model),
+    2048 SDXL base. Smaller or larger UNets of the family are "sd-unet-<channels>-<context>";
+    anything else is "unknown".
+    """
+    first = shapes.get(DIFFUSION_PREFIX + "input_blocks.0.0.weight")
+    contexts = {
+        shapes[key][1]
+        for key in shapes
+        if key.startswith(DIFFUSION_PREFIX) and key.endswith(".attn2.to_k.weight")
+    }
+    if first is None or len(contexts) != 1:
+        return "unknown"
+    channels, context = first[0], contexts.pop()
+    known = {
+        768: "stable-diffusion-v1",
+        1024: "stable-diffusion-v2-768-v" if prediction == "v" else "stable-diffusion-v2-512",
+        2048: "stable-diffusion-xl-v1-base",
+    }
+    if channels == 320 and context in known:
+        return known[context]
+    return f"sd-unet-{channels}-{context}"
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
