@@ -7,6 +7,10 @@ as attributes, so that tests and nodes need not parse sentences.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .strength_curve import StrengthCurve, TradeOff
 
 SHOWN = 5  # names listed in a sentence before "and n more"
 
@@ -56,7 +60,19 @@ class StrengthError(TveraseError, ValueError):
 
 
 class NoFeasibleStrengthError(TveraseError, ValueError):
-    """No strength satisfies both the erasure target and the retained budget."""
+    """No strength satisfies both the erasure target and the retained budget.
+
+    curve: what was measured; tradeoffs: the strengths that come nearest.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        curve: StrengthCurve | None = None,
+        tradeoffs: Sequence[TradeOff] = (),
+    ):
+        super().__init__(sentence)
+        self.curve, self.tradeoffs = curve, tuple(tradeoffs)
 
 
 class UnknownKeyError(TveraseError, KeyError):
