@@ -6,6 +6,7 @@ import torch
 from tverase_core.errors import ConfigError
 from tverase_core.statistics import (
     bootstrap_mean,
+    bootstrap_ratio,
     difference,
     rate_verdict,
     sequential_verdict,
@@ -39,6 +40,14 @@ def test_bootstrap_is_seeded_and_near_the_normal_interval() -> None:
     assert first.high - mean == pytest.approx(1.96 / 20, abs=0.015)
     assert mean - first.low == pytest.approx(1.96 / 20, abs=0.015)
     assert bootstrap_mean([0.25]) == (0.25, 0.25)
+
+
+def test_ratio_weighs_groups_equally() -> None:
+    assert bootstrap_ratio([([1.0, 1.0], [1.0, 1.0]), ([1.0] * 9, [0.0] * 9)]) == (0.5, 0.5)
+    low, high = bootstrap_ratio([([1.0] * 100, [1.0] * 80 + [0.0] * 20)]) or (0.0, 0.0)
+    assert (low, high) == pytest.approx((0.72, 0.88), abs=0.03)
+    assert bootstrap_ratio([([0.0, 1.0], [0.0, 1.0])]) is None
+    assert bootstrap_ratio([]) is None
 
 
 def test_verdicts() -> None:

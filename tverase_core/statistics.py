@@ -72,6 +72,31 @@ def bootstrap_mean(
     return Interval(low, high)
 
 
+def bootstrap_ratio(
+    groups: Sequence[tuple[Sequence[float], Sequence[float]]],
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval | None:
+    """Interval of (mean over groups of after) / (mean over groups of before), paired rows.
+
+    groups: (before, after) values of equal length, one group a concept; rows are resampled inside
+    their group, the pair together. None where the mean before can be zero.
+    """
+    source = torch.Generator().manual_seed(seed)
+    before = torch.zeros(resamples, dtype=torch.float64)
+    after = torch.zeros_like(before)
+    for rows_before, rows_after in groups:
+        picks = torch.randint(len(rows_before), (resamples, len(rows_before)), generator=source)
+        before += torch.tensor(rows_before, dtype=torch.float64)[picks].mean(1)
+        after += torch.tensor(rows_after, dtype=torch.float64)[picks].mean(1)
+    if not groups or not bool((before > 0).all()):
+        return None
+    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = torch.quantile(after / before, ends).tolist()
+    return Interval(low, high)
+
+
 Verdict = Literal["below", "above", "undecided"]
 
 
