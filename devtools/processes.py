@@ -21,7 +21,9 @@ def stop_on_terminate() -> None:
     def leave(number: int, _: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    signal.signal(signal.SIGTERM, leave)
+    for name in ("SIGTERM", "SIGHUP"):  # the second when the terminal closes; not on Windows
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), leave)
 
 
 def start_group(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import os
-import pkgutil
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -63,6 +64,26 @@ def _inner_forward(block: type) -> object:
     return getattr(block, "_forward", block.forward)  # type: ignore[attr-defined]
 
 
+class _OneCore(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Answers `tverase_pack.tverase_core...` with the module `tverase_core...`."""
+
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if f"{name}.".startswith(f"{PACK_NAME}.tverase_core."):
+            return importlib.machinery.ModuleSpec(name, self)
+        return None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        module = importlib.import_module(spec.name.removeprefix(f"{PACK_NAME}."))
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state  # the import system put the alias's there
+
+
 def load_pack() -> ModuleType:
     """Import this repository as ComfyUI does: by file, as a package of another name.
 
@@ -71,10 +92,7 @@ def load_pack() -> ModuleType:
     """
     if PACK_NAME in sys.modules:
         return sys.modules[PACK_NAME]
-    core = importlib.import_module("tverase_core")
-    sys.modules[f"{PACK_NAME}.tverase_core"] = core
-    for found in pkgutil.walk_packages(core.__path__, "tverase_core."):
-        sys.modules[f"{PACK_NAME}.{found.name}"] = importlib.import_module(found.name)
+    sys.meta_path.insert(0, _OneCore())
     spec = importlib.util.spec_from_file_location(
         PACK_NAME, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
