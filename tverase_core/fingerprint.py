@@ -109,7 +109,7 @@ def key_digest(shapes: Mapping[str, Sequence[int]]) -> str:
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """The raw little-endian bytes of a CPU tensor of any dtype, without a copy if contiguous."""
     flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-    return memoryview(flat.numpy())
+    return memoryview(flat.numpy())  # type: ignore[arg-type]
 
 
 def content_sha256(weights: Mapping[str, Tensor]) -> str:

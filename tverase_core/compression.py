@@ -1,0 +1,123 @@
+"""Smaller task vectors: low rank per tensor, or only the largest entries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import ConfigError
+from .task_vector import TaskVector
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """A simpler task vector and what it cost.
+
+    ranks: by key, of the tensors treated as matrices. errors: by key, relative (Frobenius norm
+    of what was lost over that of the delta, 0..1). error: the same over the whole vector.
+    kept: numbers needed to write the result down, as a share of the original's.
+    """
+
+    vector: TaskVector
+    ranks: Mapping[str, int]
+    errors: Mapping[str, float]
+    error: float
+    kept: float
+
+
+def approximate_low_rank(
+    task_vector: TaskVector, rank: int | None = None, max_error: float | None = None
+) -> Compressed:
+    """The best approximation of every delta by a matrix of low rank (truncated SVD).
+
+    Convolutions [out, in, kh, kw] count as matrices [out, in * kh * kw]; deltas of fewer than
+    two axes stay as they are. Give rank (the same for all, at least 1), or max_error (0..1): the
+    smallest rank of each tensor whose relative error is not larger. With both, rank is the cap.
+    Computed in float64 from the eigenvectors U of A A^T (or A^T A, the smaller): U_r U_r^T A.
+    Eckart-Young; used on task vectors here by our own choice. Raises ConfigError.
+    """
+    if rank is None and max_error is None:
+        raise ConfigError("low rank: give a rank or a largest error")
+    if rank is not None and rank < 1:
+        raise ConfigError(f"low rank: rank: expected at least 1, got {rank}")
+    if max_error is not None and not 0 <= max_error < 1:
+        raise ConfigError(f"low rank: largest error: expected 0 <= e < 1, got {max_error}")
+    deltas: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    written = 0
+    for key, delta in task_vector.deltas.items():
+        if delta.ndim < 2:
+            deltas[key] = delta
+            written += delta.numel()
+            continue
+        deltas[key], ranks[key] = _truncate(delta, rank, max_error)
+        rows = delta.shape[0]
+        written += min(ranks[key] * (rows + delta.numel() // rows), delta.numel())
+    limits = [f"rank {rank}"] if rank is not None else []
+    limits += [f"error {max_error:g}"] if max_error is not None else []
+    return _compressed(task_vector, deltas, ranks, written, f"low rank ({', '.join(limits)})")
+
+
+def keep_largest(task_vector: TaskVector, fraction: float) -> Compressed:
+    """Only the entries of largest absolute value, over the whole vector; the rest becomes zero.
+
+    fraction: share of all entries, 0 < fraction <= 1; entries as large as the smallest kept one
+    stay too. The "trim" step of TIES-Merging (arXiv 2306.01708). Needs room for one more copy of
+    the vector. Raises ConfigError.
+    """
+    if not 0 < fraction <= 1:
+        raise ConfigError(f"fraction: expected more than 0 and at most 1, got {fraction}")
+    total = sum(delta.numel() for delta in task_vector.deltas.values())
+    threshold = 0.0
+    dropped = total - math.ceil(fraction * total)
+    if dropped > 0:
+        sizes = torch.cat([delta.abs().flatten() for delta in task_vector.deltas.values()])
+        threshold = float(sizes.kthvalue(dropped + 1).values)
+    deltas = {key: d * (d.abs() >= threshold) for key, d in task_vector.deltas.items()}
+    written = sum(int(delta.count_nonzero()) for delta in deltas.values())
+    return _compressed(task_vector, deltas, {}, written, f"largest {fraction:g} of the entries")
+
+
+def _truncate(delta: Tensor, rank: int | None, max_error: float | None) -> tuple[Tensor, int]:
+    matrix = delta.reshape(delta.shape[0], -1).double()
+    wide = matrix.shape[0] <= matrix.shape[1]
+    values, vectors = torch.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    needed = len(values)
+    if max_error is not None:
+        # lost[r]: squared relative error when the first r directions are kept
+        lost = 1 - torch.cat([values.new_zeros(1), values.cumsum(0)]) / values.sum()
+        needed = max(1, int((lost > max_error**2 + 1e-14).sum()))
+    used = min(needed, len(values) if rank is None else rank)
+    if used == len(values):
+        return delta, used
+    kept = vectors[:, :used]
+    short = kept @ (kept.T @ matrix) if wide else (matrix @ kept) @ kept.T
+    return short.float().reshape(delta.shape), used
+
+
+def _compressed(
+    task_vector: TaskVector,
+    deltas: Mapping[str, Tensor],
+    ranks: Mapping[str, int],
+    written: int,
+    step: str,
+) -> Compressed:
+    lost, whole, errors = 0.0, 0.0, {}
+    for key, delta in task_vector.deltas.items():
+        missing = float((delta.double() - deltas[key].double()).square().sum())
+        square = float(delta.double().square().sum())
+        errors[key] = math.sqrt(missing / square)
+        lost, whole = lost + missing, whole + square
+    total = sum(delta.numel() for delta in task_vector.deltas.values())
+    return Compressed(
+        task_vector.changed(deltas, step),
+        ranks,
+        errors,
+        math.sqrt(lost / whole) if whole else 0.0,
+        written / total if total else 1.0,
+    )

@@ -1,0 +1,254 @@
+"""Reproducible safetensors files: sorted header, content hash, atomic replace, strict reading.
+
+The official writer orders metadata at random, so equal content gave unequal files; this one
+writes the same layout (tensors by width of dtype, then by name) in one fixed order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from .errors import FormatError, FormatVersionError, NonFiniteError
+from .fingerprint import tensor_bytes
+
+FORMAT_MAJOR, FORMAT_MINOR = 1, 0
+HEADER_CAP_BYTES = 100_000_000  # the format's own limit
+_DTYPES = {
+    "F64": torch.float64,
+    "I64": torch.int64,
+    "F32": torch.float32,
+    "I32": torch.int32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "F16"}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """dtype as the format names it, shape, and where the bytes lie in the data section."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileHeader:
+    """What a file says about itself; data_start: offset of the data section in bytes."""
+
+    metadata: Mapping[str, str]
+    tensors: Mapping[str, TensorEntry]
+    data_start: int
+
+
+def compact_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces; NaN is refused (ValueError)."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def write_safetensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> str:
+    """Write a file and return its content hash: sha256 of the data section, in hex.
+
+    tensors: any device; float64, float32, bfloat16, int64, int32, uint8 or bool. metadata: must
+    hold `tverase.kind`; format, `tverase.format` and the hashes are added. Equal arguments give
+    equal bytes. The file appears whole or not at all: a temporary file in the same folder is
+    flushed to disk, then takes the name.
+    Raises FormatError (dtype, metadata), NonFiniteError, OSError.
+    """
+    ready = _ordered(tensors)
+    digest = hashlib.sha256()
+    for tensor in ready.values():
+        digest.update(tensor_bytes(tensor))
+    content = digest.hexdigest()
+    header = _header_bytes(ready, _complete(metadata, content))
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(struct.pack("<Q", len(header)) + header)
+            for tensor in ready.values():
+                file.write(tensor_bytes(tensor))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return content
+
+
+def read_header(path: str | os.PathLike[str]) -> FileHeader:
+    """Parse and check the header alone. Raises FormatError, OSError."""
+    with Path(path).open("rb") as file:
+        return _parse_header(file, Path(path).name)
+
+
+def read_safetensors(
+    path: str | os.PathLike[str], expected_kind: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a file of ours: (tensors as stored, on CPU; metadata).
+
+    Everything is checked: header, offsets, length, kind, format version, content hash.
+    Raises FormatError, FormatVersionError, NonFiniteError naming the tensor, OSError.
+    """
+    name, tensors, digest = Path(path).name, {}, hashlib.sha256()
+    with Path(path).open("rb") as file:
+        header = _parse_header(file, name)
+        check_kind(header.metadata, expected_kind, name)
+        for key, entry in sorted(header.tensors.items(), key=lambda item: item[1].start):
+            tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
+            view = tensor_bytes(tensor)
+            if view.nbytes and file.readinto(view) != view.nbytes:
+                raise FormatError(f"{name}: ends within tensor {key!r}. Copy or save it again.")
+            digest.update(view)
+            _check_finite(key, tensor, name)
+            tensors[key] = tensor
+    stated = header.metadata.get("modelspec.hash_sha256", "").removeprefix("0x")
+    if stated and stated != digest.hexdigest():
+        raise FormatError(
+            f"{name}: content hash is {digest.hexdigest()[:12]}..., expected {stated[:12]}...: "
+            "the file is damaged or was edited. Copy or save it again."
+        )
+    return tensors, dict(header.metadata)
+
+
+def check_kind(metadata: Mapping[str, str], expected_kind: str, name: str) -> None:
+    """Raises FormatError for a foreign file or another kind, FormatVersionError for a newer one."""
+    version, kind = metadata.get("tverase.format"), metadata.get("tverase.kind")
+    if version is None or kind is None:
+        raise FormatError(
+            f"{name}: expected a {expected_kind} file of TVErase, but its metadata has no "
+            "tverase.format and tverase.kind. A LoRA or a checkpoint is loaded by ComfyUI's nodes."
+        )
+    major = version.partition(".")[0]
+    if not major.isdigit():
+        raise FormatError(f"{name}: tverase.format: expected e.g. '1.0', got {version!r}")
+    if int(major) != FORMAT_MAJOR:
+        raise FormatVersionError(
+            f"{name}: has format {version}, this version reads {FORMAT_MAJOR}.x. Update TVErase."
+        )
+    if kind != expected_kind:
+        raise FormatError(f"{name}: expected kind {expected_kind!r}, got {kind!r}")
+
+
+def _ordered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous CPU tensors in file order."""
+    ready = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    for key, tensor in ready.items():
+        if tensor.dtype not in _NAMES:
+            reason = " (values below 6e-5 would be lost)" if tensor.dtype == torch.float16 else ""
+            raise FormatError(
+                f"{key}: cannot be written as {tensor.dtype}{reason}. Use float32 or bfloat16."
+            )
+        _check_finite(key, tensor, "write")
+    return dict(sorted(ready.items(), key=lambda item: (-item[1].element_size(), item[0])))
+
+
+def _complete(metadata: Mapping[str, str], content: str) -> dict[str, str]:
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise FormatError(f"metadata: expected text to text, got {key!r}: {value!r}")
+    if "tverase.kind" not in metadata:
+        raise FormatError("metadata: expected tverase.kind, it is missing")
+    return {
+        **metadata,
+        "format": "pt",
+        "tverase.format": f"{FORMAT_MAJOR}.{FORMAT_MINOR}",
+        "modelspec.hash_sha256": f"0x{content}",
+        "sshs_model_hash": content,
+    }
+
+
+def _header_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    table: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    start = 0
+    for key, tensor in tensors.items():
+        end = start + tensor.numel() * tensor.element_size()
+        shape = list(tensor.shape)
+        table[key] = {"dtype": _NAMES[tensor.dtype], "shape": shape, "data_offsets": [start, end]}
+        start = end
+    encoded = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    if len(encoded) > HEADER_CAP_BYTES:
+        raise FormatError(f"header: {len(encoded)} bytes, the format allows {HEADER_CAP_BYTES}")
+    return encoded
+
+
+def _parse_header(file: BinaryIO, name: str) -> FileHeader:
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(8)
+    if len(head) < 8:
+        raise FormatError(f"{name}: {size} bytes is too short for a safetensors file")
+    length = struct.unpack("<Q", head)[0]
+    if not 2 <= length <= min(size - 8, HEADER_CAP_BYTES):
+        raise FormatError(
+            f"{name}: states a header of {length} bytes in a file of {size}: "
+            "it is truncated or no safetensors file"
+        )
+    try:
+        table = json.loads(file.read(length).decode(), object_pairs_hook=_no_duplicates)
+        metadata = table.pop("__metadata__", {})
+        tensors = {str(key): _entry(value) for key, value in table.items()}
+        texts = all(isinstance(value, str) for value in metadata.values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{name}: its header is not valid: {error}") from error
+    if not texts:
+        raise FormatError(f"{name}: its metadata holds something else than text")
+    _check_offsets(tensors, size - 8 - length, name)
+    return FileHeader(metadata, tensors, 8 + length)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return dict(pairs)
+
+
+def _entry(value: Mapping[str, Any]) -> TensorEntry:
+    start, end = value["data_offsets"]
+    numbers = (*value["shape"], start, end)
+    if value["dtype"] not in _DTYPES:
+        raise ValueError(f"unknown dtype {value['dtype']!r}")
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("sizes and offsets must be whole numbers >= 0")
+    return TensorEntry(value["dtype"], tuple(value["shape"]), start, end)
+
+
+def _check_offsets(tensors: Mapping[str, TensorEntry], data_bytes: int, name: str) -> None:
+    """The tensors must fill the data section without gap or overlap."""
+    position = 0
+    for key, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
+        expected = math.prod(entry.shape) * _DTYPES[entry.dtype].itemsize
+        if entry.start != position or entry.end - entry.start != expected:
+            raise FormatError(
+                f"{name}: tensor {key!r}: expected bytes {position} to {position + expected}, "
+                f"got {entry.start} to {entry.end}"
+            )
+        position = entry.end
+    if position != data_bytes:
+        fault = "is truncated" if position > data_bytes else "has trailing bytes"
+        raise FormatError(f"{name}: {fault}: expected {position} bytes of data, got {data_bytes}")
+
+
+def _check_finite(key: str, tensor: Tensor, where: str) -> None:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise NonFiniteError(f"{where}: tensor {key!r} holds NaN or infinity")
