@@ -110,5 +110,9 @@ class JudgeError(TveraseError, ValueError):
     """A judge that cannot see the concept, or fires where it must not."""
 
 
+class InversionError(TveraseError, RuntimeError):
+    """No embedding could be found that makes the base model draw the concept."""
+
+
 class TextWidthError(TveraseError, ValueError):
     """Embedding vectors of another width than the text encoder's."""
