@@ -27,7 +27,16 @@ from host_support.client import Client  # noqa: E402
 from host_support.tiny_core import TinyDenoiser, TinyTextEncoder  # noqa: E402
 
 torch.set_num_threads(1)
-HOST_FIXTURES = {"comfy_host", "pack", "tiny_model", "make_tiny_model", "tiny_clip"}
+HOST_FIXTURES = set(
+    "comfy_host pack tiny_model make_tiny_model tiny_clip tiny_checkpoint".split()
+)
+    "comfy_host",
+    "pack",
+    "tiny_model",
+    "make_tiny_model",
+    "tiny_clip",
+    "tiny_checkpoint",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -103,8 +112,19 @@ def tiny_clip(comfy_host: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Client]:
-    """A real ComfyUI server with this pack; one for all tests."""
+def tiny_checkpoint(comfy_host: Any) -> Path:
+    """A checkpoint file that Load Checkpoint opens, in this process and in `server`."""
+    from host_support import tiny_host
+
+    tiny_host.register()
+    path = comfy_host.base / "models" / "checkpoints" / "tiny.safetensors"
+    tiny_host.save_checkpoint(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(tiny_checkpoint: Path) -> Iterator[Client]:
+    """A real ComfyUI server with this pack and `tiny.safetensors`; one for all tests."""
     from devtools.hosts import Host
     from devtools.server import Server
 
@@ -112,7 +132,11 @@ def server() -> Iterator[Client]:
     python = Path(os.environ.get("COMFYUI_PYTHON") or sys.executable)
     assets = os.environ.get("PYTHONPATH")
     host = Host(tree.name, tree, Path(assets) if assets else None)
-    running = Server(host, python, threads=1)
+    extra = {"tverase_tiny_sd": HERE / "host_support" / "tiny_pack"}
+    running = Server(host, python, threads=1, extra_packs=extra)
+    checkpoints = running.base / "models" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    shutil.copy(tiny_checkpoint, checkpoints)
     try:
         with running:
             yield Client(running.url, running.base)
