@@ -68,7 +68,8 @@ def demo(python: Path, host_python: Path, host: Host, words: Sequence[str]) -> i
         ]
         code = foreground([*command, *words], os.environ, ROOT)
         if code:
-            say(f"the demo failed; the end of ComfyUI's log:\n{server.log_tail()}")
+            server.keeps_base = True
+            say(f"the demo failed; the end of {server.log.relative_to(ROOT)}:\n{server.log_tail()}")
     return code
 
 

@@ -93,7 +93,7 @@ class Server:
         extra_packs: Mapping[str, Path] | None = None,
     ):
         self.host, self.python, self.threads = host, python, threads
-        self.keeps_base = base is not None
+        self.keeps_base = base is not None  # set it after a failure, for a look at the log
         self.base = base or new_base()
         self.packs = {PACK: ROOT, **(extra_packs or {})}
         self.log = self.base / "server.log"

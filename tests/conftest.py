@@ -27,9 +27,7 @@ from host_support.client import Client  # noqa: E402
 from host_support.tiny_core import TinyDenoiser, TinyTextEncoder  # noqa: E402
 
 torch.set_num_threads(1)
-HOST_FIXTURES = set(
-    "comfy_host pack tiny_model make_tiny_model tiny_clip tiny_checkpoint".split()
-)
+HOST_FIXTURES = {
     "comfy_host",
     "pack",
     "tiny_model",
