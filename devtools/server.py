@@ -177,12 +177,13 @@ class Server:
         try:
             self.start()
             self.wait_ready()
-        except BaseException:
-            self.stop()
+        except BaseException as problem:
+            self.__exit__(type(problem))
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
-        if kind is None and not self.keeps_base:
+        failed = kind is not None and issubclass(kind, Exception)  # Ctrl-C is no failure
+        if not failed and not self.keeps_base:
             shutil.rmtree(self.base, ignore_errors=True)
