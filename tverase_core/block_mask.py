@@ -46,6 +46,11 @@ class BlockMask:
             object.__setattr__(self, axis, MappingProxyType(kept))
         patterns = []
         for pattern, value in self.patterns:
+            if not pattern or "/" in pattern or "\n" in pattern:
+                raise ConfigError(
+                    f"mask: pattern {pattern!r}: expected some text without '/' and line breaks; "
+                    "weight names hold neither"
+                )
             try:
                 re.compile(pattern)
             except re.error as error:

@@ -28,7 +28,7 @@ PRESETS = {
 }
 
 # A regular expression between slashes, else anything up to a separator or a comment.
-_TOKEN = re.compile(r"!?\s*/(?:\\.|[^\n])*?/(?=\s*(?:=|,|;|\n|#|$))[^,;\n#]*|#[^\n]*|[^,;\n#]+")
+_TOKEN = re.compile(r"\s*!?\s*/(?:\\.|[^\n])*?/(?=\s*(?:=|,|;|\n|#|$))[^,;\n#]*|#[^\n]*|[^,;\n#]+")
 
 
 @dataclass

@@ -162,7 +162,8 @@ def _basis(contexts: Tensor, rank_tolerance: float) -> Tensor:
     if not bool(torch.isfinite(contexts).all()):
         raise NonFiniteError("retained contexts hold NaN or infinity; encode them again")
     squares, vectors = torch.linalg.eigh(contexts.T @ contexts)
-    return vectors[:, squares > rank_tolerance**2 * squares[-1].clamp(min=0)]
+    protected: Tensor = vectors[:, squares > rank_tolerance**2 * squares[-1].clamp(min=0)]
+    return protected
 
 
 def _dot(first: Tensor, second: Tensor) -> float:
