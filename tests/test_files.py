@@ -1,0 +1,358 @@
+"""Task-vector files: equal bytes, strict reading, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from edit_samples import BASE, KEYS, TEXT_KEY, vector, weights
+from tverase_core.block_mask import BlockMask
+from tverase_core.errors import FormatError, FormatVersionError, NonFiniteError
+from tverase_core.files import load_task_vector, read_header, read_provenance, save_task_vector
+from tverase_core.fingerprint import BaseFingerprint
+from tverase_core.provenance import Parent, Provenance, Recommendation
+from tverase_core.safetensors_io import read_safetensors, write_safetensors
+from tverase_core.task_vector import TaskVector
+
+DATA = Path(__file__).parent / "data"
+RELEASED = DATA / "cat.v1_0.tv.safetensors"
+RELEASED_SHA256 = "4a66bd55f9084d9b3b3a931189385469d643f68ee096a2277677f26dc78d5823"
+STORY = Provenance(
+    concepts=("cat", "Kätzchen"),
+    recipe={"steps": 200, "learning_rate": 1e-5},
+    parents=(Parent("a" * 64, 1.5),),
+    history=("low rank (rank 4)",),
+    created="2026-01-31T12:00:00Z",
+    title="cat",
+    author="someone",
+    license="CC0-1.0",
+    tags=("animal", "demo"),
+    prediction="epsilon",
+    recommended=Recommendation(1.25, BlockMask({"M00": 0.5}, {"norm": 0.0}), "b" * 64),
+)
+
+
+def sample() -> TaskVector:
+    """One weight, one bias, one other parameter, one text-encoder weight."""
+    deltas = {
+        "diffusion_model.input_blocks.0.0.weight": torch.arange(8.0).reshape(2, 1, 2, 2) / 4,
+        "diffusion_model.input_blocks.0.0.bias": torch.tensor([1.0, -1.0]),
+        "diffusion_model.pos_embed": torch.tensor([[0.5, 0.25]]),
+        TEXT_KEY: torch.tensor([[2.0, 3.0]]),
+    }
+    return TaskVector(deltas, BASE, STORY)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "cat.tv.safetensors"
+    save_task_vector(path, sample())
+    return path
+
+
+def with_header(path: Path, change: Any) -> Path:
+    """The file with its header table changed; data as it was."""
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    table = json.loads(raw[8 : 8 + length])
+    change(table)
+    header = json.dumps(table).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + raw[8 + length :])
+    return path
+
+
+def with_metadata(path: Path, **entries: str | None) -> Path:
+    def change(table: dict[str, Any]) -> None:
+        for key, value in entries.items():
+            table["__metadata__"].pop(key, None)
+            if value is not None:
+                table["__metadata__"][key] = value
+
+    return with_header(path, change)
+
+
+def test_golden_bytes(tmp_path: Path) -> None:
+    """The released file comes out again, byte for byte."""
+    path = tmp_path / "again.tv.safetensors"
+    save_task_vector(path, sample())
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == RELEASED_SHA256
+    assert path.read_bytes() == RELEASED.read_bytes()
+
+
+def test_released_file_stays_loadable() -> None:
+    loaded = load_task_vector(RELEASED)
+    assert loaded.same_deltas(sample())
+    assert loaded.base == BASE
+    assert loaded.provenance == STORY
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_save_load_save_gives_equal_bytes(tmp_path: Path, dtype: Any) -> None:
+    for i, original in enumerate([sample(), vector(1), vector(1) - vector(2)]):
+        first, second = tmp_path / f"{i}a", tmp_path / f"{i}b"
+        save_task_vector(first, original, dtype=dtype)
+        save_task_vector(second, load_task_vector(first), dtype=dtype)
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_nothing_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    save_task_vector(path, vector(3, STORY))
+    loaded = load_task_vector(path)
+    assert loaded.same_deltas(vector(3))
+    assert loaded.provenance == STORY
+    assert read_provenance(path) == (BASE, STORY)
+
+
+def test_order_of_insertion_does_not_matter(tmp_path: Path) -> None:
+    one, two = tmp_path / "1", tmp_path / "2"
+    deltas = weights(1)
+    save_task_vector(one, TaskVector(deltas, BASE))
+    save_task_vector(two, TaskVector(dict(reversed(deltas.items())), BASE))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_bfloat16_is_half_the_size_and_close(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    source = torch.Generator().manual_seed(0)
+    tiny = TaskVector({KEYS[0]: torch.randn(64, 64, generator=source) * 1e-7}, BASE)
+    save_task_vector(path, tiny, dtype="bfloat16")
+    back = load_task_vector(path)
+    assert (back - tiny).norm() < 0.004 * tiny.norm()
+    assert read_header(path).tensors["diffusion_model.input_blocks.0.0.diff"].dtype == "BF16"
+
+
+def test_names_and_content_are_the_stock_ones(saved: Path) -> None:
+    """The official library reads the same tensors, and writes the same data section."""
+    official = safetensors.torch.load_file(saved)
+    assert set(official) == {
+        "diffusion_model.input_blocks.0.0.diff",
+        "diffusion_model.input_blocks.0.0.diff_b",
+        "diffusion_model.pos_embed.diff",
+        TEXT_KEY.removesuffix(".weight") + ".diff",
+    }
+    written = safetensors.torch.save(official)
+    data = written[8 + struct.unpack("<Q", written[:8])[0] :]
+    stated = read_header(saved).metadata["modelspec.hash_sha256"]
+    assert stated == f"0x{hashlib.sha256(data).hexdigest()}" == f"0x{sample().digest()}"
+    with safetensors.safe_open(saved, "pt") as file:
+        assert file.metadata() == read_header(saved).metadata
+
+
+def test_required_metadata(saved: Path) -> None:
+    metadata = read_header(saved).metadata
+    expected = {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": "sd-unet-4-6/task-vector",
+        "modelspec.date": "2026-01-31T12:00:00Z",
+        "modelspec.prediction_type": "epsilon",
+        "format": "pt",
+        "tverase.format": "1.0",
+        "tverase.kind": "task_vector",
+        "tverase.direction": "toward-concept",
+        "tverase.concepts": '["cat","Kätzchen"]',
+        "tverase.recipe": '{"learning_rate":1e-05,"steps":200}',
+        "tverase.bare_keys": '["diffusion_model.pos_embed"]',
+    }
+    assert expected.items() <= metadata.items()
+    assert "negative strength" in metadata["modelspec.usage_hint"]
+    assert (8 + struct.unpack("<Q", saved.read_bytes()[:8])[0]) % 8 == 0
+
+
+def test_recommendation_of_the_caller_wins(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    chosen = Recommendation(0.75, BlockMask.cross_attention())
+    save_task_vector(path, sample(), recommended=chosen)
+    assert load_task_vector(path).provenance.recommended == chosen
+
+
+def test_newer_minor_keeps_what_it_does_not_know(saved: Path, tmp_path: Path) -> None:
+    with_metadata(saved, **{"tverase.format": "1.7", "tverase.novelty": "x"})
+    loaded = load_task_vector(saved)
+    assert loaded.provenance.extra == {"tverase.novelty": "x"}
+    save_task_vector(tmp_path / "again", loaded)
+    assert read_header(tmp_path / "again").metadata["tverase.novelty"] == "x"
+
+
+def test_newer_major_is_refused(saved: Path) -> None:
+    with pytest.raises(FormatVersionError, match=r"2\.0.*Update"):
+        load_task_vector(with_metadata(saved, **{"tverase.format": "2.0"}))
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"tverase.kind": "inversion_set"}, "expected kind 'task_vector', got 'inversion_set'"),
+        ({"tverase.kind": None}, "no tverase.format and tverase.kind"),
+        ({"tverase.format": None}, "no tverase.format and tverase.kind"),
+        ({"tverase.format": "one"}, "expected e.g."),
+        ({"tverase.direction": None}, "never guessed"),
+        ({"tverase.direction": "away"}, "never guessed"),
+        ({"tverase.base": None}, "tverase.base"),
+        ({"tverase.base": '{"architecture":"x"}'}, "tverase.base"),
+        ({"tverase.base": '{"architecture":"x","key_digest":"zz"}'}, "64 hex digits"),
+        ({"tverase.concepts": None}, "tverase.concepts"),
+        ({"tverase.concepts": "cat"}, "expected JSON"),
+        ({"tverase.concepts": '"cat"'}, "expected a JSON list"),
+        ({"tverase.recipe": '{"a":NaN}'}, "recipe"),
+        ({"tverase.parents": "[1]"}, "provenance"),
+        ({"tverase.recommended": '{"strength":-1,"mask":{}}'}, "provenance"),
+        ({"modelspec.date": "yesterday"}, "created"),
+        ({"modelspec.hash_sha256": "0x" + "1" * 64}, "damaged"),
+    ],
+)
+def test_bad_metadata(saved: Path, entries: dict[str, str | None], words: str) -> None:
+    with pytest.raises(FormatError, match=words):
+        load_task_vector(with_metadata(saved, **entries))
+
+
+def test_lora_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    safetensors.torch.save_file({"lora_unet_x.lora_up.weight": torch.ones(2, 2)}, path)
+    with pytest.raises(FormatError, match="A LoRA or a checkpoint is loaded by ComfyUI's nodes"):
+        load_task_vector(path)
+
+
+def test_every_truncation_is_noticed(saved: Path) -> None:
+    raw = saved.read_bytes()
+    for length in [*range(0, len(raw), 97), 7, 8, 9, len(raw) - 1]:
+        saved.write_bytes(raw[:length])
+        with pytest.raises(FormatError):
+            load_task_vector(saved)
+
+
+def test_damage_and_trailing_bytes_are_noticed(saved: Path) -> None:
+    raw = saved.read_bytes()
+    saved.write_bytes(raw + b"x")
+    with pytest.raises(FormatError, match="trailing"):
+        load_task_vector(saved)
+    saved.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(FormatError, match="damaged"):
+        load_task_vector(saved)
+
+
+NAME = "diffusion_model.pos_embed.diff"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table[NAME].update(data_offsets=[0, 8]),
+        lambda table: table[NAME].update(data_offsets=[16, 8]),
+        lambda table: table[NAME].update(data_offsets=[-8, 0]),
+        lambda table: table[NAME].update(shape=[1, 3]),
+        lambda table: table[NAME].update(shape=[2**62, 2**62]),
+        lambda table: table[NAME].update(shape=[1.0, 2]),
+        lambda table: table[NAME].update(dtype="F4"),
+        lambda table: table[NAME].update(data_offsets=None),
+        lambda table: table.pop(NAME),
+        lambda table: table.update(extra=3),
+        lambda table: table["__metadata__"].update(number=3),
+        lambda table: table.update(__metadata__=[]),
+        lambda table: table.update({"vae.weight": table.pop(NAME)}),
+    ],
+)
+def test_bad_tables(saved: Path, change: Any) -> None:
+    with pytest.raises(FormatError):
+        load_task_vector(with_header(saved, change))
+
+
+def test_doubled_names_and_giant_headers(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for head, body in [
+        (None, b'{"a":1,"a":2}'),
+        (2**63, b"{}"),
+        (1, b"{"),
+        (None, b"\xff\xfe"),
+        (None, b"[]"),
+    ]:
+        path.write_bytes(struct.pack("<Q", head or len(body)) + body)
+        with pytest.raises(FormatError):
+            read_header(path)
+
+
+def test_nan_in_a_file_is_named(saved: Path) -> None:
+    raw = bytearray(saved.read_bytes())
+    raw[-4:] = struct.pack("<f", float("nan"))
+    saved.write_bytes(raw)
+    with pytest.raises(NonFiniteError, match="clip_l"):
+        load_task_vector(saved)
+
+
+def test_what_cannot_be_saved(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with pytest.raises(FormatError, match="float16"):
+        save_task_vector(path, sample(), dtype="float16")  # type: ignore[arg-type]
+    with pytest.raises(FormatError, match="empty"):
+        save_task_vector(path, sample() - sample())
+    with pytest.raises(FormatError, match="starts with"):
+        save_task_vector(path, TaskVector({"vae.weight": torch.ones(1)}, BASE))
+    clash = {"diffusion_model.x": torch.ones(1), "diffusion_model.x.weight": torch.ones(1)}
+    with pytest.raises(FormatError, match="two weights"):
+        save_task_vector(path, TaskVector(clash, BASE))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_generic_writer(tmp_path: Path) -> None:
+    path = tmp_path / "set.inversions.safetensors"
+    tensors = {
+        "vectors": torch.ones(2, 3, 4),
+        "seeds": torch.tensor([1, 2]),
+        "empty": torch.zeros(0, 3),
+        "scalar": torch.tensor(3.0),
+    }
+    metadata = {"tverase.kind": "inversion_set", "note": "ü"}
+    content = write_safetensors(path, tensors, metadata)
+    back, said = read_safetensors(path, "inversion_set")
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[key], tensors[key]) for key in tensors)
+    assert metadata.items() <= said.items()
+    assert said["sshs_model_hash"] == content
+    with pytest.raises(FormatError, match="float16"):
+        write_safetensors(path, {"x": torch.ones(1).half()}, metadata)
+    with pytest.raises(FormatError, match=r"tverase\.kind"):
+        write_safetensors(path, tensors, {})
+    with pytest.raises(FormatError, match="text to text"):
+        write_safetensors(path, tensors, {**metadata, "n": 1})  # type: ignore[dict-item]
+    with pytest.raises(NonFiniteError, match="'x'"):
+        write_safetensors(path, {"x": torch.tensor([float("nan")])}, metadata)
+    assert read_safetensors(path, "inversion_set")[1] == said
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_disk_error_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "x"
+    save_task_vector(path, vector(1))
+    before = path.read_bytes()
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(OSError, match="No space"):
+        save_task_vector(path, vector(2))
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_task_vector(tmp_path / "none")
+    with pytest.raises(FileNotFoundError):
+        save_task_vector(tmp_path / "no" / "folder", sample())
+
+
+def test_no_path_of_the_machine_in_the_file() -> None:
+    assert BaseFingerprint(BASE.architecture, BASE.key_digest).file_name is None
+    assert b"/home" not in RELEASED.read_bytes()
