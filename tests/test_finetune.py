@@ -81,6 +81,12 @@ def test_rank_bounds_every_delta() -> None:
     assert sum(result.losses[-10:]) < 0.9 * sum(result.losses[:10])
 
 
+def test_plain_gradient_descent_learns_too() -> None:
+    config = replace(FAST, optimizer="sgd", learning_rate=0.05)
+    losses = finetune(TinyDenoiser(), pictures(), config, silent).losses
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
 def test_cancel_inside_a_step_leaves_nothing() -> None:
     denoiser = TinyDenoiser()
     before = frozen_copy(denoiser)
