@@ -33,8 +33,9 @@ class FinetuneConfig:
     batch_size / accumulation pictures. Weight decay acts on the delta: it pulls towards the base
     weights, where AdamW on the weights themselves (the paper) pulls them to zero. At the default
     rates either moves a weight by less than 2e-5 of its size; ours adds nothing to the vector that
-    is not about the concept. "sgd" has momentum betas[0] and no weight decay. rank: train a delta of that rank in each matrix or flattened
-    convolution instead of a full one; biases and norms then stay as they are (our addition).
+    is not about the concept. "sgd" has momentum betas[0] and no weight decay. rank: train a delta
+    of that rank in each matrix or flattened convolution instead of a full one; biases and norms
+    then stay as they are (our addition).
     trainable: which weights may move, by key; None is all of them.
     """
 
