@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
 from world import OBJECTS, STYLES
 
 SIZE = 64
@@ -42,7 +41,11 @@ def fetch_set(package: str, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         spec = f"@iconify-json/{package}@{VERSIONS[package]}"
         packed = subprocess.run(
-            ["npm", "pack", "--silent", spec], cwd=folder, check=True, capture_output=True, text=True
+            ["npm", "pack", "--silent", spec],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
         )
         with tarfile.open(folder / packed.stdout.strip()) as archive:
             archive.extractall(target, filter="data")

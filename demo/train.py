@@ -58,16 +58,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
     parser.add_argument("--work", type=Path, required=True, help="folder for downloads and state")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2800)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     use_host(options.comfyui)
 
-    import torch
-
     import diffusion
     import latents
+    import torch
     from render import load_drawings, shifted
 
     torch.set_num_threads(options.threads)
@@ -82,11 +81,22 @@ def main() -> None:
     batches = diffusion.Batches(drawings, lambda p: latents.encode(p, encoder), tokenize, SEED)
     print("latents", tuple(batches.latents.shape), "std", batches.latents.std().item())
     unet, text = diffusion.build(config, vocabulary(drawings, tokenize))
-    print("UNet", sum(p.numel() for p in unet.parameters()),
-          "text", sum(p.numel() for p in text.parameters()))
+    print(
+        "UNet",
+        sum(p.numel() for p in unet.parameters()),
+        "text",
+        sum(p.numel() for p in text.parameters()),
+    )
     averaged = diffusion.train(
-        unet, text, batches, steps=options.steps, batch_size=options.batch, rate=1e-3, seed=SEED,
-        state_file=options.work / "diffusion.pt", log_file=options.work / "diffusion.jsonl",
+        unet,
+        text,
+        batches,
+        steps=options.steps,
+        batch_size=options.batch,
+        rate=1e-3,
+        seed=SEED,
+        state_file=options.work / "diffusion.pt",
+        log_file=options.work / "diffusion.jsonl",
     )
     torch.save(averaged, options.work / "averaged.pt")
 

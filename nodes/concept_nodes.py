@@ -1,0 +1,120 @@
+"""Pictures of the concept that will be erased: your own, or drawn by the model itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..tverase_core.concept_set import ConceptSet, concept_set
+from ..tverase_core.errors import ConfigError, EmptyConceptSetError, ShapeMismatchError
+from .sockets import CATEGORY, CONCEPT_SET
+
+CONCEPT = (
+    "STRING",
+    {
+        "default": "",
+        "tooltip": "What will be erased, in a word or two: 'cat', 'Van Gogh'. Used to name files "
+        "and reports.",
+    },
+)
+CAPTION = (
+    "STRING",
+    {
+        "default": "",
+        "tooltip": "Text the pictures are shown under during the fine-tune. Empty, as in the "
+        "paper: then the edit does not depend on a prompt.",
+        "advanced": True,
+    },
+)
+
+
+def build_concept_set(
+    model: Any, clip: Any, latents: torch.Tensor, concept: str, caption: str
+) -> ConceptSet:
+    from .host.conditioning import encode_texts, to_context
+
+    if not concept.strip():
+        raise ConfigError(
+            "The concept has no name. Write what is in the pictures, for example 'cat', into "
+            "`concept`."
+        )
+    channels = model.get_model_object("latent_format").latent_channels
+    if latents.ndim == 4 and latents.shape[1] != channels:
+        raise ShapeMismatchError(
+            f"The pictures were encoded to {latents.shape[1]} latent channels, this model has "
+            f"{channels}. Use the VAE of the same checkpoint as the MODEL.",
+            "latents",
+            (channels,),
+            (latents.shape[1],),
+        )
+    scaled = model.model.process_latent_in(latents)
+    context = to_context(model, encode_texts(clip, [caption]), latents.shape[1:])
+    return concept_set(concept.strip(), scaled, context)
+
+
+class ConceptSetFromImages:
+    """Encodes the user's pictures."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The model that will be edited."}),
+                "clip": ("CLIP", {"tooltip": "Its text encoder; it encodes the caption."}),
+                "vae": ("VAE", {"tooltip": "Its VAE; it turns the pictures into latents."}),
+                "images": (
+                    "IMAGE",
+                    {"tooltip": "Pictures of the concept, all of one size. 20 to 200 work well."},
+                ),
+                "concept": CONCEPT,
+                "caption": CAPTION,
+            }
+        }
+
+    RETURN_TYPES = (CONCEPT_SET,)
+    RETURN_NAMES = ("concept_set",)
+    OUTPUT_TOOLTIPS = ("The concept's pictures as latents, for Concept Fine-tune.",)
+    FUNCTION = "build"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Makes a concept set from your own pictures of what should be erased."
+    SEARCH_ALIASES = ["training images", "dataset", "erase from images"]
+
+    def build(
+        self, model: Any, clip: Any, vae: Any, images: torch.Tensor, concept: str, caption: str
+    ) -> tuple[ConceptSet]:
+        if len(images) == 0:
+            raise EmptyConceptSetError("There are no pictures. Connect at least one to `images`.")
+        return (build_concept_set(model, clip, vae.encode(images[..., :3]), concept, caption),)
+
+
+class ConceptSetFromLatents:
+    """Takes latents as they are."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The model that will be edited."}),
+                "clip": ("CLIP", {"tooltip": "Its text encoder; it encodes the caption."}),
+                "latents": (
+                    "LATENT",
+                    {"tooltip": "Pictures of the concept as latents of this model."},
+                ),
+                "concept": CONCEPT,
+                "caption": CAPTION,
+            }
+        }
+
+    RETURN_TYPES = (CONCEPT_SET,)
+    RETURN_NAMES = ("concept_set",)
+    OUTPUT_TOOLTIPS = ("The concept's pictures as latents, for Concept Fine-tune.",)
+    FUNCTION = "build"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Makes a concept set from latents, for example a KSampler's."
+    SEARCH_ALIASES = ["training latents", "dataset"]
+
+    def build(
+        self, model: Any, clip: Any, latents: dict[str, torch.Tensor], concept: str, caption: str
+    ) -> tuple[ConceptSet]:
+        return (build_concept_set(model, clip, latents["samples"], concept, caption),)

@@ -1,0 +1,38 @@
+"""The model that ships with the pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .sockets import CATEGORY
+
+MODEL_FOLDER = Path(__file__).resolve().parent.parent / "demo" / "model"
+
+
+class DemoModel:
+    """Loads the small text-to-image model in demo/model."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {}}
+
+    RETURN_TYPES = ("MODEL", "CLIP", "VAE")
+    OUTPUT_TOOLTIPS = (
+        "The demo's diffusion model. Use it like any Stable Diffusion MODEL.",
+        "The demo's text encoder.",
+        "The demo's VAE: 64x64 pictures, 8x8 latents.",
+    )
+    FUNCTION = "load"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "A small text-to-image model that ships with TVErase, so that you can try erasing without "
+        "a download. It draws 16 objects (cat, dog, heart, ...) in 3 styles (noto, fluent, ink) "
+        "at 64x64 pixels. Ask for 'a cat', 'a cat in ink style'. CFG 3 suits it."
+    )
+    SEARCH_ALIASES = ["example model", "small model", "emoji model", "load demo"]
+
+    def load(self) -> tuple[Any, Any, Any]:
+        from .host.demo_model import load_demo_model
+
+        return load_demo_model(MODEL_FOLDER)

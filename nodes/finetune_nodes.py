@@ -1,0 +1,133 @@
+"""Learn the concept: MODEL in, tuned MODEL out, the base untouched."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from ..tverase_core.block_mask import BlockMask
+from ..tverase_core.concept_set import ConceptSet
+from ..tverase_core.finetune import FinetuneConfig, FinetuneResult, FinetuneStep, finetune
+from ..tverase_core.provenance import Provenance
+from .finetune_settings import SETTINGS
+from .pictures.loss_curve import loss_curve
+from .shown import with_picture
+from .sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET
+
+
+class _LossWatch:
+    """The losses so far, and sentences and pictures made of them."""
+
+    def __init__(self, concept: str, steps: int):
+        self.concept, self.steps, self.losses = concept, steps, []
+        self._began = time.monotonic()
+
+    def on_step(self, step: FinetuneStep) -> None:
+        self.losses.append(step.loss)
+
+    def picture(self) -> Any:
+        return loss_curve(self.losses, self.steps, self.concept) if self.losses else None
+
+    def sentence(self) -> str:
+        if not self.losses:
+            return f"first of {self.steps} steps"
+        done = len(self.losses)
+        left = (time.monotonic() - self._began) / done * (self.steps - done)
+        return f"step {done} of {self.steps}, loss {self.losses[-1]:.4f}, {left:.0f} s left"
+
+
+class ConceptFinetune:
+    """Fine-tunes a clone of the MODEL on the concept set."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": (
+                    "MODEL",
+                    {"tooltip": "The base model, straight from the checkpoint loader."},
+                ),
+                "concept_set": (CONCEPT_SET, {"tooltip": "Pictures of what will be erased."}),
+                **SETTINGS,
+            },
+            "optional": {
+                "block_mask": (
+                    BLOCK_MASK,
+                    {"tooltip": "Train only these blocks. Not connected: all of the UNet."},
+                ),
+            },
+        }
+
+    RETURN_TYPES = ("MODEL", "LOSS_MAP")
+    RETURN_NAMES = ("tuned", "loss_map")
+    OUTPUT_TOOLTIPS = (
+        "The tuned model: it draws the concept more readily. Connect to Extract Task Vector, or "
+        "to a KSampler to see what was learned.",
+        "Losses, for the stock Plot Loss Graph node.",
+    )
+    FUNCTION = "tune"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Teaches a copy of the model the concept, by default under empty captions as in the paper. "
+        "The base model is not changed. Needs ComfyUI 0.3.41 or newer and a model of the Stable "
+        "Diffusion 1, 2 or XL family."
+    )
+    SEARCH_ALIASES = ["train", "task vector", "unlearn", "erase concept"]
+
+    def tune(
+        self,
+        model: Any,
+        concept_set: ConceptSet,
+        steps: int,
+        learning_rate: float,
+        batch_size: int,
+        accumulation: int,
+        seed: int,
+        flip: bool,
+        ema: bool,
+        weight_decay: float,
+        gradient_clip: float,
+        rank: int,
+        block_mask: BlockMask | None = None,
+    ) -> dict[str, Any]:
+        from .host.tuning import tuned_clone, tuning_session
+
+        config = FinetuneConfig(
+            steps=steps,
+            batch_size=batch_size,
+            accumulation=accumulation,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            gradient_clip=gradient_clip,
+            seed=seed,
+            flip=flip,
+            ema=ema,
+            rank=rank or None,
+        )
+        watch = _LossWatch(concept_set.concept, steps)
+        with tuning_session(model, concept_set, config, block_mask, watch) as session:
+            chosen = replace(config, trainable=session.trainable)
+            result = finetune(
+                session.denoiser, concept_set, chosen, session.progress, watch.on_step
+            )
+            prediction = session.denoiser.schedule.prediction
+        tuned = tuned_clone(model, result.deltas, story(result, prediction))
+        picture = loss_curve(result.losses, steps, concept_set.concept)
+        return with_picture(picture, "loss", (tuned, {"loss": list(result.losses)}))
+
+
+def story(result: FinetuneResult, prediction: str) -> Provenance:
+    """What the task vector's file will tell of this fine-tune."""
+    return Provenance(
+        concepts=(result.concept,),
+        recipe={
+            "method": "concept fine-tune (arXiv 2404.03631)",
+            **result.config.recipe(),
+            "concept_set": result.concept_digest,
+            "last_loss": round(result.losses[-1], 6),
+        },
+        title=f"{result.concept} task vector",
+        prediction=prediction,
+        tags=("task-vector", "concept-erasure"),
+    )

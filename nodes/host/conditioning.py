@@ -1,0 +1,53 @@
+"""CONDITIONING of the host <-> Context of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...tverase_core.ports import Context
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+
+def encode_texts(clip: Any, texts: Sequence[str]) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    """(context [1, s, d], pooled [1, p] or None) of each text, by the user's CLIP."""
+    encoded = []
+    for text in texts:
+        tokens, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
+        encoded.append((tokens, pooled))
+    return encoded
+
+
+def to_context(
+    model: ModelPatcher, encoded: Sequence[tuple[torch.Tensor, Any]], latent_shape: Sequence[int]
+) -> Context:
+    """Rows that this model's denoiser takes, SDXL's pooled and size conditioning included.
+
+    encoded: per item (context [1, s, d], pooled); latent_shape: (c, h, w) of one latent.
+    """
+    tokens, extras = [], []
+    for context, pooled in encoded:
+        noise = torch.zeros((1, *latent_shape))
+        made = model.model.extra_conds(
+            cross_attn=context,
+            pooled_output=pooled,
+            noise=noise,
+            device=torch.device("cpu"),
+            width=latent_shape[-1] * 8,
+            height=latent_shape[-2] * 8,
+            prompt_type="positive",
+        )
+        tokens.append(context.clone())
+        extras.append(
+            {name: made[name].cond.clone() for name in made if name not in ("c_crossattn",)}
+        )
+    width = max(t.shape[1] for t in tokens)
+    if any(t.shape[1] != width for t in tokens):
+        # the host repeats shorter prompts to a common length in the same way
+        tokens = [t.repeat(1, -(-width // t.shape[1]), 1)[:, :width] for t in tokens]
+    extra = {name: torch.cat([e[name] for e in extras]) for name in extras[0]}
+    return Context(torch.cat(tokens).float(), extra)

@@ -1,0 +1,186 @@
+"""A MODEL as the core's `Denoiser`: deltas at work inside it, its own weights never written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import torch
+
+from ...tverase_core.errors import BaseMismatchError, KeyMismatchError, listed
+from ...tverase_core.ports import Context
+from ...tverase_core.schedule import NoiseSchedule
+from .version import require_training
+from .weights import patched_keys, refuse_quantised, wrappable_shapes
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+
+class _Attachment:
+    """Deltas by key and the factor they are added with."""
+
+    def __init__(self, deltas: Mapping[str, torch.Tensor]):
+        self.deltas, self.scale = deltas, 1.0
+
+
+class _WeightSlot:
+    """The function the host calls on one weight at each forward pass: W -> W + scale * delta."""
+
+    def __init__(self, key: str, stack: list[_Attachment]):
+        self._key, self._stack = key, stack
+
+    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
+        for attachment in self._stack:
+            delta = attachment.deltas.get(self._key)
+            if delta is not None and attachment.scale != 0:
+                total = weight.float() + attachment.scale * delta.to(weight.device)
+                weight = total.to(weight.dtype)
+        # Autograd may not save the loader's inference tensors, so it gets a copy.
+        return weight.clone() if weight.is_inference() else weight
+
+
+class HostDenoiser:
+    """Implements `ports.Denoiser`. Made by `open_denoiser`."""
+
+    def __init__(self, patcher: ModelPatcher, stack: list[_Attachment], schedule: NoiseSchedule):
+        self.patcher, self.schedule = patcher, schedule
+        self.device = patcher.load_device
+        self._stack, self._shapes = stack, wrappable_shapes(patcher)
+        self._options = {"optimized_attention_override": _plain_attention}
+
+    def weight_shapes(self) -> Mapping[str, torch.Size]:
+        return self._shapes
+
+    @contextmanager
+    def attached(self, deltas: Mapping[str, torch.Tensor]) -> Iterator[_Attachment]:
+        unknown = [key for key in deltas if key not in self._shapes]
+        if unknown:
+            raise KeyMismatchError(
+                f"The model has no weight {listed(unknown)}. Use the model family these deltas "
+                "were made from.",
+                unexpected=unknown,
+            )
+        attachment = _Attachment(deltas)
+        self._stack.append(attachment)
+        try:
+            yield attachment
+        finally:
+            self._stack.remove(attachment)
+
+    def predict(self, x_t: torch.Tensor, timesteps: torch.Tensor, context: Context) -> torch.Tensor:
+        """The network's own output. Calling it directly avoids the detour over x0, which loses
+        digits at small noise, and averages no conditions over the batch as the guider does."""
+        model = self.patcher.model
+        dtype = model.manual_cast_dtype or model.get_dtype()
+        extra = {k: v.to(self.device, dtype) for k, v in context.extra.items()}
+        return model.diffusion_model(
+            x_t.to(self.device, dtype),
+            timesteps.to(self.device).float(),
+            context=context.tokens.to(self.device, dtype),
+            transformer_options=self._options,
+            **extra,
+        ).float()
+
+
+def _plain_attention(function: Any, q: Any, k: Any, v: Any, heads: int, **options: Any) -> Any:
+    """PyTorch's own attention: the fast custom kernels have no usable backward."""
+    from comfy.ldm.modules.attention import attention_pytorch
+
+    return attention_pytorch(q, k, v, heads, **options)
+
+
+def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
+    """The model's schedule, alphas_cumprod = 1 / (1 + sigma^2) (arXiv 2206.00364, appendix C).
+
+    Raises BaseMismatchError for models that predict neither epsilon nor v.
+    """
+    kinds = comfy.model_base.ModelType
+    names = {kinds.EPS: "epsilon", kinds.V_PREDICTION: "v"}
+    kind = model.model.model_type
+    if kind not in names:
+        raise BaseMismatchError(
+            f"This model predicts {kind.name.lower()}. Training knows epsilon and v prediction "
+            "(Stable Diffusion 1.x, 2.x and XL). Applying and extracting vectors works for it."
+        )
+    sigmas = model.get_model_object("model_sampling").sigmas.double().cpu()
+    return NoiseSchedule((1 / (1 + sigmas**2)).clone(), names[kind])
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it, else float32; float16 gradients underflow."""
+    if device.type == "cpu" or not comfy.model_management.should_use_bf16(device):
+        return torch.float32
+    return torch.bfloat16
+
+
+@contextmanager
+def open_denoiser(
+    model: ModelPatcher, extra_memory_bytes: int = 0, *, purpose: str = "Concept Fine-tune"
+) -> Iterator[HostDenoiser]:
+    """Load a clone of `model` whose every weight can carry deltas and gradients.
+
+    Leaves inference mode for its block. On the way out, by any way, the clone is unloaded and
+    every wrapper is taken off the shared modules: a stale one would survive a partial load.
+    Raises before loading: HostTooOldError, BaseMismatchError (quantised, flow), MemoryError.
+    """
+    require_training()
+    refuse_quantised(model, purpose)
+    schedule = noise_schedule(model)
+    _refuse_too_large(model, extra_memory_bytes, purpose)
+    clone = _plain_clone(model)
+    stack: list[_Attachment] = []
+    for key in wrappable_shapes(clone):
+        clone.add_weight_wrapper(key, _WeightSlot(key, stack))
+    clone.set_model_compute_dtype(compute_dtype(clone.load_device))
+    try:
+        with torch.inference_mode(False):
+            comfy.model_management.load_models_gpu(
+                [clone], memory_required=extra_memory_bytes, force_full_load=True
+            )
+            yield HostDenoiser(clone, stack, schedule)
+    finally:
+        stack.clear()
+        clone.detach()
+        for module in clone.model.modules():
+            comfy.model_patcher.wipe_lowvram_weight(module)
+
+
+def _plain_clone(model: ModelPatcher) -> ModelPatcher:
+    """A clone outside dynamic memory management, which ignores wrappers on small weights."""
+    import inspect
+
+    if "disable_dynamic" in inspect.signature(model.clone).parameters:
+        return model.clone(disable_dynamic=True)
+    return model.clone()
+
+
+def refuse_patched(model: ModelPatcher) -> None:
+    """Raise when the MODEL already carries patches: a vector learned on top is not the base's."""
+    keys = patched_keys(model)
+    if keys:
+        raise BaseMismatchError(
+            f"This MODEL already carries patches on {len(keys)} weights ({listed(keys)}), for "
+            "example a LoRA or an erasure. Connect the MODEL straight from the checkpoint loader, "
+            "or save the patched model as a checkpoint and load that."
+        )
+
+
+def _refuse_too_large(model: ModelPatcher, extra_bytes: int, purpose: str) -> None:
+    device = model.load_device
+    needed = model.model_size() + extra_bytes
+    if device.type == "cpu":
+        free = comfy.model_management.get_free_memory(device)
+        needed = extra_bytes  # the weights are in this memory already
+    else:
+        free = comfy.model_management.get_total_memory(device)
+    if needed > free:
+        gib = 1024**3
+        raise MemoryError(
+            f"{purpose} needs about {needed / gib:.1f} GiB on {device.type}, {free / gib:.1f} GiB "
+            "can be had. Choose fewer blocks with a block mask, a smaller batch part, or a rank."
+        )

@@ -1,0 +1,52 @@
+"""Progress bar, live preview, text on the node and the Cancel button, as one core `Progress`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import comfy.model_management
+import comfy.utils
+from PIL import Image
+
+PREVIEW_EVERY_S = 1.5
+PREVIEW_SIZE = 400
+
+
+class NodeProgress:
+    """Callable (done, total, message); raises the host's interrupt when the user cancels.
+
+    preview: makes a picture of the job so far; asked at most every 1.5 seconds.
+    """
+
+    def __init__(self, preview: Callable[[], Image.Image | None] | None = None):
+        self._bar = comfy.utils.ProgressBar(1)
+        self._preview, self._shown = preview, 0.0
+
+    def __call__(self, done: int, total: int, message: str = "") -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        picture = None
+        now = time.monotonic()
+        if now - self._shown > PREVIEW_EVERY_S or done == total:
+            self._shown = now
+            drawn = self._preview() if self._preview else None
+            if drawn is not None:
+                picture = ("JPEG", drawn.convert("RGB"), PREVIEW_SIZE)
+            if message:
+                _show_text(message)
+        self._bar.update_absolute(done, total, picture)
+
+
+def _show_text(message: str) -> None:
+    """Text on the running node, where this ComfyUI can show it (0.3.45 and newer)."""
+    from importlib import util
+
+    if util.find_spec("comfy_execution") is None:
+        return
+    import comfy_execution.utils as context_tools
+    from server import PromptServer
+
+    current = getattr(context_tools, "get_executing_context", lambda: None)()
+    server = getattr(PromptServer, "instance", None)
+    if current is not None and hasattr(server, "send_progress_text"):
+        server.send_progress_text(message, current.node_id)

@@ -1,0 +1,81 @@
+"""Drawing pictures with the host's own samplers, one seed per picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import comfy.sample
+import comfy.samplers
+import torch
+
+from ...tverase_core.ports import Context
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+SAMPLERS = list(comfy.samplers.KSampler.SAMPLERS)
+SCHEDULERS = list(comfy.samplers.KSampler.SCHEDULERS)
+POOLED_WIDTH = 1280  # the part of SDXL's "y" that comes from the text
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerSettings:
+    """What a KSampler node holds, and the latent size."""
+
+    steps: int
+    cfg: float
+    sampler: str
+    scheduler: str
+    height: int  # of the latent
+    width: int
+    batch: int = 16
+
+
+def conditioning(context: Context) -> list[list[Any]]:
+    """CONDITIONING with one row per picture of the batch."""
+    extra = {}
+    if "y" in context.extra:
+        extra["pooled_output"] = context.extra["y"][:, :POOLED_WIDTH]
+    return [[context.tokens, extra]]
+
+
+def sample_latents(
+    model: ModelPatcher,
+    context: Context,
+    empty: Context,
+    seeds: Sequence[int],
+    settings: SamplerSettings,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> torch.Tensor:
+    """Latents float32 [n, c, h, w] as the stock KSampler outputs them (not scaled).
+
+    Row i is drawn from seeds[i] under row i of `context`; `empty` is the unconditional row.
+    """
+    channels = model.get_model_object("latent_format").latent_channels
+    shape = (channels, settings.height, settings.width)
+    drawn: list[torch.Tensor] = []
+    for start in range(0, len(seeds), settings.batch):
+        rows = torch.arange(start, min(start + settings.batch, len(seeds)))
+        noise = torch.stack(
+            [torch.randn(shape, generator=torch.Generator().manual_seed(seeds[i])) for i in rows]
+        )
+        drawn.append(
+            comfy.sample.sample(
+                model,
+                noise,
+                settings.steps,
+                settings.cfg,
+                settings.sampler,
+                settings.scheduler,
+                conditioning(context.pick(rows)),
+                conditioning(empty.pick(rows * 0)),
+                torch.zeros_like(noise),
+                disable_pbar=True,
+                seed=seeds[start],
+            ).float()
+        )
+        if progress:
+            progress(int(rows[-1]) + 1, len(seeds), f"picture {int(rows[-1]) + 1} of {len(seeds)}")
+    return torch.cat(drawn)

@@ -1,0 +1,110 @@
+"""Reading a MODEL's weights: shapes, true base values, what is patched, what can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import comfy.lora
+import torch
+
+from ...tverase_core.errors import BaseMismatchError
+from ...tverase_core.fingerprint import (
+    BaseFingerprint,
+    architecture_of,
+    content_sha256,
+    key_digest,
+)
+from ...tverase_core.layout import ModelLayout, detect_layout
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+PREFIX = "diffusion_model."
+_content: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
+
+
+def model_shapes(model: ModelPatcher) -> dict[str, torch.Size]:
+    """Shape of every floating-point weight of the diffusion model, by its ComfyUI key."""
+    return {
+        key: value.shape
+        for key, value in model.model_state_dict(PREFIX).items()
+        if value.is_floating_point()
+    }
+
+
+def wrappable_shapes(model: ModelPatcher) -> dict[str, torch.Size]:
+    """The weights that the host lets a function see at each forward pass: those of its own
+    layers. Free-standing parameters, which some newer families have, are not among them."""
+    layers = dict(model.model.named_modules())
+    return {
+        key: shape
+        for key, shape in model_shapes(model).items()
+        if key.endswith((".weight", ".bias"))
+        and hasattr(layers[key.rpartition(".")[0]], "weight_function")
+    }
+
+
+def patched_keys(model: ModelPatcher) -> list[str]:
+    """Diffusion-model weights that carry patches (a LoRA, a merge, an erasure)."""
+    return sorted(key for key in model.patches if _name(key).startswith(PREFIX))
+
+
+def _name(key: str | tuple) -> str:
+    return key if isinstance(key, str) else key[0]
+
+
+def refuse_quantised(model: ModelPatcher, purpose: str) -> None:
+    """Raise when weights are stored in a form that has no plain float values to work on."""
+    for name, parameter in model.model.named_parameters():
+        kind = type(parameter.data).__name__
+        if hasattr(parameter, "tensor_type") or kind in ("GGMLTensor", "QuantizedTensor"):
+            raise BaseMismatchError(
+                f"{purpose} needs plain floating-point weights, but {name} is stored as {kind} "
+                "(GGUF or another quantised format). Load the full checkpoint with "
+                "Load Checkpoint instead."
+            )
+
+
+def base_weight(entry: list) -> torch.Tensor:
+    """The unpatched weight of one `get_key_patches` entry, as stored (scaled formats undone)."""
+    weight, convert = entry[0]
+    return convert(weight)
+
+
+def effective_weights(model: ModelPatcher) -> Iterator[tuple[str, torch.Tensor]]:
+    """(key, float32 weight with the model's own patches applied) for each float weight."""
+    for key, entry in model.get_key_patches(PREFIX).items():
+        weight = base_weight(entry)
+        if not weight.is_floating_point():
+            continue
+        weight = weight.detach().to("cpu", torch.float32, copy=True)
+        if len(entry) > 1:
+            weight = comfy.lora.calculate_weight(entry[1:], weight, key)
+        yield key, weight
+
+
+def _content_of(model: ModelPatcher) -> str:
+    """Content hash of the base weights as stored; computed once per loaded model."""
+    module = model.model
+    if module not in _content:
+        entries = model.get_key_patches(PREFIX)
+        _content[module] = content_sha256({k: base_weight(e).detach() for k, e in entries.items()})
+    return _content[module]
+
+
+def layout_of(model: ModelPatcher) -> ModelLayout:
+    """The block names of this model."""
+    return detect_layout(model_shapes(model))
+
+
+def fingerprint(model: ModelPatcher, prediction: str = "epsilon") -> BaseFingerprint:
+    """Who this base is: family, digest of its weight names and shapes, hash of its content."""
+    shapes = model_shapes(model)
+    return BaseFingerprint(
+        architecture_of(shapes, prediction),
+        key_digest(shapes),
+        _content_of(model),
+        dtype=str(model.model_dtype()).removeprefix("torch."),
+    )

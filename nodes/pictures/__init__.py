@@ -1,0 +1,1 @@
+"""Pictures that nodes show: drawn with matplotlib and Pillow, no host code."""

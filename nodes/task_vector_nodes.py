@@ -1,0 +1,159 @@
+"""Make, save and load task vectors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from ..tverase_core.files import load_task_vector, save_task_vector
+from ..tverase_core.task_vector import TaskVector
+from .sockets import CATEGORY, TASK_VECTOR
+
+
+class ExtractTaskVector:
+    """tuned - base."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "base": ("MODEL", {"tooltip": "The model before it learned the concept."}),
+                "tuned": (
+                    "MODEL",
+                    {
+                        "tooltip": "The model after: from Concept Fine-tune, another checkpoint, "
+                        "or the base with a LoRA of the concept loaded."
+                    },
+                ),
+                "concept": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "What the tuned model learned. Leave empty to take the name "
+                        "from Concept Fine-tune.",
+                    },
+                ),
+            }
+        }
+
+    RETURN_TYPES = (TASK_VECTOR,)
+    RETURN_NAMES = ("task_vector",)
+    OUTPUT_TOOLTIPS = ("The direction towards the concept. Apply Negated TV subtracts it.",)
+    FUNCTION = "extract"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "The task vector of a concept: tuned weights minus base weights, in float32."
+    SEARCH_ALIASES = ["subtract models", "difference", "task arithmetic"]
+
+    def extract(self, base: Any, tuned: Any, concept: str) -> tuple[TaskVector]:
+        from .host.extraction import deltas_between
+        from .host.progress import NodeProgress
+        from .host.tuning import provenance_of
+        from .host.weights import fingerprint
+
+        deltas = deltas_between(base, tuned, NodeProgress())
+        known = provenance_of(tuned)
+        name = concept.strip() or (known.concepts[0] if known.concepts else "concept")
+        story = replace(known, concepts=(name,), title=f"{name} task vector")
+        return (TaskVector(deltas, fingerprint(base, known.prediction or "epsilon"), story),)
+
+
+class SaveTaskVector:
+    """Writes a file that the stock Load LoRA node reads as well."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "task_vector": (TASK_VECTOR, {"tooltip": "What to save."}),
+                "filename_prefix": (
+                    "STRING",
+                    {
+                        "default": "task_vectors/concept",
+                        "tooltip": "Folder and name under output/loras; a number is added.",
+                    },
+                ),
+                "dtype": (
+                    ["float32", "bfloat16"],
+                    {
+                        "default": "float32",
+                        "tooltip": "bfloat16 halves the file, each value is then 0.4 % off at "
+                        "most.",
+                    },
+                ),
+            }
+        }
+
+    RETURN_TYPES = ("STRING",)
+    RETURN_NAMES = ("file",)
+    OUTPUT_TOOLTIPS = ("The file's place inside ComfyUI's output folder.",)
+    FUNCTION = "save"
+    OUTPUT_NODE = True
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Saves a task vector to output/loras. Load it with Load Task Vector, or with the stock "
+        "Load LoRA node at a negative strength: that erases without this pack."
+    )
+    SEARCH_ALIASES = ["save lora", "export", "share"]
+
+    def save(self, task_vector: TaskVector, filename_prefix: str, dtype: str) -> dict[str, Any]:
+        from .host.paths import new_task_vector_path, output_relative
+
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        dated = replace(task_vector, provenance=replace(task_vector.provenance, created=now))
+        path = new_task_vector_path(filename_prefix)
+        save_task_vector(path, dated, dtype=dtype)  # type: ignore[arg-type]
+        place = output_relative(path)
+        return {"ui": {"text": [place]}, "result": (place,)}
+
+
+class LoadTaskVector:
+    """Reads a task-vector file."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        from .host.paths import list_task_vectors
+
+        return {
+            "required": {
+                "file": (
+                    list_task_vectors(),
+                    {
+                        "tooltip": "A .tv.safetensors file in models/task_vectors or output/loras. "
+                        "Press R to refresh the list."
+                    },
+                ),
+            }
+        }
+
+    RETURN_TYPES = (TASK_VECTOR,)
+    RETURN_NAMES = ("task_vector",)
+    OUTPUT_TOOLTIPS = ("The task vector in the file.",)
+    FUNCTION = "load"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Loads a task vector that you saved or downloaded."
+    SEARCH_ALIASES = ["load lora", "import"]
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, file: str) -> bool | str:
+        """Files saved after the page was opened are accepted too."""
+        from .host.paths import find_task_vector
+
+        try:
+            find_task_vector(file)
+        except FileNotFoundError as missing:
+            return str(missing)
+        return True
+
+    @classmethod
+    def IS_CHANGED(cls, file: str) -> str:
+        """Reload when the file on disk is another one."""
+        from .host.paths import find_task_vector
+
+        facts = find_task_vector(file).stat()
+        return f"{facts.st_mtime_ns} {facts.st_size}"
+
+    def load(self, file: str) -> tuple[TaskVector]:
+        from .host.paths import find_task_vector
+
+        return (load_task_vector(find_task_vector(file)),)
