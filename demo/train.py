@@ -60,6 +60,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for downloads and state")
     parser.add_argument("--steps", type=int, default=2800)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--decoder-steps", type=int, default=1500)
+    parser.add_argument("--judge-steps", type=int, default=1500)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     use_host(options.comfyui)
@@ -67,6 +69,7 @@ def main() -> None:
     import diffusion
     import latents
     import torch
+    from export import export
     from render import load_drawings, shifted
 
     torch.set_num_threads(options.threads)
@@ -98,7 +101,53 @@ def main() -> None:
         state_file=options.work / "diffusion.pt",
         log_file=options.work / "diffusion.jsonl",
     )
-    torch.save(averaged, options.work / "averaged.pt")
+    autoencoder = decoder_stage(options, config, drawings, batches, encoder)
+    judge_stage(options, drawings, autoencoder)
+    print("wrote", export(averaged, autoencoder, config, HERE / "model"))
+
+
+def decoder_stage(options, config, drawings, batches, encoder):
+    """The trained autoencoder, from the work folder when it is there."""
+    import torch
+    from autoencoder import Autoencoder
+    from diffusion import SHIFTS
+    from fit_decoder import fit_decoder
+    from render import shifted
+
+    file = options.work / "decoder.pt"
+    if file.exists():
+        network = Autoencoder(config["latent_channels"], config["patch"]).eval()
+        network.load_state_dict(torch.load(file, weights_only=True))
+        return network
+    moved = [torch.from_numpy(shifted(drawings.pictures, dx, dy)) for dx, dy in SHIFTS]
+    network = fit_decoder(
+        torch.cat(moved),
+        batches.latents.flatten(0, 1),
+        encoder,
+        patch=config["patch"],
+        steps=options.decoder_steps,
+        batch_size=32,
+        seed=SEED,
+    )
+    torch.save(network.state_dict(), file)
+    return network
+
+
+def judge_stage(options, drawings, autoencoder) -> None:
+    """Train the judge, write it, and count its right answers on renderings of another size."""
+    from fit_judge import fit_judge, hits, labelled, save_judge
+    from render import load_drawings, load_others
+
+    icons = options.work / "icons"
+    judge = fit_judge(
+        labelled(drawings, load_others(icons)), autoencoder, steps=options.judge_steps, seed=SEED
+    )
+    save_judge(judge, HERE / "model" / "demo_judge.safetensors")
+    held_out = labelled(load_drawings(icons, margin=4), load_others(icons, margin=4))
+    objects, styles, n = hits(judge, held_out)
+    counts = {"objects_right": objects, "styles_right": styles, "n": n}
+    (options.work / "judge.json").write_text(json.dumps(counts) + "\n")
+    print("judge on held-out renderings", counts)
 
 
 if __name__ == "__main__":
