@@ -6,6 +6,7 @@
     python dev.py lint          ruff and mypy
     python dev.py train [...]   train the demo model anew
     python dev.py bench NAME    run bench/NAME.py
+    python dev.py workflows     write workflows/*.json from workflows/build.py
     python dev.py hosts [...]   run the host tests on older ComfyUI versions
     python dev.py setup         only set up
 
@@ -78,6 +79,11 @@ def bench(words: list[str]) -> int:
     return jobs.script(python, ROOT / "bench" / f"{words[0]}.py", hosts.chosen(), words[1:])
 
 
+def workflows(words: list[str]) -> int:
+    python = install.environment()
+    return jobs.script(python, ROOT / "workflows" / "build.py", hosts.chosen(), words)
+
+
 COMMANDS = {
     "demo": demo,
     "test": test,
@@ -85,6 +91,7 @@ COMMANDS = {
     "lint": lint,
     "train": train,
     "bench": bench,
+    "workflows": workflows,
     "hosts": older_hosts,
     "setup": setup,
 }

@@ -1,0 +1,208 @@
+"""Writes the shipped workflows from the descriptions below: `python dev.py workflows`.
+
+Each gives two files: `<name>.json` for the canvas and `api/<name>.json` for POST /prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.append(str(ROOT))
+
+from devtools.workflow_graph import Graph, Output  # noqa: E402 - after the path is set
+
+CONCEPT = "cat"
+PROMPT = "a cat"
+OTHER = "dog"
+STRENGTH = 1.5
+SEED = 1234
+TUNE = {"steps": 100, "learning_rate": 2e-4, "batch_size": 32, "accumulation": 1, "seed": 1}
+TUNE_SWITCHES = {"flip": False, "ema": False}
+DRAW = {"steps": 20, "cfg": 3.0, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
+COUNT = 64  # pictures of the concept
+SHOWN = 8  # pictures in each row of a grid
+SIZE = 64
+BLUE, GREEN, RED, GREY = "#3f789e", "#88aa66", "#a1309b", "#444"
+COMFYUI = "0.3.75"  # the version the stock nodes were taken from
+
+ABOUT = """# Erase a concept
+This graph takes **{concept}** out of the small model that ships with the pack, by task vector \
+(arXiv 2404.03631). Press **Run**: it takes a few minutes on a CPU.
+
+1. The model draws pictures of the concept.
+2. A copy of the model learns them. What changed is the *task vector*.
+3. The vector is subtracted from the model.
+4. The same seeds are drawn before and after."""
+STAGE_1 = """### 1 Pictures of the concept
+Everything that these pictures have in common will be erased, so look at them in the preview. One \
+prompt a line; several ways to ask give a broader set. Your own pictures work as well: use \
+**Concept Set from Images**."""
+STAGE_2 = """### 2 Learn it, take the difference
+**Concept Fine-tune** trains under *empty* captions, so the change does not hang on a prompt. The \
+settings here suit the demo model. For Stable Diffusion keep the node's own defaults: 200 steps of \
+16 pictures, 1e-5, EMA on.
+
+The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
+strength."""
+STAGE_3 = """### 3 Subtract
+`erased = base - strength x task vector`. 0 changes nothing. Too little leaves the concept in, too \
+much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
+STAGE_4 = """### 4 Before and after
+Equal seeds on both models. The upper grid should lose the concept, the lower one should keep the \
+{other}. "Reduced", never "removed": whoever has the base model still has the concept."""
+
+
+def _learn(g: Graph, model: Output, clip: Output, vae: Output) -> tuple[Output, Output]:
+    """Stages 1 and 2: the latents of the concept's pictures, and the task vector."""
+    pictures = g.add(
+        "TVEraseConceptSetFromPrompt",
+        (340, 330),
+        size=(320, 0),
+        model=model,
+        clip=clip,
+        prompt=PROMPT,
+        concept=CONCEPT,
+        count=COUNT,
+        width=SIZE,
+        height=SIZE,
+        seed=1,
+        batch_size=32,
+        **DRAW,
+    )
+    seen = g.add("VAEDecode", (0, 480), size=(280, 0), samples=pictures.out(1), vae=vae)
+    look = g.add("PreviewImage", (0, 580), "What will be erased", (280, 280), images=seen.out())
+    settings = {**TUNE, **TUNE_SWITCHES}
+    tuned = g.add(
+        "TVEraseConceptFinetune",
+        (720, 330),
+        size=(320, 560),
+        model=model,
+        concept_set=pictures.out(0),
+        **settings,
+    )
+    vector = g.add("TVEraseExtractTaskVector", (1080, 330), base=model, tuned=tuned.out(0))
+    saved = g.add(
+        "TVEraseSaveTaskVector",
+        (1080, 480),
+        task_vector=vector.out(),
+        filename_prefix=f"task_vectors/{CONCEPT}",
+    )
+    g.note((340, 40), STAGE_1, (320, 190))
+    g.note((720, 40), STAGE_2, (660, 190))
+    g.group("1 Pictures of the concept", [pictures, seen, look], BLUE)
+    g.group("2 Learn, take the difference, save", [tuned, vector, saved], GREEN)
+    return pictures.out(1), vector.out()
+
+
+def _compare(g: Graph, base: Output, erased: Output, clip: Output, vae: Output) -> None:
+    """Stage 4: both models at equal seeds, for the concept and for something else."""
+    empty = g.add("CLIPTextEncode", (1500, 560), "Negative prompt: empty", clip=clip, text="")
+    latent = g.add("EmptyLatentImage", (1500, 720), width=SIZE, height=SIZE, batch_size=SHOWN)
+    shown = [empty, latent]
+    for prompt, top in ((PROMPT, 330), (f"a {OTHER}", 960)):
+        text = g.add("CLIPTextEncode", (1500, top), f"Prompt: {prompt}", clip=clip, text=prompt)
+        rows = []
+        for row, (label, model) in enumerate((("before", base), ("after", erased))):
+            sampler = g.add(
+                "KSampler",
+                (1840, top + 300 * row),
+                f"{prompt}, {label}",
+                model=model,
+                positive=text.out(),
+                negative=empty.out(),
+                latent_image=latent.out(),
+                seed=SEED,
+                **DRAW,
+            )
+            decoded = g.add(
+                "VAEDecode", (2180, top + 300 * row), size=(200, 0), samples=sampler.out(), vae=vae
+            )
+            shown += [sampler, decoded]
+            rows.append(decoded.out())
+        grid = g.add(
+            "TVEraseBeforeAfterGrid",
+            (2420, top),
+            f"Grid: {prompt}",
+            (420, 400),
+            before=rows[0],
+            after=rows[1],
+            title=prompt,
+            columns=SHOWN,
+        )
+        file = f"tverase/{prompt.replace(' ', '_')}"
+        picture = g.add(
+            "SaveImage",
+            (2880, top),
+            f"Save: {prompt}",
+            (420, 400),
+            images=grid.out(),
+            filename_prefix=file,
+        )
+        shown += [text, grid, picture]
+    g.note((1840, 40), STAGE_4.format(other=OTHER), (660, 190))
+    g.group("4 Before and after", shown, GREY)
+
+
+def erase_concept(g: Graph) -> None:
+    """The straight path: a strength that a person chose."""
+    demo = g.add("TVEraseDemoModel", (0, 330), size=(280, 0))
+    model, clip, vae = (demo.out(slot) for slot in range(3))
+    g.note((0, 0), ABOUT.format(concept=CONCEPT), (280, 270))
+    _, vector = _learn(g, model, clip, vae)
+    erased = g.add(
+        "TVEraseApplyNegatedTV",
+        (1080, 690),
+        model=model,
+        task_vector=vector,
+        strength=STRENGTH,
+    )
+    note = g.note((1080, 880), STAGE_3, (300, 200))
+    g.group("3 Subtract", [erased, note], RED)
+    _compare(g, model, erased.out(), clip, vae)
+
+
+WORKFLOWS: dict[str, Callable[[Graph], None]] = {"erase_concept": erase_concept}
+
+
+def pack_version() -> str:
+    """The version in pyproject.toml."""
+    lines = (ROOT / "pyproject.toml").read_text("utf-8").splitlines()
+    return next(line.split('"')[1] for line in lines if line.startswith("version = "))
+
+
+def render(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> dict[str, str]:
+    """Every file's text by its path under workflows/. Raises GraphError."""
+    files = {}
+    for name, describe in WORKFLOWS.items():
+        graph = Graph(classes, display_names, {"comfy-core": COMFYUI, "tverase": pack_version()})
+        describe(graph)
+        for path, content in ((f"{name}.json", graph.ui()), (f"api/{name}.json", graph.api())):
+            files[path] = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
+    options = parser.parse_args()
+    sys.path.append(str(ROOT / "tests"))
+    from host_support import in_process
+
+    host, pack = in_process.import_host(options.comfyui.resolve()), in_process.load_pack()
+    classes = {**host.nodes.NODE_CLASS_MAPPINGS, **pack.NODE_CLASS_MAPPINGS}
+    names = {**host.nodes.NODE_DISPLAY_NAME_MAPPINGS, **pack.NODE_DISPLAY_NAME_MAPPINGS}
+    for path, text in render(classes, names).items():
+        (HERE / path).parent.mkdir(exist_ok=True)
+        (HERE / path).write_text(text, "utf-8", newline="\n")
+        print("wrote", f"workflows/{path}")
+
+
+if __name__ == "__main__":
+    main()
