@@ -35,6 +35,8 @@ class _WeightSlot:
         self._key, self._stack = key, stack
 
     def __call__(self, weight: torch.Tensor) -> torch.Tensor:
+        # The host's parameters ask for gradients: undetached, each would gather a copy of its own.
+        weight = weight.detach()
         for attachment in self._stack:
             delta = attachment.deltas.get(self._key)
             if delta is not None and attachment.scale != 0:

@@ -1,0 +1,199 @@
+"""Apply Negated TV on the real host: exact arithmetic, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tverase_core.block_mask import BlockMask
+from tverase_core.erase import erased_weights
+from tverase_core.errors import (
+    BaseMismatchError,
+    KeyMismatchError,
+    ShapeMismatchError,
+    StrengthError,
+    TveraseError,
+)
+from tverase_core.fingerprint import BaseFingerprint
+from tverase_core.task_vector import TaskVector
+
+
+def layout(model: Any) -> Any:
+    from tverase_pack.nodes.host.weights import layout_of
+
+    return layout_of(model)
+
+
+def vector_for(model: Any, seed: int = 7) -> TaskVector:
+    """Noise on every weight of the model."""
+    from tverase_pack.nodes.host.weights import fingerprint, model_shapes
+
+    source = torch.Generator().manual_seed(seed)
+    deltas = {
+        key: 0.02 * torch.randn(tuple(shape), generator=source)
+        for key, shape in model_shapes(model).items()
+    }
+    return TaskVector(deltas, fingerprint(model))
+
+
+def erase(pack: Any, model: Any, vector: TaskVector, strength: float, **more: Any) -> Any:
+    from host_support.host_steps import node
+
+    given = {"other_weights": "refuse", **more}
+    return node(
+        pack, "ApplyNegatedTV", model=model, task_vector=vector, strength=strength, **given
+    )[0]
+
+
+def test_strength_zero_is_the_same_object(pack: Any, tiny_model: Any) -> None:
+    assert erase(pack, tiny_model, vector_for(tiny_model), 0.0) is tiny_model
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0, 1.75])
+def test_the_host_computes_what_the_core_computes(
+    pack: Any, tiny_model: Any, strength: float
+) -> None:
+    from host_support import host_steps as steps
+
+    base, vector = steps.weights(tiny_model), vector_for(tiny_model)
+    expected = dict(erased_weights(base, vector, strength, BlockMask.full(), layout(tiny_model)))
+    got = steps.materialised(erase(pack, tiny_model, vector, strength))
+    assert steps.same(got, {**base, **expected})
+    assert not steps.same(got, base)
+
+
+def test_unpatching_restores_the_base(pack: Any, tiny_model: Any) -> None:
+    from host_support import host_steps as steps
+
+    base, drawn = steps.weights(tiny_model), steps.output(tiny_model)
+    erased = erase(pack, tiny_model, vector_for(tiny_model), 1.0)
+    assert not torch.equal(steps.output(erased), drawn)
+    assert torch.equal(steps.output(tiny_model), drawn)  # the host changes over by itself
+    with torch.inference_mode():
+        tiny_model.detach()
+        erased.detach()
+    assert steps.same(steps.weights(tiny_model), base)
+
+
+def test_plus_and_minus_are_the_base(pack: Any, tiny_model: Any) -> None:
+    """Two appended patches round once each, so the base comes back where sums are exact."""
+    from tverase_pack.nodes.host.patching import patched_clone
+
+    from host_support import host_steps as steps
+
+    exact = TaskVector(
+        {k: (d * 2**12).round() / 2**12 for k, d in vector_for(tiny_model).deltas.items()},
+        vector_for(tiny_model).base,
+    )
+    grid = patched_clone(tiny_model, {1.0: on_grid(tiny_model)})
+    start = steps.materialised(grid)
+    added = patched_clone(grid, {0.5: exact.deltas})
+    assert not steps.same(steps.materialised(added), start)
+    assert steps.same(steps.materialised(erase(pack, added, exact, 0.5)), start)
+
+
+def on_grid(model: Any) -> dict[str, torch.Tensor]:
+    """What moves every weight to a multiple of 2**-7, so that sums with deltas are exact."""
+    from host_support.host_steps import weights
+
+    return {
+        key: ((w.float() * 2**7).round() / 2**7 - w.float()) for key, w in weights(model).items()
+    }
+
+
+def test_erasing_takes_back_what_was_learned(pack: Any, tiny_model: Any) -> None:
+    """tuned = base + delta, and tuned - 1 * delta has the base's weights as stored."""
+    from tverase_pack.nodes.host.patching import patched_clone
+
+    from host_support import host_steps as steps
+
+    vector = vector_for(tiny_model)
+    tuned = patched_clone(tiny_model, {1.0: vector.deltas})
+    got, base = steps.materialised(erase(pack, tuned, vector, 1.0)), steps.weights(tiny_model)
+    if base["diffusion_model.out.2.weight"].dtype == torch.float16:
+        assert steps.same(got, base)  # float32 sums of half weights come back on rounding
+    for key, weight in base.items():
+        torch.testing.assert_close(got[key], weight, rtol=1e-6, atol=1e-6)
+
+
+def test_a_mask_touches_only_its_blocks(pack: Any, tiny_model: Any) -> None:
+    from host_support import host_steps as steps
+
+    mask = BlockMask.only(blocks=("IN01", "M00"))
+    vector, base = vector_for(tiny_model), steps.weights(tiny_model)
+    got = steps.materialised(erase(pack, tiny_model, vector, 1.0, block_mask=mask))
+    moved = {key for key in base if not torch.equal(got[key], base[key])}
+    assert {layout(tiny_model).block(key) for key in moved} == {"IN01", "M00"}
+    expected = dict(erased_weights(base, vector, 1.0, mask, layout(tiny_model)))
+    assert steps.same(got, {**base, **expected})
+
+
+def test_a_mask_scales(pack: Any, tiny_model: Any) -> None:
+    from host_support import host_steps as steps
+
+    mask = BlockMask({"IN01": 0.25, "M00": 0.5}, other_blocks=1.0)
+    vector, base = vector_for(tiny_model), steps.weights(tiny_model)
+    got = steps.materialised(erase(pack, tiny_model, vector, 1.5, block_mask=mask))
+    expected = dict(erased_weights(base, vector, 1.5, mask, layout(tiny_model)))
+    assert steps.same(got, {**base, **expected})
+
+
+def missing_key(vector: TaskVector) -> TaskVector:
+    extra = {"diffusion_model.input_blocks.9.0.in_layers.2.weight": torch.ones(2, 2)}
+    return replace(vector, deltas={**vector.deltas, **extra})
+
+
+def wrong_shape(vector: TaskVector) -> TaskVector:
+    return replace(vector, deltas={**vector.deltas, "diffusion_model.out.2.bias": torch.ones(5)})
+
+
+def other_family(vector: TaskVector) -> TaskVector:
+    return replace(vector, base=BaseFingerprint("stable-diffusion-v1", "0" * 64))
+
+
+def other_weights(vector: TaskVector) -> TaskVector:
+    return replace(vector, base=replace(vector.base, content_sha256="1" * 64))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "sentence"),
+    [
+        (missing_key, KeyMismatchError, r"lacks 1 of .*input_blocks\.9\.0.*Load the model"),
+        (wrong_shape, ShapeMismatchError, r"out\.2\.bias: shape \[4\] .* \[5\]"),
+        (other_family, BaseMismatchError, "different architecture.*Load the model"),
+        (other_weights, BaseMismatchError, "different weights"),
+    ],
+)
+def test_a_vector_that_does_not_fit_changes_nothing(
+    pack: Any,
+    tiny_model: Any,
+    spoil: Callable[[TaskVector], TaskVector],
+    error: type[TveraseError],
+    sentence: str,
+) -> None:
+    from host_support import host_steps as steps
+
+    base = steps.weights(tiny_model)
+    with pytest.raises(error, match=sentence):
+        erase(pack, tiny_model, spoil(vector_for(tiny_model)), 1.0)
+    assert not tiny_model.patches
+    assert steps.same(steps.weights(tiny_model), base)
+    assert steps.same(steps.materialised(tiny_model), base)
+
+
+def test_other_weights_can_be_allowed(pack: Any, make_tiny_model: Callable[..., Any]) -> None:
+    vector, descendant = vector_for(make_tiny_model(seed=0)), make_tiny_model(seed=9)
+    with pytest.raises(BaseMismatchError, match="different weights"):
+        erase(pack, descendant, vector, 1.0)
+    assert erase(pack, descendant, vector, 1.0, other_weights="allow").patches
+
+
+@pytest.mark.parametrize("strength", [-0.5, float("inf"), float("-inf"), float("nan")])
+def test_a_strength_that_is_none(pack: Any, tiny_model: Any, strength: float) -> None:
+    with pytest.raises(StrengthError, match="expected a finite number >= 0, got"):
+        erase(pack, tiny_model, vector_for(tiny_model), strength)
+    assert not tiny_model.patches
