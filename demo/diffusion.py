@@ -10,6 +10,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -127,14 +128,23 @@ class Batches:
         return self.latents[picks[:, 0], picks[:, 1]], tokens, torch.tensor(index)
 
 
+def learning_rate(step: int, cycles: Sequence[tuple[int, float]]) -> float:
+    """Warm-up, then a cosine fall to a fiftieth, in each cycle of (steps, peak)."""
+    for steps, peak in cycles:
+        if step < steps:
+            cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+            return peak * min(1.0, (step + 1) / WARMUP) * max(cosine, 0.02)
+        step -= steps
+    raise ValueError("step lies beyond the last cycle")
+
+
 def train(
     unet: nn.Module,
     text: TextTower,
     batches: Batches,
     *,
-    steps: int,
+    cycles: Sequence[tuple[int, float]],
     batch_size: int,
-    rate: float,
     seed: int,
     state_file: Path,
     log_file: Path,
@@ -142,7 +152,7 @@ def train(
     """Train, resuming from `state_file` when it is there; returns the averaged state dicts."""
     both = nn.ModuleDict({"unet": unet, "text": text})
     parameters = list(both.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.01, betas=(0.9, 0.99))
     average = {k: v.clone() for k, v in both.state_dict().items()}
     schedule, generator = alphas_cumprod(), torch.Generator().manual_seed(seed)
     first = 0
@@ -151,13 +161,13 @@ def train(
         both.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         average, first = saved["average"], saved["step"]
+    steps = sum(length for length, _ in cycles)
     began, total = time.monotonic(), 0.0
     for step in range(first, steps):
         generator.manual_seed(seed * 1_000_003 + step)  # so that a resumed run draws the same
         batches.rng.seed(seed * 1_000_003 + step)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / WARMUP) * max(cosine, 0.02)
+            group["lr"] = learning_rate(step, cycles)
         latents, tokens, index = batches.draw(batch_size)
         noise = torch.randn(latents.shape, generator=generator)
         t = torch.randint(0, len(schedule), (batch_size,), generator=generator)

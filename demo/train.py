@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 SEED = 20260101
+CYCLES = ((2800, 1e-3), (900, 6e-4))  # steps and peak learning rate; the second one sharpens
 
 
 def use_host(comfyui: Path) -> None:
@@ -58,10 +59,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
     parser.add_argument("--work", type=Path, required=True, help="folder for downloads and state")
-    parser.add_argument("--steps", type=int, default=2800)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--decoder-steps", type=int, default=1500)
-    parser.add_argument("--judge-steps", type=int, default=1500)
+    parser.add_argument("--decoder-steps", type=int, default=1000)
+    parser.add_argument("--judge-steps", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     use_host(options.comfyui)
@@ -94,9 +94,8 @@ def main() -> None:
         unet,
         text,
         batches,
-        steps=options.steps,
+        cycles=CYCLES,
         batch_size=options.batch,
-        rate=1e-3,
         seed=SEED,
         state_file=options.work / "diffusion.pt",
         log_file=options.work / "diffusion.jsonl",
@@ -146,7 +145,7 @@ def judge_stage(options, drawings, autoencoder) -> None:
     held_out = labelled(load_drawings(icons, margin=4), load_others(icons, margin=4))
     objects, styles, n = hits(judge, held_out)
     counts = {"objects_right": objects, "styles_right": styles, "n": n}
-    (options.work / "judge.json").write_text(json.dumps(counts) + "\n")
+    (HERE / "judge.json").write_text(json.dumps(counts) + "\n")
     print("judge on held-out renderings", counts)
 
 
