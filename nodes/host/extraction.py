@@ -55,13 +55,14 @@ def _from_patch_lists(
         own = known[key][1:]
         extra = entry[1:]
         progress(done + 1, len(wanted), key)
-        if len(extra) == len(own):
-            continue
-        if not all(a is b or _same_patch(a, b) for a, b in zip(own, extra, strict=False)):
+        kept = zip(own, extra, strict=False)
+        if len(extra) < len(own) or not all(a is b or _same_patch(a, b) for a, b in kept):
             raise BaseMismatchError(
                 f"The tuned model does not carry the base's patches on {key}. Connect the same "
                 "MODEL, with the same LoRAs, to `base` as the fine-tune started from."
             )
+        if len(extra) == len(own):
+            continue
         weight = base_weight(entry).detach().to("cpu", torch.float32, copy=True)
         added = extra[len(own) :]
         plain = all(
