@@ -29,25 +29,28 @@ def to_context(
 
     encoded: per item (context [1, s, d], pooled); latent_shape: (c, h, w) of one latent.
     """
-    tokens, extras = [], []
-    for context, pooled in encoded:
-        noise = torch.zeros((1, *latent_shape))
-        made = model.model.extra_conds(
-            cross_attn=context,
-            pooled_output=pooled,
-            noise=noise,
-            device=torch.device("cpu"),
-            width=latent_shape[-1] * 8,
-            height=latent_shape[-2] * 8,
-            prompt_type="positive",
-        )
-        tokens.append(context.clone())
-        extras.append(
-            {name: made[name].cond.clone() for name in made if name not in ("c_crossattn",)}
-        )
+    rows = [rows_of(model, context, pooled, latent_shape) for context, pooled in encoded]
+    tokens = [row.tokens for row in rows]
     width = max(t.shape[1] for t in tokens)
     if any(t.shape[1] != width for t in tokens):
         # the host repeats shorter prompts to a common length in the same way
         tokens = [t.repeat(1, -(-width // t.shape[1]), 1)[:, :width] for t in tokens]
-    extra = {name: torch.cat([e[name] for e in extras]) for name in extras[0]}
-    return Context(torch.cat(tokens).float(), extra)
+    extra = {name: torch.cat([row.extra[name] for row in rows]) for name in rows[0].extra}
+    return Context(torch.cat(tokens), extra)
+
+
+def rows_of(
+    model: ModelPatcher, context: torch.Tensor, pooled: Any, latent_shape: Sequence[int]
+) -> Context:
+    """The same for n rows at once; gradients flow to context [n, s, d] and pooled [n, p]."""
+    made = model.model.extra_conds(
+        cross_attn=context,
+        pooled_output=pooled,
+        noise=torch.zeros((1, *latent_shape)),
+        device=torch.device("cpu"),
+        width=latent_shape[-1] * 8,
+        height=latent_shape[-2] * 8,
+        prompt_type="positive",
+    )
+    extra = {name: made[name].cond.clone() for name in made if name not in ("c_crossattn",)}
+    return Context(context.clone().float(), extra)
