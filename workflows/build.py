@@ -29,6 +29,7 @@ DRAW = {"steps": 20, "cfg": 3.0, "sampler_name": "dpmpp_2m", "scheduler": "karra
 COUNT = 64  # pictures of the concept
 SHOWN = 8  # pictures in each row of a grid
 SIZE = 64
+NOTES, NOTES_HIGH = -150, 380  # the row of notes above the groups
 BLUE, GREEN, RED, GREY = "#3f789e", "#88aa66", "#a1309b", "#444"
 COMFYUI = "0.3.75"  # the version the stock nodes were taken from
 
@@ -59,8 +60,8 @@ Equal seeds on both models. The upper grid should lose the concept, the lower on
 {other}. "Reduced", never "removed": whoever has the base model still has the concept."""
 
 
-def _learn(g: Graph, model: Output, clip: Output, vae: Output) -> tuple[Output, Output]:
-    """Stages 1 and 2: the latents of the concept's pictures, and the task vector."""
+def _learn(g: Graph, model: Output, clip: Output, vae: Output) -> Output:
+    """Stages 1 and 2: pictures of the concept, and its task vector."""
     pictures = g.add(
         "TVEraseConceptSetFromPrompt",
         (340, 330),
@@ -94,25 +95,25 @@ def _learn(g: Graph, model: Output, clip: Output, vae: Output) -> tuple[Output, 
         task_vector=vector.out(),
         filename_prefix=f"task_vectors/{CONCEPT}",
     )
-    g.note((340, 40), STAGE_1, (320, 190))
-    g.note((720, 40), STAGE_2, (660, 190))
+    g.note((340, NOTES), STAGE_1, (320, NOTES_HIGH))
+    g.note((720, NOTES), STAGE_2, (660, NOTES_HIGH))
     g.group("1 Pictures of the concept", [pictures, seen, look], BLUE)
     g.group("2 Learn, take the difference, save", [tuned, vector, saved], GREEN)
-    return pictures.out(1), vector.out()
+    return vector.out()
 
 
 def _compare(g: Graph, base: Output, erased: Output, clip: Output, vae: Output) -> None:
     """Stage 4: both models at equal seeds, for the concept and for something else."""
-    empty = g.add("CLIPTextEncode", (1500, 560), "Negative prompt: empty", clip=clip, text="")
-    latent = g.add("EmptyLatentImage", (1500, 720), width=SIZE, height=SIZE, batch_size=SHOWN)
+    empty = g.add("CLIPTextEncode", (1800, 540), "Negative prompt: empty", clip=clip, text="")
+    latent = g.add("EmptyLatentImage", (1800, 740), width=SIZE, height=SIZE, batch_size=SHOWN)
     shown = [empty, latent]
-    for prompt, top in ((PROMPT, 330), (f"a {OTHER}", 960)):
-        text = g.add("CLIPTextEncode", (1500, top), f"Prompt: {prompt}", clip=clip, text=prompt)
+    for prompt, top in ((PROMPT, 330), (f"a {OTHER}", 990)):
+        text = g.add("CLIPTextEncode", (1800, top), f"Prompt: {prompt}", clip=clip, text=prompt)
         rows = []
         for row, (label, model) in enumerate((("before", base), ("after", erased))):
             sampler = g.add(
                 "KSampler",
-                (1840, top + 300 * row),
+                (2140, top + 310 * row),
                 f"{prompt}, {label}",
                 model=model,
                 positive=text.out(),
@@ -122,13 +123,13 @@ def _compare(g: Graph, base: Output, erased: Output, clip: Output, vae: Output) 
                 **DRAW,
             )
             decoded = g.add(
-                "VAEDecode", (2180, top + 300 * row), size=(200, 0), samples=sampler.out(), vae=vae
+                "VAEDecode", (2480, top + 310 * row), size=(200, 0), samples=sampler.out(), vae=vae
             )
             shown += [sampler, decoded]
             rows.append(decoded.out())
         grid = g.add(
             "TVEraseBeforeAfterGrid",
-            (2420, top),
+            (2720, top),
             f"Grid: {prompt}",
             (420, 400),
             before=rows[0],
@@ -139,14 +140,14 @@ def _compare(g: Graph, base: Output, erased: Output, clip: Output, vae: Output) 
         file = f"tverase/{prompt.replace(' ', '_')}"
         picture = g.add(
             "SaveImage",
-            (2880, top),
+            (3180, top),
             f"Save: {prompt}",
             (420, 400),
             images=grid.out(),
             filename_prefix=file,
         )
         shown += [text, grid, picture]
-    g.note((1840, 40), STAGE_4.format(other=OTHER), (660, 190))
+    g.note((1800, NOTES), STAGE_4.format(other=OTHER), (540, NOTES_HIGH))
     g.group("4 Before and after", shown, GREY)
 
 
@@ -154,17 +155,17 @@ def erase_concept(g: Graph) -> None:
     """The straight path: a strength that a person chose."""
     demo = g.add("TVEraseDemoModel", (0, 330), size=(280, 0))
     model, clip, vae = (demo.out(slot) for slot in range(3))
-    g.note((0, 0), ABOUT.format(concept=CONCEPT), (280, 270))
-    _, vector = _learn(g, model, clip, vae)
+    g.note((0, NOTES), ABOUT.format(concept=CONCEPT), (280, NOTES_HIGH))
+    vector = _learn(g, model, clip, vae)
     erased = g.add(
         "TVEraseApplyNegatedTV",
-        (1080, 690),
+        (1440, 330),
         model=model,
         task_vector=vector,
         strength=STRENGTH,
     )
-    note = g.note((1080, 880), STAGE_3, (300, 200))
-    g.group("3 Subtract", [erased, note], RED)
+    g.note((1440, NOTES), STAGE_3, (300, NOTES_HIGH))
+    g.group("3 Subtract", [erased], RED)
     _compare(g, model, erased.out(), clip, vae)
 
 

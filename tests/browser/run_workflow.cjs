@@ -56,8 +56,9 @@ function queue({ changes, timeout }) {
     for (const event of ["execution_success", "execution_error", "execution_interrupted"]) {
       window.app.api.addEventListener(event, end(event), { once: true });
     }
-    window.app.queuePrompt(0, 1).then((queued) => {
-      if (queued === false) end("refused")({ detail: window.app.lastNodeErrors });
+    window.app.queuePrompt(0, 1).then(() => {
+      const faults = window.app.lastNodeErrors ?? {};
+      if (Object.keys(faults).length) end("refused")({ detail: faults });
     });
   });
 }
@@ -90,14 +91,15 @@ async function main() {
       if (message.type() === "error") errors.push(`${message.location().url}: ${message.text()}`);
     });
     page.on("pageerror", (error) => errors.push(String(error.stack)));
-    await page.goto(job.url);
+    page.setDefaultTimeout(180000); // a busy computer is slow to serve the frontend
+    await page.goto(job.url, { waitUntil: "domcontentloaded" });
     await page.waitForFunction(
       () =>
         window.app?.graph &&
         window.app.extensionManager &&
         document.querySelector("#graph-canvas"),
       null,
-      { timeout: 120000 },
+      { timeout: 180000 },
     );
     await page.waitForTimeout(2000); // the frontend restores its last graph after it is ready
     const loaded = await page.evaluate(load, job.workflow);

@@ -53,8 +53,8 @@ def run_workflow(
         "profile": str(folder / "profile"),
         "before": str(folder / "before.png"),
         "after": str(folder / "after.png"),
-        "width": 1920,
-        "height": 1080,
+        "width": 2880,
+        "height": 1500,
         "timeout": timeout_s * 1000,
     }
     done = subprocess.run(
