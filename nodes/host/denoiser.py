@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import torch
@@ -14,6 +13,7 @@ import torch
 from ...tverase_core.errors import BaseMismatchError, KeyMismatchError, listed
 from ...tverase_core.ports import Context
 from ...tverase_core.schedule import NoiseSchedule
+from .numerics import compute_dtype, has_fast_bfloat16, noise_schedule, plain_attention
 from .version import require_training
 from .weights import patched_keys, refuse_quantised, wrappable_shapes
 
@@ -49,11 +49,18 @@ class _WeightSlot:
 class HostDenoiser:
     """Implements `ports.Denoiser`. Made by `open_denoiser`."""
 
-    def __init__(self, patcher: ModelPatcher, stack: list[_Attachment], schedule: NoiseSchedule):
+    def __init__(
+        self,
+        patcher: ModelPatcher,
+        stack: list[_Attachment],
+        schedule: NoiseSchedule,
+        autocast: bool = False,
+    ):
         self.patcher, self.schedule = patcher, schedule
+        self._autocast = autocast and has_fast_bfloat16(patcher.load_device)
         self.device = patcher.load_device
         self._stack, self._shapes = stack, wrappable_shapes(patcher)
-        self._options = {"optimized_attention_override": _plain_attention}
+        self._options = {"optimized_attention_override": plain_attention}
 
     def weight_shapes(self) -> Mapping[str, torch.Size]:
         return self._shapes
@@ -79,6 +86,8 @@ class HostDenoiser:
         digits at small noise, and averages no conditions over the batch as the guider does."""
         model = self.patcher.model
         dtype = model.manual_cast_dtype or model.get_dtype()
+        if self._autocast:
+            dtype = torch.bfloat16  # the host's layers compute in the dtype of what they are given
         extra = {k: v.to(self.device, dtype) for k, v in context.extra.items()}
         return model.diffusion_model(
             x_t.to(self.device, dtype),
@@ -89,42 +98,18 @@ class HostDenoiser:
         ).float()
 
 
-def _plain_attention(function: Any, q: Any, k: Any, v: Any, heads: int, **options: Any) -> Any:
-    """PyTorch's own attention: the fast custom kernels have no usable backward."""
-    from comfy.ldm.modules.attention import attention_pytorch
-
-    return attention_pytorch(q, k, v, heads, **options)
-
-
-def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
-    """The model's schedule, alphas_cumprod = 1 / (1 + sigma^2) (arXiv 2206.00364, appendix C).
-
-    Raises BaseMismatchError for models that predict neither epsilon nor v.
-    """
-    kinds = comfy.model_base.ModelType
-    names = {kinds.EPS: "epsilon", kinds.V_PREDICTION: "v"}
-    kind = model.model.model_type
-    if kind not in names:
-        raise BaseMismatchError(
-            f"This model predicts {kind.name.lower()}. Training knows epsilon and v prediction "
-            "(Stable Diffusion 1.x, 2.x and XL). Applying and extracting vectors works for it."
-        )
-    sigmas = model.get_model_object("model_sampling").sigmas.double().cpu()
-    return NoiseSchedule((1 / (1 + sigmas**2)).clone(), names[kind])
-
-
-def compute_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device computes in it, else float32; float16 gradients underflow."""
-    if device.type == "cpu" or not comfy.model_management.should_use_bf16(device):
-        return torch.float32
-    return torch.bfloat16
-
-
 @contextmanager
 def open_denoiser(
-    model: ModelPatcher, extra_memory_bytes: int = 0, *, purpose: str = "Concept Fine-tune"
+    model: ModelPatcher,
+    extra_memory_bytes: int = 0,
+    *,
+    purpose: str = "Concept Fine-tune",
+    autocast: bool = False,
 ) -> Iterator[HostDenoiser]:
     """Load a clone of `model` whose every weight can carry deltas and gradients.
+
+    autocast: let `predict` compute in bfloat16 on CPUs that are fast at it; sampling is not
+    touched. Off, results are exact.
 
     Leaves inference mode for its block. On the way out, by any way, the clone is unloaded and
     every wrapper is taken off the shared modules: a stale one would survive a partial load.
@@ -144,7 +129,7 @@ def open_denoiser(
             comfy.model_management.load_models_gpu(
                 [clone], memory_required=extra_memory_bytes, force_full_load=True
             )
-            yield HostDenoiser(clone, stack, schedule)
+            yield HostDenoiser(clone, stack, schedule, autocast)
     finally:
         stack.clear()
         clone.detach()

@@ -1,0 +1,52 @@
+"""What a MODEL computes in: its noise schedule, number format and attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_base
+import comfy.model_management
+import torch
+
+from ...tverase_core.errors import BaseMismatchError
+from ...tverase_core.schedule import NoiseSchedule
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+
+def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
+    """The model's schedule, alphas_cumprod = 1 / (1 + sigma^2) (arXiv 2206.00364, appendix C).
+
+    Raises BaseMismatchError for models that predict neither epsilon nor v.
+    """
+    kinds = comfy.model_base.ModelType
+    names = {kinds.EPS: "epsilon", kinds.V_PREDICTION: "v"}
+    kind = model.model.model_type
+    if kind not in names:
+        raise BaseMismatchError(
+            f"This model predicts {kind.name.lower()}. Training knows epsilon and v prediction "
+            "(Stable Diffusion 1.x, 2.x and XL). Applying and extracting vectors works for it."
+        )
+    sigmas = model.get_model_object("model_sampling").sigmas.double().cpu()
+    return NoiseSchedule((1 / (1 + sigmas**2)).clone(), names[kind])
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it, else float32; float16 gradients underflow."""
+    if device.type == "cpu" or not comfy.model_management.should_use_bf16(device):
+        return torch.float32
+    return torch.bfloat16
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether this is a CPU with matrix units for bfloat16 (AMX), several times as fast there."""
+    found = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return device.type == "cpu" and found is not None and bool(found())
+
+
+def plain_attention(function: Any, q: Any, k: Any, v: Any, heads: int, **options: Any) -> Any:
+    """PyTorch's own attention: the fast custom kernels have no usable backward."""
+    from comfy.ldm.modules.attention import attention_pytorch
+
+    return attention_pytorch(q, k, v, heads, **options)
