@@ -29,8 +29,8 @@ DRAW = {"steps": 20, "cfg": 3.0, "sampler_name": "dpmpp_2m", "scheduler": "karra
 COUNT = 64  # pictures of the concept
 SHOWN = 8  # pictures in each row of a grid
 SIZE = 64
-NOTES, NOTES_HIGH = -150, 380  # the row of notes above the groups
-BLUE, GREEN, RED, GREY = "#3f789e", "#88aa66", "#a1309b", "#444"
+NOTES, NOTES_HIGH = -30, 260  # the row of notes above the groups
+BLUE, GREEN, RED, GREY = "#3f789e", "#88aa66", "#a1309b", "#888"
 COMFYUI = "0.3.75"  # the version the stock nodes were taken from
 
 ABOUT = """# Erase a concept
