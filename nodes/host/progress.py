@@ -41,7 +41,7 @@ def _show_text(message: str) -> None:
     """Text on the running node, where this ComfyUI can show it (0.3.45 and newer)."""
     from importlib import util
 
-    if util.find_spec("comfy_execution") is None:
+    if not (util.find_spec("comfy_execution") and util.find_spec("comfy_execution.utils")):
         return
     import comfy_execution.utils as context_tools
     from server import PromptServer
