@@ -109,8 +109,9 @@ class Batches:
         for i, key in enumerate(zip(drawings.objects, drawings.styles, strict=True)):
             self.groups.setdefault(key, []).append(i)
 
-    def draw(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """latents [size, c, h, w], unique token rows [u, 77], index of each item's row [size]."""
+    def draw(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """latents [size, c, h, w], unique token rows [u, 77], each item's row [size], and its
+        (shift, drawing) [size, 2]."""
         keys, items, rows, index = list(self.groups), [], {}, []
         while len(items) < size:
             obj, style = key = self.rng.choice(keys)
@@ -125,7 +126,7 @@ class Batches:
                     item = self.rng.choice(self.groups[key])
         picks = torch.tensor(items)
         tokens = torch.tensor([self.tokenize(text) for text in rows])
-        return self.latents[picks[:, 0], picks[:, 1]], tokens, torch.tensor(index)
+        return self.latents[picks[:, 0], picks[:, 1]], tokens, torch.tensor(index), picks
 
 
 def learning_rate(step: int, cycles: Sequence[tuple[int, float]]) -> float:
@@ -168,7 +169,7 @@ def train(
         batches.rng.seed(seed * 1_000_003 + step)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, cycles)
-        latents, tokens, index = batches.draw(batch_size)
+        latents, tokens, index, _ = batches.draw(batch_size)
         noise = torch.randn(latents.shape, generator=generator)
         t = torch.randint(0, len(schedule), (batch_size,), generator=generator)
         a = schedule[t].view(-1, 1, 1, 1)
@@ -206,3 +207,25 @@ def train(
         part: {k.removeprefix(part + "."): v for k, v in average.items() if k.startswith(part)}
         for part in ("unet", "text")
     }
+
+
+@torch.no_grad()
+def guesses(
+    unet: nn.Module, text: TextTower, batches: Batches, *, count: int, batch_size: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The model's own guesses at clean latents from noisy ones, [count, c, h, w], and which
+    (shift, drawing) each stands for, [count, 2]. They carry the model's typical faults."""
+    generator = torch.Generator().manual_seed(seed)
+    batches.rng.seed(seed)
+    schedule, made, picked = alphas_cumprod(), [], []
+    for _ in range(-(-count // batch_size)):
+        latents, tokens, index, picks = batches.draw(batch_size)
+        noise = torch.randn(latents.shape, generator=generator)
+        t = torch.randint(20, 500, (batch_size,), generator=generator)
+        a = schedule[t].view(-1, 1, 1, 1)
+        noised = a.sqrt() * latents + (1 - a).sqrt() * noise
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            predicted = unet(noised, t.float(), context=text(tokens)[index]).float()
+        made.append((noised - (1 - a).sqrt() * predicted) / a.sqrt())
+        picked.append(picks)
+    return torch.cat(made)[:count], torch.cat(picked)[:count]

@@ -14,6 +14,7 @@ NOISE = 0.25  # largest noise put on a latent: what the sampler makes is never e
 def fit_decoder(
     pictures: torch.Tensor,
     latents: torch.Tensor,
+    guessed: tuple[torch.Tensor, torch.Tensor],
     encoder: dict[str, torch.Tensor],
     *,
     patch: int,
@@ -21,12 +22,14 @@ def fit_decoder(
     batch_size: int,
     seed: int,
 ) -> Autoencoder:
-    """pictures uint8 [n, H, W, 3] and their latents [n, c, h, w] -> the trained autoencoder.
+    """The trained autoencoder; only its convolutional half of the decoder learns, by L1 loss.
 
-    L1 loss between the picture and its reconstruction; the linear parts stay fixed.
+    pictures: uint8 [shifts, n, H, W, 3]; latents: [shifts, n, c, h, w]; guessed: the diffusion
+    model's guesses [m, c, h, w] and the (shift, drawing) of each [m, 2]. Half of each batch are
+    latents with a little noise, half are guesses.
     """
     torch.manual_seed(seed)
-    network = Autoencoder(latents.shape[1], patch)
+    network = Autoencoder(latents.shape[2], patch)
     set_linear_parts(network, encoder)
     nn.init.zeros_(network.decoder[-1].weight)
     nn.init.zeros_(network.decoder[-1].bias)
@@ -36,10 +39,17 @@ def fit_decoder(
     generator = torch.Generator().manual_seed(seed)
     began, total = time.monotonic(), 0.0
     for step in range(steps):
-        rows = torch.randint(len(pictures), (batch_size,), generator=generator)
-        target = pictures[rows].movedim(-1, 1).float() / 127.5 - 1
-        level = torch.rand(batch_size, 1, 1, 1, generator=generator) * NOISE
-        noised = latents[rows] + level * torch.randn(latents[rows].shape, generator=generator)
+        half = batch_size // 2
+        rows = torch.randint(pictures.shape[0], (half,), generator=generator)
+        columns = torch.randint(pictures.shape[1], (half,), generator=generator)
+        level = torch.rand(half, 1, 1, 1, generator=generator) * NOISE
+        exact = latents[rows, columns]
+        noised = exact + level * torch.randn(exact.shape, generator=generator)
+        picked = torch.randint(len(guessed[0]), (batch_size - half,), generator=generator)
+        noised = torch.cat([noised, guessed[0][picked]])
+        rows = torch.cat([rows, guessed[1][picked, 0]])
+        columns = torch.cat([columns, guessed[1][picked, 1]])
+        target = pictures[rows, columns].movedim(-1, 1).float() / 127.5 - 1
         with torch.autocast("cpu", dtype=torch.bfloat16):
             drawn = network.decode(noised)
         loss = (drawn.float() - target).abs().mean()

@@ -60,8 +60,8 @@ def main() -> None:
     parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
     parser.add_argument("--work", type=Path, required=True, help="folder for downloads and state")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--decoder-steps", type=int, default=1000)
-    parser.add_argument("--judge-steps", type=int, default=1000)
+    parser.add_argument("--decoder-steps", type=int, default=2000)
+    parser.add_argument("--judge-steps", type=int, default=800)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     use_host(options.comfyui)
@@ -100,13 +100,19 @@ def main() -> None:
         state_file=options.work / "diffusion.pt",
         log_file=options.work / "diffusion.jsonl",
     )
-    autoencoder = decoder_stage(options, config, drawings, batches, encoder)
+    for part, module in (("unet", unet), ("text", text)):
+        module.load_state_dict(averaged[part])
+    guessed = diffusion.guesses(unet, text, batches, count=8192, batch_size=128, seed=SEED)
+    autoencoder = decoder_stage(options, config, drawings, batches, encoder, guessed)
     judge_stage(options, drawings, autoencoder)
     print("wrote", export(averaged, autoencoder, config, HERE / "model"))
 
 
-def decoder_stage(options, config, drawings, batches, encoder):
-    """The trained autoencoder, from the work folder when it is there."""
+def decoder_stage(options, config, drawings, batches, encoder, guessed):
+    """The trained autoencoder, from the work folder when it is there.
+
+    It learns from the encoder's latents and, in equal parts, from the diffusion model's guesses.
+    """
     import torch
     from autoencoder import Autoencoder
     from diffusion import SHIFTS
@@ -119,9 +125,11 @@ def decoder_stage(options, config, drawings, batches, encoder):
         network.load_state_dict(torch.load(file, weights_only=True))
         return network
     moved = [torch.from_numpy(shifted(drawings.pictures, dx, dy)) for dx, dy in SHIFTS]
+    made, picks = guessed
     network = fit_decoder(
-        torch.cat(moved),
-        batches.latents.flatten(0, 1),
+        torch.stack(moved),
+        batches.latents,
+        (made, picks),
         encoder,
         patch=config["patch"],
         steps=options.decoder_steps,
