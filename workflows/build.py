@@ -83,7 +83,7 @@ def _learn(g: Graph, model: Output, clip: Output, vae: Output) -> Output:
     tuned = g.add(
         "TVEraseConceptFinetune",
         (720, 330),
-        size=(320, 560),
+        size=(320, 620),
         model=model,
         concept_set=pictures.out(0),
         **settings,
@@ -91,7 +91,7 @@ def _learn(g: Graph, model: Output, clip: Output, vae: Output) -> Output:
     vector = g.add("TVEraseExtractTaskVector", (1080, 330), base=model, tuned=tuned.out(0))
     saved = g.add(
         "TVEraseSaveTaskVector",
-        (1080, 480),
+        (1080, 540),
         task_vector=vector.out(),
         filename_prefix=f"task_vectors/{CONCEPT}",
     )
