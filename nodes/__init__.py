@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from .algebra_nodes import CombineTaskVectors, CompressTaskVector
+from .auto_mask_nodes import AutoBlockMask
+from .baseline_nodes import EsdNode, UceNode
 from .concept_nodes import ConceptSetFromImages, ConceptSetFromLatents
 from .demo_nodes import DemoModel
 from .draw_concept_nodes import ConceptSetFromPrompt
 from .erase_nodes import ApplyNegatedTV, BeforeAfterGrid
 from .finetune_nodes import ConceptFinetune
 from .host.paths import register_folders
+from .inversion_file_nodes import ExportEmbeddings, LoadInversionSet, SaveInversionSet
+from .inversion_nodes import DiverseInversionNode
+from .judge_nodes import DemoJudgeNode, JudgeFromExamples
 from .mask_nodes import BlockMaskNode
+from .strength_nodes import AutoStrength
 from .task_vector_nodes import ExtractTaskVector, LoadTaskVector, SaveTaskVector
 
 register_folders()
@@ -25,6 +32,18 @@ NODE_CLASS_MAPPINGS = {
     "TVEraseBlockMask": BlockMaskNode,
     "TVEraseApplyNegatedTV": ApplyNegatedTV,
     "TVEraseBeforeAfterGrid": BeforeAfterGrid,
+    "TVEraseDemoJudge": DemoJudgeNode,
+    "TVEraseJudgeFromExamples": JudgeFromExamples,
+    "TVEraseDiverseInversion": DiverseInversionNode,
+    "TVEraseSaveInversionSet": SaveInversionSet,
+    "TVEraseLoadInversionSet": LoadInversionSet,
+    "TVEraseExportEmbeddings": ExportEmbeddings,
+    "TVEraseAutoStrength": AutoStrength,
+    "TVEraseAutoBlockMask": AutoBlockMask,
+    "TVEraseCompressTaskVector": CompressTaskVector,
+    "TVEraseCombineTaskVectors": CombineTaskVectors,
+    "TVEraseESD": EsdNode,
+    "TVEraseUCE": UceNode,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -39,6 +58,18 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TVEraseBlockMask": "Block Mask",
     "TVEraseApplyNegatedTV": "Apply Negated TV",
     "TVEraseBeforeAfterGrid": "Before / After Grid",
+    "TVEraseDemoJudge": "Demo Judge (TVErase)",
+    "TVEraseJudgeFromExamples": "Concept Judge from Examples",
+    "TVEraseDiverseInversion": "Diverse Inversion",
+    "TVEraseSaveInversionSet": "Save Inversion Set",
+    "TVEraseLoadInversionSet": "Load Inversion Set",
+    "TVEraseExportEmbeddings": "Export Embeddings",
+    "TVEraseAutoStrength": "Auto-Strength",
+    "TVEraseAutoBlockMask": "Auto Block Mask",
+    "TVEraseCompressTaskVector": "Compress Task Vector",
+    "TVEraseCombineTaskVectors": "Combine Task Vectors",
+    "TVEraseESD": "ESD (Baseline)",
+    "TVEraseUCE": "UCE (Baseline)",
 }
 
 WEB_DIRECTORY = "./web"

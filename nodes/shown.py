@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
@@ -9,8 +10,21 @@ from PIL import Image
 
 def with_picture(picture: Image.Image, name: str, result: tuple[Any, ...]) -> dict[str, Any]:
     """The node's outputs together with a PNG in ComfyUI's temp folder that the node displays."""
+    return with_pictures({name: picture}, result)
+
+
+def with_pictures(
+    pictures: Mapping[str, Image.Image], result: tuple[Any, ...], text: str = ""
+) -> dict[str, Any]:
+    """The same with several pictures, by name, and text where this ComfyUI shows it."""
     from .host.paths import temp_picture_path
 
-    path, entry = temp_picture_path(f"tverase_{name}")
-    picture.save(path)
-    return {"ui": {"images": [entry]}, "result": result}
+    entries = []
+    for name, picture in pictures.items():
+        path, entry = temp_picture_path(f"tverase_{name}")
+        picture.save(path)
+        entries.append(entry)
+    shown: dict[str, Any] = {"images": entries}
+    if text:
+        shown["text"] = [text]
+    return {"ui": shown, "result": result}

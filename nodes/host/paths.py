@@ -7,52 +7,81 @@ from pathlib import Path
 
 import folder_paths
 
-TASK_VECTORS = "task_vectors"
-SUFFIX = ".tv.safetensors"
+TASK_VECTORS, INVERSION_SETS = "task_vectors", "inversion_sets"
+SUFFIX, INVERSIONS_SUFFIX = ".tv.safetensors", ".inversions.safetensors"
+# Saved vectors go where the stock Load LoRA node looks as well.
+OUTPUT_FOLDERS = {TASK_VECTORS: "loras", INVERSION_SETS: INVERSION_SETS}
+SUFFIXES = {TASK_VECTORS: SUFFIX, INVERSION_SETS: INVERSIONS_SUFFIX}
+NAMES = {TASK_VECTORS: "task vector", INVERSION_SETS: "inversion set"}
 
 
 def register_folders() -> None:
-    """Let ComfyUI list task vectors: models/task_vectors and output/loras.
-
-    A saved vector goes to output/loras, because the stock Load LoRA node looks there as well.
-    """
-    places = [
-        os.path.join(folder_paths.models_dir, TASK_VECTORS),
-        os.path.join(folder_paths.get_output_directory(), "loras"),
-    ]
-    known = folder_paths.folder_names_and_paths.get(TASK_VECTORS, ([], set()))[0]
-    merged = [*known, *(p for p in places if p not in known)]
-    folder_paths.folder_names_and_paths[TASK_VECTORS] = (merged, {".safetensors"})
-
-
-def list_task_vectors() -> list[str]:
-    """Names of the task-vector files that can be loaded, sorted."""
-    return sorted(
-        name for name in folder_paths.get_filename_list(TASK_VECTORS) if name.endswith(SUFFIX)
-    )
+    """Let ComfyUI list our files: models/task_vectors and output/loras, models/inversion_sets and
+    output/inversion_sets."""
+    for kind, output in OUTPUT_FOLDERS.items():
+        places = [
+            os.path.join(folder_paths.models_dir, kind),
+            os.path.join(folder_paths.get_output_directory(), output),
+        ]
+        known = folder_paths.folder_names_and_paths.get(kind, ([], set()))[0]
+        merged = [*known, *(p for p in places if p not in known)]
+        folder_paths.folder_names_and_paths[kind] = (merged, {".safetensors"})
 
 
-def find_task_vector(name: str) -> Path:
-    """Full path of a listed task vector. Raises FileNotFoundError with what to do."""
-    found = folder_paths.get_full_path(TASK_VECTORS, name)
+def list_files(kind: str) -> list[str]:
+    """Names of the files of a kind that can be loaded, sorted."""
+    found = folder_paths.get_filename_list(kind)
+    return sorted(name for name in found if name.endswith(SUFFIXES[kind]))
+
+
+def find_file(kind: str, name: str) -> Path:
+    """Full path of a listed file. Raises FileNotFoundError with what to do."""
+    found = folder_paths.get_full_path(kind, name)
     if found is None:
+        what = NAMES[kind]
         raise FileNotFoundError(
-            f"No task vector {name!r} in models/{TASK_VECTORS} or output/loras. Press R to refresh "
-            "the list, or save one with Save Task Vector."
+            f"No {what} {name!r} in models/{kind} or output/{OUTPUT_FOLDERS[kind]}. Press R to "
+            f"refresh the list, or save one with Save {what.title()}."
         )
     return Path(found)
 
 
-def new_task_vector_path(prefix: str) -> Path:
-    """The next free file for `prefix` under output/loras (subfolders allowed, made when needed)."""
-    root = os.path.join(folder_paths.get_output_directory(), "loras")
+def new_file(kind: str, prefix: str) -> Path:
+    """The next free file for `prefix` in the output folder of a kind (subfolders are made)."""
+    root = os.path.join(folder_paths.get_output_directory(), OUTPUT_FOLDERS[kind])
     os.makedirs(root, exist_ok=True)
     folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
     while True:
-        path = Path(folder) / f"{name}_{counter:05}_{SUFFIX}"
+        path = Path(folder) / f"{name}_{counter:05}_{SUFFIXES[kind]}"
         if not path.exists():
             return path
         counter += 1
+
+
+def list_task_vectors() -> list[str]:
+    """Names of the task-vector files that can be loaded, sorted."""
+    return list_files(TASK_VECTORS)
+
+
+def find_task_vector(name: str) -> Path:
+    """Full path of a listed task vector. Raises FileNotFoundError with what to do."""
+    return find_file(TASK_VECTORS, name)
+
+
+def new_task_vector_path(prefix: str) -> Path:
+    """The next free file for `prefix` under output/loras (subfolders allowed, made when needed)."""
+    return new_file(TASK_VECTORS, prefix)
+
+
+def embeddings_folder() -> Path:
+    """Where `embedding:name` is looked for: the first of ComfyUI's embeddings folders."""
+    return Path(folder_paths.get_folder_paths("embeddings")[0])
+
+
+def unfinished_path(job: str) -> Path:
+    """Where unfinished work of that name is kept."""
+    root = Path(folder_paths.get_output_directory()) / INVERSION_SETS / "unfinished"
+    return root / f"{job}.safetensors"
 
 
 def output_relative(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -83,6 +83,12 @@ def effective_weights(model: ModelPatcher) -> Iterator[tuple[str, torch.Tensor]]
         if len(entry) > 1:
             weight = comfy.lora.calculate_weight(entry[1:], weight, key)
         yield key, weight
+
+
+def base_reader(model: ModelPatcher) -> Callable[[str], torch.Tensor]:
+    """key -> unpatched weight as stored."""
+    entries = model.get_key_patches(PREFIX)
+    return lambda key: base_weight(entries[key]).detach()
 
 
 def _content_of(model: ModelPatcher) -> str:

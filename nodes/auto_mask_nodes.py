@@ -1,0 +1,192 @@
+"""Auto Block Mask: where the edit erases most for the least harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..tverase_core.block_ranking import BlockRanking, RankingConfig, group_keys, rank_blocks
+from ..tverase_core.concept_set import ConceptSet
+from ..tverase_core.inversion_set import InversionSet
+from ..tverase_core.layout import ModelLayout
+from ..tverase_core.task_vector import TaskVector
+from .drawing_settings import drawing_of, drawing_widgets, seed_widget
+from .pictures.block_map import block_map, value_map
+from .retained_prompts import RETAINED, parse_retained
+from .shown import with_pictures
+from .sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, INVERSION_SET, TASK_VECTOR
+
+PICKS = {"least harm at equal erasure": "equal_gain", "fewest blocks": "fraction"}
+SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "retained": RETAINED,
+    "pick": (
+        list(PICKS),
+        {
+            "default": "least harm at equal erasure",
+            "tooltip": "Which blocks to keep: the subset that harms least when it is strengthened "
+            "to erase as much as the whole, or the fewest that reach `fraction`.",
+        },
+    ),
+    "by_kind": (
+        "BOOLEAN",
+        {
+            "default": False,
+            "tooltip": "Rank each kind of layer in each block by itself: finer, slower.",
+        },
+    ),
+    "seed": seed_widget("Seed of the noise that is measured with, and of the retained pictures."),
+    "fraction": (
+        "FLOAT",
+        {
+            "default": 0.8,
+            "min": 0.05,
+            "max": 1.0,
+            "step": 0.05,
+            "tooltip": "The subset must keep this share of the whole vector's erasure.",
+            "advanced": True,
+        },
+    ),
+    "strength": (
+        "FLOAT",
+        {
+            "default": 1.0,
+            "min": 0.01,
+            "max": 100.0,
+            "step": 0.05,
+            "tooltip": "Strength at which blocks are compared.",
+            "advanced": True,
+        },
+    ),
+    "probes": (
+        "INT",
+        {
+            "default": 16,
+            "min": 1,
+            "max": 1024,
+            "tooltip": "Noised pictures a measure. More is surer and slower.",
+            "advanced": True,
+        },
+    ),
+    "most_triggers": (
+        "INT",
+        {
+            "default": 4,
+            "min": 1,
+            "max": 256,
+            "tooltip": "Embeddings of the set that are measured with.",
+            "advanced": True,
+        },
+    ),
+}
+
+
+class AutoBlockMask:
+    """Ranks blocks and keeps the best."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The base model."}),
+                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "task_vector": (TASK_VECTOR, {"tooltip": "The vector whose blocks are ranked."}),
+                "concept_set": (CONCEPT_SET, {"tooltip": "Pictures of the concept."}),
+                "inversion_set": (INVERSION_SET, {"tooltip": "Triggers that should stop."}),
+                **SETTINGS,
+                **drawing_widgets(),
+            }
+        }
+
+    RETURN_TYPES = (BLOCK_MASK, "STRING")
+    RETURN_NAMES = ("block_mask", "report")
+    OUTPUT_TOOLTIPS = (
+        "For Auto-Strength and Apply Negated TV.",
+        "The ranking, and what the subset gains and harms.",
+    )
+    FUNCTION = "rank"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Measures what each block of the task vector erases and what it harms, keeps the best "
+        "subset and shows the ranking on a map of the model. Run Auto-Strength with this mask."
+    )
+    SEARCH_ALIASES = ["block weight", "layers", "auto mask", "lbw"]
+
+    def rank(
+        self,
+        model: Any,
+        clip: Any,
+        task_vector: TaskVector,
+        concept_set: ConceptSet,
+        inversion_set: InversionSet,
+        **widgets: Any,
+    ) -> dict[str, Any]:
+        from .host.drawing import open_studio
+        from .host.edits import masked_deltas
+        from .host.progress import NodeProgress
+        from .host.weights import layout_of, model_shapes
+
+        retained = parse_retained(widgets["retained"], inversion_set.concept)
+        layout = layout_of(model)
+        groups = group_keys(task_vector.deltas, layout, widgets["by_kind"])
+        config = RankingConfig(
+            strength=widgets["strength"],
+            fraction=widgets["fraction"],
+            probes=widgets["probes"],
+            seed=widgets["seed"] % 2**32,
+            pick=PICKS[widgets["pick"]],  # type: ignore[arg-type]
+        )
+        deltas = masked_deltas(model, task_vector, None)
+        usable = inversion_set.only_valid() or inversion_set
+        triggers = usable.subset(range(min(widgets["most_triggers"], len(usable))))
+        purpose = "Auto Block Mask"
+        with open_studio(model, clip, None, drawing_of(widgets), purpose=purpose) as studio:
+            context = studio.encoder.encode(retained.prompts)
+            rows = torch.arange(config.probes) % len(retained.prompts)
+            seeds = [widgets["seed"] + i for i in range(config.probes)]
+            drawn = studio.sampler.latents(context.pick(rows), seeds)
+            latents = model.model.process_latent_in(drawn)
+            found = rank_blocks(
+                studio.denoiser,
+                deltas,
+                groups,
+                concept_set.latents,
+                triggers.contexts(studio.encoder),
+                latents,
+                context,
+                config,
+                NodeProgress(),
+            )
+        mask = found.mask(groups, layout)
+        text = "\n".join([*described(found), *retained.warnings])
+        pictures = {
+            "ranking": ranking_map(found, layout),
+            "mask": block_map(mask, layout, {k: 0 for k in model_shapes(model)}),
+        }
+        return with_pictures(pictures, (mask, text), text)
+
+
+def described(found: BlockRanking) -> list[str]:
+    """The ranking in plain lines, best first."""
+    lines = [
+        f"Kept {len(found.chosen)} of {len(found.blocks)}: {', '.join(found.chosen)}",
+        f"At equal strength they erase {found.share_of_gain:.0%} as much as the whole vector and "
+        f"harm {found.share_of_damage:.0%} as much.",
+        "Erasure per harm, best first:",
+    ]
+    for place, i in enumerate(found.order, 1):
+        lines.append(
+            f"  {place}. {found.blocks[i]}: gain {found.gain[i]:.4g}, harm {found.damage[i]:.4g}"
+        )
+    return lines
+
+
+def ranking_map(found: BlockRanking, layout: ModelLayout) -> Any:
+    """Ranks on the map of the model: the best has the highest value."""
+    count = len(found.blocks)
+    values = {}
+    for place, i in enumerate(found.order):
+        block, _, kind = found.blocks[i].partition("/")
+        values[block, kind or "other"] = (count - place) / count
+    blocks = [b for b in layout.blocks() if any(at[0] == b for at in values)]
+    return value_map(values, blocks, "Erasure per harm", "rank, 1 is best")

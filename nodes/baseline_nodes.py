@@ -1,0 +1,161 @@
+"""Two published erasers that depend on a prompt, for comparison: ESD and UCE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..tverase_core.concept_set import ConceptSet
+from ..tverase_core.erasers import (
+    EsdConfig,
+    UceConfig,
+    context_keys,
+    esd,
+    expanded,
+    from_latents,
+    last_word_vectors,
+    uce,
+)
+from ..tverase_core.errors import ConfigError
+from ..tverase_core.provenance import Provenance
+from ..tverase_core.task_vector import TaskVector
+from .baseline_settings import ESD_SETTINGS, UCE_SETTINGS
+from .draw_concept_nodes import prompt_lines
+from .pictures.loss_curve import loss_curve
+from .shown import with_picture
+from .sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
+
+STRENGTH_1 = "For Apply Negated TV: strength 1 is the method's own edit."
+
+
+class EsdNode:
+    """Erased Stable Diffusion, arXiv 2303.07345."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The base model."}),
+                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "concept_set": (
+                    CONCEPT_SET,
+                    {"tooltip": "Pictures of the concept; noise is added to them."},
+                ),
+                **ESD_SETTINGS,
+            }
+        }
+
+    RETURN_TYPES = (TASK_VECTOR,)
+    RETURN_NAMES = ("task_vector",)
+    OUTPUT_TOOLTIPS = (STRENGTH_1,)
+    FUNCTION = "erase"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "ESD (arXiv 2303.07345), a known eraser that learns to steer a prompt away from the "
+        "concept. Here for comparison: it depends on the prompt and is easier to get around."
+    )
+    SEARCH_ALIASES = ["erased stable diffusion", "baseline", "unlearn"]
+
+    def erase(
+        self, model: Any, clip: Any, concept_set: ConceptSet, prompts: str, **widgets: Any
+    ) -> dict[str, Any]:
+        from .host.denoiser import open_denoiser, refuse_patched
+        from .host.drawing import gradient_bytes
+        from .host.progress import NodeProgress
+        from .host.text import HostTextEncoder
+        from .host.weights import fingerprint, layout_of
+
+        refuse_patched(model)
+        config = EsdConfig(**widgets)
+        latents = concept_set.latents
+        encoder = HostTextEncoder(model, clip, latents.shape[1:])
+        concept, null = encoder.encode(prompt_lines(prompts)), encoder.encode([""])
+        needed = gradient_bytes(model, latents, config.batch_size)
+        with open_denoiser(model, needed, purpose="ESD") as denoiser:
+            draw = from_latents(denoiser, latents)
+            result = esd(denoiser, layout_of(model), concept, null, draw, config, NodeProgress())
+            prediction = denoiser.schedule.prediction
+        recipe = {"method": "ESD (arXiv 2303.07345)", "prompts": prompts, **widgets}
+        vector = TaskVector(
+            result.deltas,
+            fingerprint(model, prediction),
+            _story(concept_set.concept, "ESD", recipe, prediction),
+        )
+        return with_picture(loss_curve(result.losses, config.steps, "ESD"), "esd", (vector,))
+
+
+class UceNode:
+    """Unified Concept Editing, arXiv 2308.14761."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The base model."}),
+                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                **UCE_SETTINGS,
+            }
+        }
+
+    RETURN_TYPES = (TASK_VECTOR,)
+    RETURN_NAMES = ("task_vector",)
+    OUTPUT_TOOLTIPS = (STRENGTH_1,)
+    FUNCTION = "erase"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "UCE (arXiv 2308.14761), a known eraser in closed form: cross-attention treats the "
+        "concept's words like the guide's. Takes seconds. Here for comparison."
+    )
+    SEARCH_ALIASES = ["unified concept editing", "baseline", "unlearn"]
+
+    def erase(
+        self,
+        model: Any,
+        clip: Any,
+        concepts: str,
+        guide: str,
+        preserve: str,
+        keep: float,
+        preserve_weight: float,
+    ) -> tuple[TaskVector]:
+        from .host.denoiser import refuse_patched
+        from .host.numerics import noise_schedule
+        from .host.text import HostTextEncoder
+        from .host.weights import base_reader, fingerprint, layout_of, model_shapes
+
+        refuse_patched(model)
+        names = prompt_lines(concepts)
+        channels = model.get_model_object("latent_format").latent_channels
+        encoder = HostTextEncoder(model, clip, (channels, 64, 64))
+        tower = next(iter(encoder.widths()))
+        texts = [text for name in names for text in expanded(name)]
+        kept = [line.strip() for line in preserve.splitlines() if line.strip()]
+        if set(kept) & set(names):
+            raise ConfigError(f"{set(kept) & set(names)} cannot be erased and preserved at once.")
+        deltas = uce(
+            base_reader(model),
+            context_keys(model_shapes(model), layout_of(model)),
+            last_word_vectors(encoder, texts, tower),
+            last_word_vectors(encoder, [guide.strip()], tower),
+            last_word_vectors(encoder, kept, tower) if kept else None,
+            UceConfig(keep=keep, preserve=preserve_weight),
+        )
+        prediction = noise_schedule(model).prediction
+        recipe = {
+            "method": "UCE (arXiv 2308.14761)",
+            "guide": guide,
+            "preserve": kept,
+            "keep": keep,
+            "preserve_weight": preserve_weight,
+        }
+        story = _story(", ".join(names), "UCE", recipe, prediction)
+        return (TaskVector(deltas, fingerprint(model, prediction), story),)
+
+
+def _story(concept: str, method: str, recipe: dict[str, Any], prediction: str) -> Provenance:
+    return Provenance(
+        concepts=(concept,),
+        recipe=recipe,
+        title=f"{concept}, {method}",
+        prediction=prediction,
+        tags=("concept-erasure", method.lower()),
+    )

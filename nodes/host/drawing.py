@@ -1,0 +1,99 @@
+"""Everything that is needed to draw pictures the user's way, with deltas at work in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+import torch
+
+from ...tverase_core.ports import Context
+from ..drawing_settings import Drawing
+from .denoiser import HostDenoiser, open_denoiser
+from .sampling import SamplerSettings, sample_latents
+from .text import HostTextEncoder
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+ACTIVATIONS = 1600  # bytes a latent value and model channel, forward and backward, measured on SD1
+
+
+class HostSampler:
+    """Implements `ports.Sampler` on an open denoiser: what is attached to it acts."""
+
+    def __init__(
+        self, denoiser: HostDenoiser, vae: Any, empty: Context, settings: SamplerSettings
+    ) -> None:
+        self._denoiser, self._vae, self._empty = denoiser, vae, empty
+        self._settings = settings
+
+    @torch.no_grad()
+    def images(self, context: Context, seeds: Sequence[int]) -> torch.Tensor:
+        return decoded(self._vae, self.latents(context, seeds), self._denoiser)
+
+    @torch.no_grad()
+    def latents(self, context: Context, seeds: Sequence[int]) -> torch.Tensor:
+        """float32 [n, c, h, w], not scaled."""
+        return sample_latents(
+            self._denoiser.patcher, context, self._empty, list(seeds), self._settings
+        )
+
+
+def decoded(vae: Any, latents: torch.Tensor, denoiser: HostDenoiser) -> torch.Tensor:
+    """float32 [n, H, W, 3] in 0..1 on the CPU."""
+    pictures = vae.decode(latents)
+    # The VAE may have pushed the model out of memory, and the model's deltas with it.
+    comfy.model_management.load_models_gpu([denoiser.patcher], force_full_load=True)
+    return pictures[..., :3].float().cpu().clamp(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """A loaded model, its text encoder, and a sampler with the user's settings."""
+
+    denoiser: HostDenoiser
+    encoder: HostTextEncoder
+    sampler: HostSampler
+    empty: Context
+
+
+@contextmanager
+def open_studio(
+    model: ModelPatcher,
+    clip: Any,
+    vae: Any,
+    drawing: Drawing,
+    *,
+    purpose: str,
+    extra_memory_bytes: int = 0,
+    autocast: bool = False,
+) -> Iterator[Studio]:
+    """Load a clone of the model for drawing and gradients; see `open_denoiser`.
+
+    vae: None where only latents are wanted.
+    """
+    channels = model.get_model_object("latent_format").latent_channels
+    shape = (channels, drawing.height // 8, drawing.width // 8)
+    encoder = HostTextEncoder(model, clip, shape)
+    empty = encoder.encode([""])
+    settings = SamplerSettings(
+        drawing.steps,
+        drawing.cfg,
+        drawing.sampler_name,
+        drawing.scheduler,
+        shape[1],
+        shape[2],
+        drawing.batch_size,
+    )
+    with open_denoiser(model, extra_memory_bytes, purpose=purpose, autocast=autocast) as denoiser:
+        yield Studio(denoiser, encoder, HostSampler(denoiser, vae, empty, settings), empty)
+
+
+def gradient_bytes(model: ModelPatcher, latents: torch.Tensor, at_once: int) -> int:
+    """Memory that activations of `at_once` latents like these [n, c, h, w] need, roughly."""
+    width = getattr(model.model.diffusion_model, "model_channels", 320)
+    return int(at_once * latents[0, 0].numel() * width * ACTIVATIONS)

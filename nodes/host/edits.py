@@ -1,0 +1,40 @@
+"""A task vector as deltas that are attached to an open denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...tverase_core.block_mask import BlockMask
+from ...tverase_core.erase import plan_patches
+from ...tverase_core.fingerprint import check_base
+from ...tverase_core.task_vector import TaskVector
+from .weights import fingerprint, layout_of, model_shapes
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+
+def masked_deltas(
+    model: ModelPatcher,
+    task_vector: TaskVector,
+    block_mask: BlockMask | None,
+    *,
+    allow_other_weights: bool = False,
+) -> Mapping[str, torch.Tensor]:
+    """mask * delta by key, towards the concept, on the model's load device.
+
+    Every refusal of Apply Negated TV comes here too: keys, shapes, empty mask, other base.
+    """
+    mask = block_mask or BlockMask.full()
+    plan = plan_patches(task_vector, 1.0, mask, layout_of(model), model_shapes(model))
+    base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
+    check_base(task_vector.base, base, allow_different_weights=allow_other_weights)
+    with torch.inference_mode(False):
+        return {
+            key: (delta * abs(scale)).to(model.load_device)
+            for scale, deltas in plan.items()
+            for key, delta in deltas.items()
+        }

@@ -1,0 +1,169 @@
+"""Auto-Strength: how much to subtract, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..tverase_core.block_mask import BlockMask
+from ..tverase_core.errors import NoFeasibleStrengthError
+from ..tverase_core.inversion_set import InversionSet
+from ..tverase_core.judges.prototype_judge import check_names
+from ..tverase_core.ports import Context
+from ..tverase_core.strength_choice import StrengthChoice
+from ..tverase_core.strength_measure import ModelMeasurement
+from ..tverase_core.strength_search import find_strength
+from ..tverase_core.strength_verify import verify
+from ..tverase_core.task_vector import TaskVector
+from .drawing_settings import drawing_of, drawing_widgets
+from .pictures.strength_curve import strength_curve
+from .retained_prompts import parse_retained
+from .shown import with_pictures
+from .sockets import BLOCK_MASK, CATEGORY, INVERSION_SET, JUDGE, STRENGTH_CURVE, TASK_VECTOR
+from .strength_report import strength_report
+from .strength_settings import SETTINGS, held_out_seeds, search_config
+
+
+class AutoStrength:
+    """The smallest strength at which every trigger is suppressed."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The base model."}),
+                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "vae": ("VAE", {"tooltip": "Its VAE."}),
+                "task_vector": (TASK_VECTOR, {"tooltip": "What will be subtracted."}),
+                "inversion_set": (
+                    INVERSION_SET,
+                    {"tooltip": "Triggers that must stop working, from Diverse Inversion."},
+                ),
+                "judge": (
+                    JUDGE,
+                    {"tooltip": "Tells whether the concept, and each retained one, is seen."},
+                ),
+                **SETTINGS,
+                **drawing_widgets(),
+            },
+            "optional": {
+                "block_mask": (
+                    BLOCK_MASK,
+                    {"tooltip": "The mask that Apply Negated TV will use. Not connected: none."},
+                ),
+            },
+        }
+
+    RETURN_TYPES = ("FLOAT", STRENGTH_CURVE, "STRING")
+    RETURN_NAMES = ("strength", "curve", "report")
+    OUTPUT_TOOLTIPS = (
+        "Connect to the strength of Apply Negated TV.",
+        "Everything that was measured.",
+        "The choice, its reason and the held-out check, in words.",
+    )
+    FUNCTION = "choose"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Finds the smallest strength at which every trigger is suppressed while the retained "
+        "prompts stay, at your own sampler, steps and CFG, and verifies it on triggers and seeds "
+        "that played no part in the choice."
+    )
+    SEARCH_ALIASES = ["alpha", "strength search", "auto alpha", "find strength"]
+
+    def choose(
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        task_vector: TaskVector,
+        inversion_set: InversionSet,
+        judge: Any,
+        block_mask: BlockMask | None = None,
+        **widgets: Any,
+    ) -> dict[str, Any]:
+        from .host.drawing import open_studio
+        from .host.edits import masked_deltas
+        from .host.progress import NodeProgress
+
+        concept = inversion_set.concept
+        retained = parse_retained(widgets["retained"], concept)
+        check_names(judge, (concept, *retained.concepts))
+        config, split = search_config(widgets), split_triggers(inversion_set, widgets)
+        allow = widgets["other_weights"] == "allow"
+        deltas = masked_deltas(model, task_vector, block_mask, allow_other_weights=allow)
+        progress = NodeProgress()
+        with (
+            open_studio(model, clip, vae, drawing_of(widgets), purpose="Auto-Strength") as studio,
+            studio.denoiser.attached(deltas) as attachment,
+        ):
+            encoder = studio.encoder
+            kept = encoder.encode(retained.prompts)
+
+            def measurement(triggers: Context) -> ModelMeasurement:
+                return ModelMeasurement(
+                    attachment, studio.sampler, judge, concept, triggers, kept, retained.concepts
+                )
+
+            tuning = split.tuning.contexts(encoder)
+            plain = encoder.encode([split.prompt])
+            choice = find_strength(measurement(joined(plain, tuning)), config, progress=progress)
+            if choice.strength is not None and split.held_out is not None:
+                others = measurement(split.held_out.contexts(encoder))
+                choice = verify(choice, others, *held_out_seeds(widgets), progress)
+        notes = (*retained.warnings, *split.notes)
+        text = strength_report(choice, concept, split.names, retained.prompts, notes)
+        strength = strength_or_stop(choice, widgets["when_infeasible"], text)
+        picture = strength_curve(choice, concept)
+        return with_pictures({"strength": picture}, (strength, choice, text), text)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which triggers tune and which verify; names and notes for the report."""
+
+    prompt: str
+    tuning: InversionSet
+    held_out: InversionSet | None
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def split_triggers(inversion_set: InversionSet, widgets: Mapping[str, Any]) -> Split:
+    """The plain prompt and a share of the set for tuning, the rest held out."""
+    usable = inversion_set.only_valid() or inversion_set
+    prompt = widgets["prompt"].strip() or usable.template.replace("{}", usable.concept)
+    tuning, held_out, notes = usable, None, []
+    if len(usable) < 2:
+        notes.append("Not verified: one embedding cannot be split into tuning and held-out ones.")
+    elif widgets["verify"]:
+        tuning, held_out = usable.split(widgets["tuning_share"], widgets["seed"])
+    else:
+        notes.append("Not verified: `verify` is off.")
+    names = (prompt, *(f"inversion {int(seed)}" for seed in tuning.seeds))
+    return Split(prompt, tuning, held_out, names, tuple(notes))
+
+
+def joined(first: Context, second: Context) -> Context:
+    """The rows of both, in order; shorter ones are repeated to the longer's length."""
+    extra = {name: torch.cat([value, second.extra[name]]) for name, value in first.extra.items()}
+    width = max(first.tokens.shape[1], second.tokens.shape[1])
+    rows = [part.tokens.cpu() for part in (first, second)]
+    rows = [part.repeat(1, -(-width // part.shape[1]), 1)[:, :width] for part in rows]
+    return Context(torch.cat(rows), extra)
+
+
+def strength_or_stop(choice: StrengthChoice, when_infeasible: str, text: str) -> float:
+    """The strength; for an infeasible choice the nearest, or NoFeasibleStrengthError."""
+    if choice.strength is not None:
+        return choice.strength
+    if when_infeasible == "stop" or not choice.tradeoffs:
+        raise NoFeasibleStrengthError(
+            f"{text}\nTry a longer fine-tune, a block mask, a low-rank vector, a higher target or "
+            "a lower budget; or set `when_infeasible` to 'nearest'.",
+            choice.curve,
+            choice.tradeoffs,
+        )
+    return choice.tradeoffs[0].strength

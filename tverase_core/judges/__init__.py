@@ -1,0 +1,1 @@
+"""Judges: how surely a concept is in a picture."""
