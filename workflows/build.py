@@ -21,11 +21,11 @@ from devtools.workflow_graph import Graph, Output  # noqa: E402 - after the path
 CONCEPT = "cat"
 PROMPT = "a cat"
 OTHER = "dog"
-STRENGTH = 1.5
+STRENGTH = 1.15
 SEED = 1234
 TUNE = {"steps": 100, "learning_rate": 2e-4, "batch_size": 32, "accumulation": 1, "seed": 1}
 TUNE_SWITCHES = {"flip": False, "ema": False}
-DRAW = {"steps": 20, "cfg": 3.0, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
+DRAW = {"steps": 20, "cfg": 5.0, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
 COUNT = 64  # pictures of the concept
 SHOWN = 8  # pictures in each row of a grid
 SIZE = 64

@@ -26,9 +26,10 @@ def can_train() -> bool:
     """Weight wrappers are there, and the transformer block adds out of place (since 0.3.41)."""
     if not hasattr(comfy.model_patcher.ModelPatcher, "add_weight_wrapper"):
         return False
-    # Older blocks add in place to tensors that autograd has saved, so backward fails.
-    block = inspect.getsource(comfy.ldm.modules.attention.BasicTransformerBlock)
-    return "x += n" not in block
+    # Older blocks add in place to tensors that autograd has saved, so backward fails. The method,
+    # not the class: reading a class's source parses its file, too deep a call inside a node.
+    forward = inspect.getsource(comfy.ldm.modules.attention.BasicTransformerBlock.forward)
+    return "x += n" not in forward
 
 
 def require_training() -> None:
