@@ -21,7 +21,7 @@ from devtools.workflow_graph import Graph, Output  # noqa: E402 - after the path
 CONCEPT = "cat"
 PROMPT = "a cat"
 OTHER = "dog"
-STRENGTH = 1.15
+STRENGTH = 1.25
 SEED = 1234
 TUNE = {"steps": 100, "learning_rate": 2e-4, "batch_size": 32, "accumulation": 1, "seed": 1}
 TUNE_SWITCHES = {"flip": False, "ema": False}
