@@ -50,7 +50,7 @@ class NoiseSchedule:
         return signal * x0 + sigma * noise
 
     def target(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the model should predict, [b, c, h, w]: noise, or v = sqrt(a) noise - sqrt(1-a) x0."""
+        """What to predict, [b, c, h, w]: noise, or v = sqrt(a) noise - sqrt(1 - a) x0."""
         if self.prediction == "epsilon":
             return noise
         signal, sigma = self._signal_and_noise(timesteps, x0)

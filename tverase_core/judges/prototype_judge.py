@@ -118,7 +118,8 @@ def check_names(judge: Judge, names: tuple[str, ...]) -> None:
 
 def _unit(features: Tensor) -> Tensor:
     found = features.detach().to("cpu", torch.float64)
-    return found / found.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    unit: Tensor = found / found.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return unit
 
 
 def _others(rows: Tensor) -> Tensor:
