@@ -6,7 +6,13 @@ from typing import Any
 
 import torch
 
-from ..tverase_core.block_ranking import BlockRanking, RankingConfig, group_keys, rank_blocks
+from ..tverase_core.block_ranking import (
+    BlockRanking,
+    Groups,
+    RankingConfig,
+    group_keys,
+    rank_blocks,
+)
 from ..tverase_core.concept_set import ConceptSet
 from ..tverase_core.inversion_set import InversionSet
 from ..tverase_core.layout import ModelLayout
@@ -160,7 +166,7 @@ class AutoBlockMask:
         mask = found.mask(groups, layout)
         text = "\n".join([*described(found), *retained.warnings])
         pictures = {
-            "ranking": ranking_map(found, layout),
+            "ranking": ranking_map(found, groups, layout),
             "mask": block_map(mask, layout, {k: 0 for k in model_shapes(model)}),
         }
         return with_pictures(pictures, (mask, text), text)
@@ -181,12 +187,12 @@ def described(found: BlockRanking) -> list[str]:
     return lines
 
 
-def ranking_map(found: BlockRanking, layout: ModelLayout) -> Any:
+def ranking_map(found: BlockRanking, groups: Groups, layout: ModelLayout) -> Any:
     """Ranks on the map of the model: the best has the highest value."""
     count = len(found.blocks)
     values = {}
     for place, i in enumerate(found.order):
-        block, _, kind = found.blocks[i].partition("/")
-        values[block, kind or "other"] = (count - place) / count
+        for key in groups[found.blocks[i]]:
+            values[layout.locate(key)] = (count - place) / count
     blocks = [b for b in layout.blocks() if any(at[0] == b for at in values)]
     return value_map(values, blocks, "Erasure per harm", "rank, 1 is best")

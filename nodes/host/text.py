@@ -35,7 +35,8 @@ class HostTextEncoder:
 
     def __init__(self, model: ModelPatcher, clip: Any, latent_shape: Sequence[int]):
         self._model, self._clip, self._shape = model, clip, tuple(latent_shape)
-        self._towers = list(clip.tokenize(""))
+        # SDXL's context holds l before g, and its pooled output is g's
+        self._towers = sorted(clip.tokenize(""), reverse=True)
         text_model = clip.cond_stage_model
         if set(self._towers) not in KNOWN or not all(
             isinstance(_tower(text_model, t).transformer, comfy.clip_model.CLIPTextModel)
@@ -75,7 +76,7 @@ class HostTextEncoder:
                 words = self._words(before, tower), self._words(after, tower)
                 rows = [self._row(tower, words, vectors[tower][k]) for k in range(count)]
                 states, pooled = _tower(self._copy, tower).encode(rows)[:2]
-                hidden.append(states)  # the pooled output that counts is the last tower's
+                hidden.append(states)
             tokens = torch.cat(hidden, -1) if len(hidden) > 1 else hidden[0]
             return rows_of(self._model, tokens, pooled, self._shape)
 

@@ -13,7 +13,7 @@ from .figure import BLUE, GREEN, GREY, ORANGE, RED, new_figure, to_picture
 
 def strength_curve(choice: StrengthChoice, concept: str) -> Image.Image:
     """Triggers thin, the worst bold with its interval, retained ratio, target, budget, choice."""
-    figure = new_figure(6.8, 4.4)
+    figure = new_figure(6.8, 4.8)
     axes = figure.subplots()
     curve, rule = choice.curve, choice.rule
     _triggers(axes, curve)
@@ -42,7 +42,7 @@ def strength_curve(choice: StrengthChoice, concept: str) -> Image.Image:
     state = "" if choice.feasible else ": no feasible strength"
     axes.set_title(f"Erasing {concept!r}{state}")
     axes.grid(alpha=0.25)
-    axes.legend(loc="center right", fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return to_picture(figure)
 
 

@@ -16,7 +16,7 @@ from tverase_core.ports import Context
 PREFIX = "diffusion_model."
 
 
-def node(pack: Any, name: str, **inputs: Any) -> Any:
+def node(pack: Any, name: str, /, **inputs: Any) -> Any:
     """Run a node as the host does: in inference mode, inputs by name. Returns its results."""
     cls = pack.NODE_CLASS_MAPPINGS[f"TVErase{name}"]
     with torch.inference_mode():
