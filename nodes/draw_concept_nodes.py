@@ -42,50 +42,7 @@ class ConceptSetFromPrompt:
                         "tooltip": "How many pictures to draw. The paper's code uses 200.",
                     },
                 ),
-                "width": _size(512),
-                "height": _size(512),
-                "seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 2**53,
-                        "control_after_generate": False,
-                        "tooltip": "Picture i is drawn from seed + i.",
-                    },
-                ),
-                "steps": (
-                    "INT",
-                    {"default": 20, "min": 1, "max": 1000, "tooltip": "Sampling steps."},
-                ),
-                "cfg": (
-                    "FLOAT",
-                    {
-                        "default": 7.5,
-                        "min": 0.0,
-                        "max": 100.0,
-                        "step": 0.1,
-                        "tooltip": "Guidance while drawing.",
-                    },
-                ),
-                "sampler_name": (
-                    SAMPLERS,
-                    {"default": "dpmpp_2m", "tooltip": "Sampler.", "advanced": True},
-                ),
-                "scheduler": (
-                    SCHEDULERS,
-                    {"default": "karras", "tooltip": "Noise schedule.", "advanced": True},
-                ),
-                "batch_size": (
-                    "INT",
-                    {
-                        "default": 8,
-                        "min": 1,
-                        "max": 256,
-                        "tooltip": "Pictures drawn at once. Lower it when memory runs out.",
-                        "advanced": True,
-                    },
-                ),
+                **_drawing(SAMPLERS, SCHEDULERS),
                 "caption": CAPTION,
             }
         }
@@ -137,6 +94,56 @@ class ConceptSetFromPrompt:
         seeds = [seed + i for i in range(count)]
         latents = sample_latents(model, context.pick(turns), empty, seeds, settings, NodeProgress())
         return build_concept_set(model, clip, latents, concept, caption), {"samples": latents}
+
+
+def _drawing(samplers: list[str], schedulers: list[str]) -> dict[str, Any]:
+    """The widgets that say how to draw, in their frozen order."""
+    return {
+        "width": _size(512),
+        "height": _size(512),
+        "seed": (
+            "INT",
+            {
+                "default": 0,
+                "min": 0,
+                "max": 2**53,
+                "control_after_generate": False,
+                "tooltip": "Picture i is drawn from seed + i.",
+            },
+        ),
+        "steps": (
+            "INT",
+            {"default": 20, "min": 1, "max": 1000, "tooltip": "Sampling steps."},
+        ),
+        "cfg": (
+            "FLOAT",
+            {
+                "default": 7.5,
+                "min": 0.0,
+                "max": 100.0,
+                "step": 0.1,
+                "tooltip": "Guidance while drawing.",
+            },
+        ),
+        "sampler_name": (
+            samplers,
+            {"default": "dpmpp_2m", "tooltip": "Sampler.", "advanced": True},
+        ),
+        "scheduler": (
+            schedulers,
+            {"default": "karras", "tooltip": "Noise schedule.", "advanced": True},
+        ),
+        "batch_size": (
+            "INT",
+            {
+                "default": 8,
+                "min": 1,
+                "max": 256,
+                "tooltip": "Pictures drawn at once. Lower it when memory runs out.",
+                "advanced": True,
+            },
+        ),
+    }
 
 
 def prompt_lines(text: str) -> Sequence[str]:
