@@ -106,8 +106,9 @@ def test_api_twin_runs(name: str, server: Client) -> None:
     for node_id in saved:
         (image,) = outputs[node_id]["images"]
         assert server.view(image).startswith(b"\x89PNG")
-    (vector,) = (server.base / "output" / "loras").rglob("cat*.tv.safetensors")
-    assert vector.stat().st_size > 1_000_000
+    # other tests save vectors of a tiny model beside it
+    vectors = (server.base / "output" / "loras").rglob("cat*.tv.safetensors")
+    assert max(vector.stat().st_size for vector in vectors) > 1_000_000
 
 
 def test_every_node_has_a_help_page(pack: Any) -> None:
