@@ -143,7 +143,7 @@ class AutoBlockMask:
             pick=PICKS[widgets["pick"]],  # type: ignore[arg-type]
         )
         deltas = masked_deltas(model, task_vector, None)
-        usable = inversion_set.only_valid() or inversion_set
+        usable = inversion_set.require_valid()
         triggers = usable.subset(range(min(widgets["most_triggers"], len(usable))))
         purpose = "Auto Block Mask"
         with open_studio(model, clip, None, drawing_of(widgets), purpose=purpose) as studio:

@@ -27,7 +27,8 @@ def _architecture(inversions: InversionSet) -> str:
         (("g", 1280), ("l", 768)): "stable-diffusion-xl-v1-base",
     }
     widths = tuple(sorted(inversions.widths().items()))
-    return by_widths.get(widths, "stable-diffusion-v1")
+    named = "-".join(f"{tower}{width}" for tower, width in widths)
+    return by_widths.get(widths, f"text-encoder-{named}")
 
 
 class SaveInversionSet:

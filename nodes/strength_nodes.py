@@ -133,7 +133,7 @@ class Split:
 
 def split_triggers(inversion_set: InversionSet, widgets: Mapping[str, Any]) -> Split:
     """The plain prompt and a share of the set for tuning, the rest held out."""
-    usable = inversion_set.only_valid() or inversion_set
+    usable = inversion_set.require_valid()
     prompt = widgets["prompt"].strip() or usable.template.replace("{}", usable.concept)
     tuning, held_out, notes = usable, None, []
     if len(usable) < 2:
