@@ -14,6 +14,7 @@ from .cosines import cosines
 from .errors import (
     BaseMismatchError,
     ConfigError,
+    InversionError,
     NonFiniteError,
     ShapeMismatchError,
     TextWidthError,
@@ -112,6 +113,16 @@ class InversionSet:
         """Without the invalid ones; None when none is valid."""
         rows = self.valid.nonzero()[:, 0].tolist()
         return self.subset(rows) if rows else None
+
+    def require_valid(self) -> InversionSet:
+        """`only_valid`, or InversionError: triggers that draw nothing cannot measure an erasure."""
+        usable = self.only_valid()
+        if usable is None:
+            raise InversionError(
+                f"None of the {len(self)} embeddings for {self.concept!r} makes the base model draw "
+                "it. Run Diverse Inversion again with more steps, or on clearer pictures."
+            )
+        return usable
 
     def split(self, tuning: float, seed: int) -> tuple[InversionSet, InversionSet]:
         """Disjoint tuning and held-out sets; tuning is the first one's share, both get one or more.
