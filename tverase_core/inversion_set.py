@@ -119,7 +119,7 @@ class InversionSet:
         usable = self.only_valid()
         if usable is None:
             raise InversionError(
-                f"None of the {len(self)} embeddings for {self.concept!r} makes the base model draw "
+                f"None of the {len(self)} embeddings for {self.concept!r} makes the base draw "
                 "it. Run Diverse Inversion again with more steps, or on clearer pictures."
             )
         return usable
