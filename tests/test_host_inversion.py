@@ -291,3 +291,27 @@ def test_a_set_from_another_text_encoder(pack: Any, fresh_model: Any, tiny_clip:
         found.contexts(encoder_of(fresh_model, other))
     with pytest.raises(TextWidthError, match="widths"):
         found.contexts(encoder_of(*attack_steps.tiny_sdxl()))
+
+
+def test_the_fast_way_computes_the_same(pack: Any, fresh_model: Any, monkeypatch: Any) -> None:
+    """bfloat16 has 8 bits, so predictions and gradients agree to a few hundredths."""
+    from tverase_pack.nodes.host import denoiser as host_denoiser
+
+    from tverase_core.ports import Context
+
+    monkeypatch.setattr(host_denoiser, "has_fast_bfloat16", lambda device: True)
+    source = torch.Generator().manual_seed(4)
+    x, noise = torch.randn(2, 4, 8, 8, generator=source), torch.randn(2, 4, 8, 8, generator=source)
+    found = []
+    for fast in (False, True):
+        tokens = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(5))
+        tokens.requires_grad_()
+        with host_denoiser.open_denoiser(fresh_model, autocast=fast) as denoiser:
+            made = denoiser.predict(x, torch.tensor([10, 600]), Context(tokens))
+            ((made - noise) ** 2).mean().backward()
+        assert made.dtype == torch.float32
+        assert tokens.grad is not None
+        found.append((made.detach(), tokens.grad))
+    for exact, fast_one in zip(*found, strict=True):
+        assert float((exact - fast_one).norm() / exact.norm()) < 0.08
+        assert not torch.equal(exact, fast_one)

@@ -14,6 +14,8 @@ from ...tverase_core.schedule import NoiseSchedule
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+FEW_TOKENS = 1024  # up to here every pair of tokens fits in memory
+
 
 def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
     """The model's schedule, alphas_cumprod = 1 / (1 + sigma^2) (arXiv 2206.00364, appendix C).
@@ -49,4 +51,18 @@ def plain_attention(function: Any, q: Any, k: Any, v: Any, heads: int, **options
     """PyTorch's own attention: the fast custom kernels have no usable backward."""
     from comfy.ldm.modules.attention import attention_pytorch
 
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        # There the backward of PyTorch's kernel is an order slower than the products themselves.
+        if q.ndim == 3 and q.shape[1] <= FEW_TOKENS and options.get("mask") is None:
+            return _products(q, k, v, heads)
+        return attention_pytorch(q.float(), k.float(), v.float(), heads, **options).to(q.dtype)
     return attention_pytorch(q, k, v, heads, **options)
+
+
+def _products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
+    """softmax(q k^T / sqrt(width)) v by head; q, k, v: [b, tokens, heads * width]."""
+    batch, count, total = q.shape
+    width = total // heads
+    q, k, v = (t.view(batch, -1, heads, width).transpose(1, 2) for t in (q, k, v))
+    likeness = (q * width**-0.5) @ k.transpose(-1, -2)
+    return (likeness.softmax(-1) @ v).transpose(1, 2).reshape(batch, count, total)
