@@ -20,6 +20,26 @@ QUICK = {
     "TVEraseConceptFinetune": {"steps": 2, "batch_size": 2},
     "EmptyLatentImage": {"batch_size": 2},
     "KSampler": {"steps": 2},
+    # from the word itself, so that the embeddings draw the concept without learning
+    "TVEraseDiverseInversion": {
+        "count": 2,
+        "steps": 2,
+        "learning_rate": 1e-5,
+        "start": "cat",
+        "checks": 4,
+        "restarts": 0,
+        "sampling_steps": 8,
+    },
+    "TVEraseAutoBlockMask": {"probes": 2, "most_triggers": 1, "sampling_steps": 2},
+    "TVEraseAutoStrength": {
+        "retained": "a clock | clock",
+        "target": 0.6,
+        "max_strength": 1.0,
+        "step": 0.5,
+        "pictures_per_trigger": 4,
+        "pictures_per_retained": 4,
+        "sampling_steps": 8,
+    },
 }
 
 

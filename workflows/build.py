@@ -29,6 +29,10 @@ DRAW = {"steps": 20, "cfg": 5.0, "sampler_name": "dpmpp_2m", "scheduler": "karra
 COUNT = 64  # pictures of the concept
 SHOWN = 8  # pictures in each row of a grid
 SIZE = 64
+INVERT = {"count": 10, "steps": 300, "learning_rate": 5e-2, "batch": 4}
+RETAINED = "\n".join(
+    f"a {name} | {name}" for name in ("dog", "bird", "tree", "car", "clock", "fish")
+)
 NOTES, NOTES_HIGH = -30, 260  # the row of notes above the groups
 BLUE, GREEN, RED, GREY = "#3f789e", "#88aa66", "#a1309b", "#888"
 COMFYUI = "0.3.75"  # the version the stock nodes were taken from
@@ -55,12 +59,25 @@ strength."""
 STAGE_3 = """### 3 Subtract
 `erased = base - strength x task vector`. 0 changes nothing. Too little leaves the concept in, too \
 much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
-STAGE_4 = """### 4 Before and after
+ABOUT_AUTO = """# Erase a concept, measured
+Takes **{concept}** out of the demo model and finds by itself how much to subtract, and where. \
+Press **Run**: it takes a good while on a CPU.
+
+Another concept: change its name and prompt in stage 1, and the retained prompts in stage 4."""
+STAGE_TRIGGERS = """### 3 Triggers
+**Diverse Inversion** finds many embeddings that still make the model draw the concept, words that \
+nobody would type. The judge checks each. How they are kept diverse is our own derivation."""
+STAGE_CHOICE = """### 4 Where, and how much
+**Auto Block Mask** keeps the blocks that erase most for the least harm. **Auto-Strength** takes \
+the smallest strength that stops every trigger while the retained prompts stay, then checks it on \
+triggers and seeds that played no part in the choice. If no strength does both, it goes on with \
+the strongest within the budget and says so."""
+STAGE_4 = """### {stage} Before and after
 Equal seeds on both models. The upper grid should lose the concept, the lower one should keep the \
 {other}. "Reduced", never "removed": whoever has the base model still has the concept."""
 
 
-def _learn(g: Graph, model: Output, clip: Output, vae: Output) -> Output:
+def _learn(g: Graph, model: Output, clip: Output, vae: Output) -> tuple[Output, Output]:
     """Stages 1 and 2: pictures of the concept, and its task vector."""
     pictures = g.add(
         "TVEraseConceptSetFromPrompt",
@@ -99,21 +116,23 @@ def _learn(g: Graph, model: Output, clip: Output, vae: Output) -> Output:
     g.note((720, NOTES), STAGE_2, (660, NOTES_HIGH))
     g.group("1 Pictures of the concept", [pictures, seen, look], BLUE)
     g.group("2 Learn, take the difference, save", [tuned, vector, saved], GREEN)
-    return vector.out()
+    return pictures.out(), vector.out()
 
 
-def _compare(g: Graph, base: Output, erased: Output, clip: Output, vae: Output) -> None:
-    """Stage 4: both models at equal seeds, for the concept and for something else."""
-    empty = g.add("CLIPTextEncode", (1800, 540), "Negative prompt: empty", clip=clip, text="")
-    latent = g.add("EmptyLatentImage", (1800, 740), width=SIZE, height=SIZE, batch_size=SHOWN)
+def _compare(
+    g: Graph, left: int, stage: int, models: tuple[Output, Output], clip: Output, vae: Output
+) -> None:
+    """The last stage: both models at equal seeds, for the concept and for something else."""
+    empty = g.add("CLIPTextEncode", (left, 540), "Negative prompt: empty", clip=clip, text="")
+    latent = g.add("EmptyLatentImage", (left, 740), width=SIZE, height=SIZE, batch_size=SHOWN)
     shown = [empty, latent]
     for prompt, top in ((PROMPT, 330), (f"a {OTHER}", 990)):
-        text = g.add("CLIPTextEncode", (1800, top), f"Prompt: {prompt}", clip=clip, text=prompt)
+        text = g.add("CLIPTextEncode", (left, top), f"Prompt: {prompt}", clip=clip, text=prompt)
         rows = []
-        for row, (label, model) in enumerate((("before", base), ("after", erased))):
+        for row, (label, model) in enumerate(zip(("before", "after"), models, strict=True)):
             sampler = g.add(
                 "KSampler",
-                (2140, top + 310 * row),
+                (left + 340, top + 310 * row),
                 f"{prompt}, {label}",
                 model=model,
                 positive=text.out(),
@@ -123,13 +142,17 @@ def _compare(g: Graph, base: Output, erased: Output, clip: Output, vae: Output) 
                 **DRAW,
             )
             decoded = g.add(
-                "VAEDecode", (2480, top + 310 * row), size=(200, 0), samples=sampler.out(), vae=vae
+                "VAEDecode",
+                (left + 680, top + 310 * row),
+                size=(200, 0),
+                samples=sampler.out(),
+                vae=vae,
             )
             shown += [sampler, decoded]
             rows.append(decoded.out())
         grid = g.add(
             "TVEraseBeforeAfterGrid",
-            (2720, top),
+            (left + 920, top),
             f"Grid: {prompt}",
             (420, 400),
             before=rows[0],
@@ -140,15 +163,15 @@ def _compare(g: Graph, base: Output, erased: Output, clip: Output, vae: Output) 
         file = f"tverase/{prompt.replace(' ', '_')}"
         picture = g.add(
             "SaveImage",
-            (3180, top),
+            (left + 1380, top),
             f"Save: {prompt}",
             (420, 400),
             images=grid.out(),
             filename_prefix=file,
         )
         shown += [text, grid, picture]
-    g.note((1800, NOTES), STAGE_4.format(other=OTHER), (540, NOTES_HIGH))
-    g.group("4 Before and after", shown, GREY)
+    g.note((left, NOTES), STAGE_4.format(other=OTHER, stage=stage), (540, NOTES_HIGH))
+    g.group(f"{stage} Before and after", shown, GREY)
 
 
 def erase_concept(g: Graph) -> None:
@@ -156,7 +179,7 @@ def erase_concept(g: Graph) -> None:
     demo = g.add("TVEraseDemoModel", (0, 330), size=(280, 0))
     model, clip, vae = (demo.out(slot) for slot in range(3))
     g.note((0, NOTES), ABOUT.format(concept=CONCEPT), (280, NOTES_HIGH))
-    vector = _learn(g, model, clip, vae)
+    _, vector = _learn(g, model, clip, vae)
     erased = g.add(
         "TVEraseApplyNegatedTV",
         (1440, 330),
@@ -166,10 +189,75 @@ def erase_concept(g: Graph) -> None:
     )
     g.note((1440, NOTES), STAGE_3, (300, NOTES_HIGH))
     g.group("3 Subtract", [erased], RED)
-    _compare(g, model, erased.out(), clip, vae)
+    _compare(g, 1800, 4, (model, erased.out()), clip, vae)
 
 
-WORKFLOWS: dict[str, Callable[[Graph], None]] = {"erase_concept": erase_concept}
+def erase_concept_auto(g: Graph) -> None:
+    """Mask and strength found by measurement."""
+    demo = g.add("TVEraseDemoModel", (0, 330), size=(280, 0))
+    model, clip, vae = (demo.out(slot) for slot in range(3))
+    g.note((0, NOTES), ABOUT_AUTO.format(concept=CONCEPT), (280, NOTES_HIGH))
+    pictures, vector = _learn(g, model, clip, vae)
+    drawing = {name: DRAW[name] for name in ("cfg", "sampler_name", "scheduler")}
+    drawing |= {"sampling_steps": DRAW["steps"], "width": SIZE, "height": SIZE}
+    drawing["pictures_at_once"] = 32
+    base = {"model": model, "clip": clip, "seed": 1}
+    judge = g.add("TVEraseDemoJudge", (1440, 330), size=(320, 0))
+    found = g.add(
+        "TVEraseDiverseInversion",
+        (1440, 450),
+        size=(320, 960),
+        vae=vae,
+        concept_set=pictures,
+        judge=judge.out(),
+        **base,
+        **INVERT,
+        **drawing,
+    )
+    mask = g.add(
+        "TVEraseAutoBlockMask",
+        (1820, 330),
+        size=(320, 820),
+        task_vector=vector,
+        concept_set=pictures,
+        inversion_set=found.out(),
+        retained=RETAINED,
+        **base,
+        **drawing,
+    )
+    strength = g.add(
+        "TVEraseAutoStrength",
+        (2200, 330),
+        size=(340, 960),
+        vae=vae,
+        task_vector=vector,
+        inversion_set=found.out(),
+        judge=judge.out(),
+        block_mask=mask.out(),
+        retained=RETAINED,
+        when_infeasible="nearest",
+        **base,
+        **drawing,
+    )
+    erased = g.add(
+        "TVEraseApplyNegatedTV",
+        (2600, 330),
+        model=model,
+        task_vector=vector,
+        strength=strength.out(),
+        block_mask=mask.out(),
+    )
+    g.note((1440, NOTES), STAGE_TRIGGERS, (320, NOTES_HIGH))
+    g.note((1820, NOTES), STAGE_CHOICE, (720, NOTES_HIGH))
+    g.group("3 Triggers", [judge, found], RED)
+    g.group("4 Where, how much, subtract", [mask, strength, erased], RED)
+    _compare(g, 2960, 5, (model, erased.out()), clip, vae)
+
+
+WORKFLOWS: dict[str, Callable[[Graph], None]] = {
+    "erase_concept": erase_concept,
+    "erase_concept_auto": erase_concept_auto,
+}
 
 
 def pack_version() -> str:
