@@ -1,0 +1,64 @@
+"""Writes the figures into MODEL_CARD.md, so that nobody types them: `python demo/model_card.py`.
+
+Everything between the two marks comes from figures.json; the rest of the card is prose.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))
+
+from tverase_core.figures import read_figures  # noqa: E402 - after the path
+
+CARD, FIGURES = HERE / "MODEL_CARD.md", HERE / "figures.json"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+NAMES = {
+    "object_hit_mean": "prompted object recognised, mean of all objects",
+    "object_hit_worst": "prompted object recognised, worst object",
+    "style_hit_mean": "prompted style recognised, mean of all styles",
+    "judge_accuracy": "judge right on renderings at a size never trained on",
+    "model_bytes": "bytes shipped",
+}
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The figures as a Markdown table and one sentence on those that fell short."""
+    lines = ["| figure | measured | asked | met |", "|---|---|---|---|"]
+    for name, entry in document["figures"].items():
+        label = NAMES.get(name, name) + (f" (n = {entry['n']})" if "n" in entry else "")
+        met = {True: "yes", False: "no", None: ""}[entry.get("met")]
+        lines.append(f"| {label} | {shown(entry)} | {entry.get('target', '')} | {met} |")
+    short = [NAMES.get(k, k) for k, e in document["figures"].items() if e.get("met") is False]
+    verdict = f"Short of what was asked: {'; '.join(short)}." if short else "All were met."
+    where = f"Measured {document['date']} with {document['environment']['host']} on a CPU by"
+    return "\n".join([*lines, "", verdict, f"{where} `{document['command']}`."])
+
+
+def shown(entry: Mapping[str, Any]) -> str:
+    """A value with its interval."""
+    value = entry["value"]
+    if value is None:
+        return f"none: {entry['reason']}"
+    if entry.get("unit") == "bytes":
+        return f"{value / 1e6:.1f} million"
+    interval = " ({:.3f} to {:.3f})".format(*entry["interval"]) if "interval" in entry else ""
+    return f"{value:.3f}{interval}"
+
+
+def render(card: str, document: Mapping[str, Any]) -> str:
+    """The card with its figures replaced. Raises ValueError when a mark is missing."""
+    before, begin, rest = card.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{CARD.name} lacks the marks {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{table(document)}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    text = render(CARD.read_text("utf-8"), read_figures(FIGURES))
+    CARD.write_text(text, "utf-8", newline="\n")
