@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tverase_core.errors import BaseMismatchError, ConfigError, UnknownKeyError
+from tverase_core.errors import (
+    BaseMismatchError,
+    ConfigError,
+    UnknownBlockError,
+    UnknownKeyError,
+)
 from tverase_core.fingerprint import (
     BaseFingerprint,
     architecture_of,
@@ -18,6 +23,7 @@ from tverase_core.fingerprint import (
     key_digest,
 )
 from tverase_core.layout import ModelLayout, detect_layout
+from tverase_core.mask_text import parse_mask
 
 TABLES = json.loads(
     gzip.decompress((Path(__file__).parent / "data/model_keys.json.gz").read_bytes())
@@ -39,7 +45,13 @@ SDXL_BLOCKS = (
 
 
 @pytest.mark.parametrize(
-    ("model", "blocks"), [("sd15", SD1_BLOCKS), ("sd21", SD1_BLOCKS), ("sdxl", SDXL_BLOCKS)]
+    ("model", "blocks"),
+    [
+        ("sd15", SD1_BLOCKS),
+        ("sd21", SD1_BLOCKS),
+        ("sdxl", SDXL_BLOCKS),
+        ("sdxl_refiner", SD1_BLOCKS),
+    ],
 )
 def test_every_unet_key_is_placed(model: str, blocks: tuple[str, ...]) -> None:
     layout = detect_layout(TABLES[model])
@@ -61,7 +73,7 @@ def test_every_clip_key_is_placed(tower: str, layers: int) -> None:
 
 def test_norms_by_shape() -> None:
     """Independent of the tables: in a UNet every 1-D *weight* is a normalisation's scale."""
-    for model in ("sd15", "sd21", "sdxl"):
+    for model in ("sd15", "sd21", "sdxl", "sdxl_refiner"):
         layout = detect_layout(TABLES[model])
         for key, shape in TABLES[model].items():
             if key.endswith(".weight"):
@@ -108,12 +120,82 @@ def test_unknown_key_is_an_error() -> None:
         ModelLayout("sd-unet").locate("diffusion_model.input_blocks.1.1.attn9.weight")
 
 
-def test_generic_layout() -> None:
+@pytest.mark.parametrize(
+    ("model", "first", "last", "count"),
+    [
+        ("sd35_medium", "joint_blocks.0", "final_layer", 5 + 24 + 1),
+        ("flux_dev", "double_blocks.0", "final_layer", 5 + 19 + 38 + 1),
+        ("sd3_medium", "joint_blocks.0", "final_layer", 5 + 24 + 1),
+        ("auraflow", "double_layers.0", "final_linear", 5 + 4 + 2),
+        ("wan", "blocks.0", "head", 5 + 2 + 1),
+        ("qwen_image", "transformer_blocks.0", "proj_out", 4 + 2 + 2),
+    ],
+)
+def test_transformers_are_placed(model: str, first: str, last: str, count: int) -> None:
+    layout = detect_layout(TABLES[model])
+    assert layout.name == "dit"
+    assert layout.blocks()[-1] == last
+    assert len(layout.blocks()) == count
+    assert next(b for b in layout.blocks() if b.rpartition(".")[2].isdigit()) == first
+    assert "other" not in {layout.kind(key) for key in TABLES[model]}
+
+
+def test_no_key_of_any_listed_family_is_unlocated() -> None:
+    for model in TABLES:
+        if not model.startswith("clip_"):
+            layout = detect_layout(TABLES[model])
+            assert layout.name in ("sd-unet", "dit"), model
+            assert all(layout.kind(key) != "other" for key in TABLES[model]), model
+
+
+def test_transformer_norms_by_shape() -> None:
+    """Independent of the tables: a transformer's 1-D weights scale, as norms do."""
+    for model in ("sd35_medium", "flux_dev", "qwen_image", "hunyuan_dit"):
+        layout = detect_layout(TABLES[model])
+        for key, shape in TABLES[model].items():
+            if key.endswith((".weight", ".scale")):
+                assert (layout.kind(key) == "norm") == (len(shape) == 1), key
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("double_blocks.10.img_attn.qkv.weight", ("double_blocks.10", "self_attn")),
+        ("double_blocks.10.txt_attn.proj.bias", ("double_blocks.10", "cross_attn")),
+        ("double_blocks.10.txt_attn.norm.key_norm.scale", ("double_blocks.10", "norm")),
+        ("double_blocks.0.img_mod.lin.weight", ("double_blocks.0", "embed")),
+        ("single_blocks.37.linear2.weight", ("single_blocks.37", "self_attn")),
+        ("single_blocks.3.modulation.lin.bias", ("single_blocks.3", "embed")),
+        ("joint_blocks.5.x_block.attn2.qkv.weight", ("joint_blocks.5", "self_attn")),
+        ("joint_blocks.5.context_block.attn.qkv.weight", ("joint_blocks.5", "cross_attn")),
+        ("joint_blocks.5.context_block.mlp.fc1.weight", ("joint_blocks.5", "ff")),
+        ("blocks.1.cross_attn.k_img.weight", ("blocks.1", "cross_attn")),
+        ("blocks.1.attn2.kv_proj.weight", ("blocks.1", "cross_attn")),
+        ("time_in.in_layer.weight", ("time_in", "embed")),
+        ("t_embedder.mlp.0.weight", ("t_embedder", "embed")),
+        ("pos_embed", ("pos_embed", "embed")),
+        ("final_layer.linear.weight", ("final_layer", "proj")),
+        ("final_layer.adaLN_modulation.1.bias", ("final_layer", "embed")),
+    ],
+)
+def test_places_in_transformers(key: str, place: tuple[str, str]) -> None:
+    assert ModelLayout("dit").locate("diffusion_model." + key) == place
+
+
+def test_data_flow_order_in_transformers() -> None:
+    flux = detect_layout(TABLES["flux_dev"]).blocks()
+    assert flux[:5] == ("guidance_in", "img_in", "time_in", "txt_in", "vector_in")
+    assert flux[5:24] == tuple(f"double_blocks.{i}" for i in range(19))
+    assert flux[24:62] == tuple(f"single_blocks.{i}" for i in range(38))
+
+
+def test_one_strange_key_makes_the_layout_generic() -> None:
+    """Half a layout would mislead."""
     keys = [
         "diffusion_model.double_blocks.3.img_attn.qkv.weight",
         "diffusion_model.double_blocks.10.img_attn.qkv.weight",
-        "diffusion_model.img_in.weight",
-        "diffusion_model.pos_embed",
+        "diffusion_model.flux_capacitor.weight",
+        "diffusion_model.tower.layer.2.attn.weight",
         "text_encoders.t5xxl.transformer.encoder.block.2.layer.0.weight",
         "text_encoders.clip_l.transformer.text_model.final_layer_norm.bias",
     ]
@@ -121,19 +203,51 @@ def test_generic_layout() -> None:
     assert layout.name == "generic"
     assert layout.locate(keys[0]) == ("double_blocks.3", "other")
     assert layout.blocks() == (
+        "flux_capacitor",
+        "tower.layer.2",
         "double_blocks.3",
         "double_blocks.10",
-        "img_in",
-        "pos_embed",
         "TE_L_FINAL",
         "text_encoders.t5xxl.transformer.encoder.block.2",
     )
+    known = detect_layout([keys[0], keys[4]])
+    assert known.name == "dit"
+    assert known.blocks() == ("double_blocks.3", layout.blocks()[-1])
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"),
+    [
+        ("IN05", "double_blocks.5"),
+        ("OUT07", "single_blocks.7"),
+        ("OUT*", "single_blocks.0"),
+        ("double_block.4", "double_blocks.4"),
+    ],
+)
+def test_community_names_of_another_family(asked: str, nearest: str) -> None:
+    blocks = detect_layout(TABLES["flux_dev"]).blocks()
+    with pytest.raises(UnknownBlockError, match=f"Did you mean '{nearest}'"):
+        parse_mask(asked, blocks)
+
+
+def test_whole_model_masks_work_on_any_architecture() -> None:
+    layout = detect_layout(["diffusion_model.tower.2.x.weight", "diffusion_model.lamp.weight"])
+    full = parse_mask("full", layout.blocks())
+    assert full.coefficient("diffusion_model.tower.2.x.weight", layout) == 1
+    part = parse_mask("tower.2=0.5", layout.blocks())
+    assert part.coefficient("diffusion_model.tower.2.x.weight", layout) == 0.5
+    assert part.coefficient("diffusion_model.lamp.weight", layout) == 0
 
 
 def test_architecture_names() -> None:
     assert architecture_of(TABLES["sd15"]) == "stable-diffusion-v1"
     assert architecture_of(TABLES["sd21"], "v") == "stable-diffusion-v2-768-v"
     assert architecture_of(TABLES["sdxl"]) == "stable-diffusion-xl-v1-base"
+    assert architecture_of(TABLES["sdxl_refiner"]) == "stable-diffusion-xl-v1-refiner"
+    assert architecture_of(TABLES["sd35_medium"]) == "stable-diffusion-3.5-medium"
+    assert architecture_of(TABLES["sd3_medium"]) == "stable-diffusion-3-medium"
+    assert architecture_of(TABLES["flux_dev"]) == "flux-1-dev"
+    assert architecture_of(TABLES["wan"]) == "unknown"
     assert architecture_of({"diffusion_model.x": [1]}) == "unknown"
 
 

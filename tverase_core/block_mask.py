@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .errors import ConfigError, EmptyMaskError, FormatError, UnknownBlockError
-from .layout import KINDS, ModelLayout
+from .layout import KINDS, TEXT_PREFIX, ModelLayout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,10 +193,28 @@ def unknown_name(what: str, name: str, known: Sequence[str]) -> UnknownBlockErro
     """The error, with the nearest known name."""
     folded = {k.casefold(): k for k in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.4)
-    hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
+    nearest = counterpart(name, known) or (folded[near[0]] if near else None)
+    hint = f" Did you mean {nearest!r}?" if nearest else ""
     return UnknownBlockError(
         f"mask: this model has no {what} {name!r}.{hint} It has: {', '.join(known)}."
     )
+
+
+def counterpart(name: str, known: Sequence[str]) -> str | None:
+    """What a UNet block is called in a model whose blocks carry other names, if it has one.
+
+    INnn and OUTnn are the block of that number in the first and the last numbered stack, M00 the
+    middle of all numbered blocks. None for any other name, and for models that have UNet blocks.
+    """
+    match = re.fullmatch(r"(IN|OUT|M)(\d*)\*?", name, re.IGNORECASE)
+    numbered = [k for k in known if re.fullmatch(r".+\.\d+", k) and not k.startswith(TEXT_PREFIX)]
+    if match is None or not numbered or "M00" in known:
+        return None
+    if match[1].upper() == "M":
+        return numbered[len(numbered) // 2]
+    stack = numbered[0 if match[1].upper() == "IN" else -1].rpartition(".")[0]
+    members = [k for k in numbered if k.rpartition(".")[0] == stack]
+    return members[min(int(match[2] or 0), len(members) - 1)]
 
 
 def _coefficient(value: Any, name: str) -> float:

@@ -123,9 +123,10 @@ def content_sha256(weights: Mapping[str, Tensor]) -> str:
 def architecture_of(shapes: Mapping[str, Sequence[int]], prediction: str = "epsilon") -> str:
     """The Model Metadata Standard's name for a diffusion model's weights.
 
-    Known by the width of the cross-attention's context: 768 SD1, 1024 SD2 (v: the 768 model),
-    2048 SDXL base. Smaller or larger UNets of the family are "sd-unet-<channels>-<context>";
-    anything else is "unknown".
+    UNets are known by the width of the cross-attention's context: 768 SD1, 1024 SD2 (v: the 768
+    model), 2048 SDXL base, 1280 SDXL refiner; smaller or larger ones of the family are
+    "sd-unet-<channels>-<context>". Transformers are known by a weight and its shape. Anything
+    else is "unknown".
     """
     first = shapes.get(DIFFUSION_PREFIX + "input_blocks.0.0.weight")
     contexts = {
@@ -134,16 +135,35 @@ def architecture_of(shapes: Mapping[str, Sequence[int]], prediction: str = "epsi
         if key.startswith(DIFFUSION_PREFIX) and key.endswith(".attn2.to_k.weight")
     }
     if first is None or len(contexts) != 1:
-        return "unknown"
-    channels, context = first[0], contexts.pop()
-    known = {
-        768: "stable-diffusion-v1",
-        1024: "stable-diffusion-v2-768-v" if prediction == "v" else "stable-diffusion-v2-512",
-        2048: "stable-diffusion-xl-v1-base",
-    }
-    if channels == 320 and context in known:
-        return known[context]
-    return f"sd-unet-{channels}-{context}"
+        return _transformer_of(shapes)
+    pair = (first[0], contexts.pop())
+    if pair == (320, 1024) and prediction == "v":
+        return "stable-diffusion-v2-768-v"
+    return _UNETS.get(pair, f"sd-unet-{pair[0]}-{pair[1]}")
+
+
+# (channels, width of the context) of UNets
+_UNETS = {
+    (320, 768): "stable-diffusion-v1",
+    (320, 1024): "stable-diffusion-v2-512",
+    (320, 2048): "stable-diffusion-xl-v1-base",
+    (384, 1280): "stable-diffusion-xl-v1-refiner",
+}
+# (a weight that the family has, its shape, name); the first that fits counts
+_TRANSFORMERS: tuple[tuple[str, tuple[int, ...], str], ...] = (
+    ("joint_blocks.37.x_block.attn.qkv.weight", (7296, 2432), "stable-diffusion-3.5-large"),
+    ("joint_blocks.12.x_block.attn2.qkv.weight", (4608, 1536), "stable-diffusion-3.5-medium"),
+    ("joint_blocks.23.x_block.attn.qkv.weight", (4608, 1536), "stable-diffusion-3-medium"),
+    ("guidance_in.in_layer.weight", (3072, 256), "flux-1-dev"),
+    ("double_blocks.18.img_attn.qkv.weight", (9216, 3072), "flux-1-schnell"),
+)
+
+
+def _transformer_of(shapes: Mapping[str, Sequence[int]]) -> str:
+    for key, shape, name in _TRANSFORMERS:
+        if tuple(shapes.get(DIFFUSION_PREFIX + key, ())) == shape:
+            return name
+    return "unknown"
 
 
 def _is_sha256(text: str) -> bool:
