@@ -7,7 +7,6 @@ docs/images/demo_samples.png.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -17,30 +16,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+
+from devtools.api_graph import ERASE_CONCEPT, read_graph, sampling_of  # noqa: E402 - after the path
+from devtools.in_process import import_host, load_pack  # noqa: E402
+
 MODEL = ROOT / "demo" / "model"
 SEED = 500_000
-SAMPLING = {"steps": 20, "cfg": 5.0, "sampler": "dpmpp_2m", "scheduler": "karras"}
+SAMPLING = sampling_of(read_graph(ERASE_CONCEPT))
 BATCH = 50
-
-
-def load_pack(comfyui: Path) -> Any:
-    """The pack, imported as ComfyUI imports it, on a CPU."""
-    sys.path.insert(0, str(comfyui))
-    from comfy.cli_args import args
-
-    args.cpu = True
-    args.use_pytorch_cross_attention = True
-    import utils.extra_config  # noqa: F401 - pins the host's `utils` package
-
-    spec = importlib.util.spec_from_file_location(
-        "tverase_pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    if spec is None or spec.loader is None:
-        raise ImportError("the pack's __init__.py cannot be loaded")
-    pack = importlib.util.module_from_spec(spec)
-    sys.modules["tverase_pack"] = pack
-    spec.loader.exec_module(pack)
-    return pack
 
 
 def pictures(parts: tuple[Any, Any, Any], prompt: str, count: int, seed: int) -> Any:
@@ -60,7 +44,7 @@ def pictures(parts: tuple[Any, Any, Any], prompt: str, count: int, seed: int) ->
             seed + start,
             SAMPLING["steps"],
             SAMPLING["cfg"],
-            SAMPLING["sampler"],
+            SAMPLING["sampler_name"],
             SAMPLING["scheduler"],
             positive,
             negative,
@@ -75,7 +59,8 @@ def main() -> int:
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--count", type=int, default=100)
     options = parser.parse_args()
-    load_pack(options.comfyui)
+    import_host(options.comfyui)
+    load_pack()
     import comfyui_version
     import torch
     from tverase_pack.demo.judge_network import load_demo_judge

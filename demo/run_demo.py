@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import json
 import platform
 import sys
 import time
@@ -27,20 +26,15 @@ import torch  # noqa: E402
 from judge_network import load_demo_judge  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
+from devtools.api_graph import ERASE_CONCEPT, node_of, read_graph, sampling_of  # noqa: E402
 from devtools.client import Client  # noqa: E402
 from tverase_core.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
 from tverase_core.report import EraseReport  # noqa: E402
 from tverase_core.scoring import ScoreRow  # noqa: E402
 from tverase_core.statistics import wilson  # noqa: E402
 
-WORKFLOW = ROOT / "workflows" / "api" / "erase_concept.json"
 FIRST_SEED = 100_000  # far from the seeds of the concept's own pictures
 SHOWN = 8  # pictures a row in the grid
-
-
-def node_of(graph: dict[str, Any], kind: str) -> str:
-    """Id of the first node of that type."""
-    return next(name for name, node in graph.items() if node["class_type"] == kind)
 
 
 def core_graph(workflow: dict[str, Any]) -> dict[str, Any]:
@@ -89,12 +83,6 @@ def with_pictures(
             "inputs": {"images": [f"d_{tag}", 0], "filename_prefix": f"demo/{tag}"},
         }
     return {**graph, **added}
-
-
-def sampling_of(workflow: dict[str, Any]) -> dict[str, Any]:
-    """The workflow's own sampler settings, so that the figures are those of its pictures."""
-    inputs = workflow[node_of(workflow, "KSampler")]["inputs"]
-    return {name: inputs[name] for name in ("steps", "cfg", "sampler_name", "scheduler")}
 
 
 def fetch(client: Client, outputs: dict[str, Any], tag: str) -> torch.Tensor:
@@ -154,7 +142,7 @@ def main() -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     client = Client(options.server, Path())
-    workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
+    workflow = read_graph(ERASE_CONCEPT)
     graph, sampling = core_graph(workflow), sampling_of(workflow)
     concept = workflow[node_of(workflow, "TVEraseConceptSetFromPrompt")]["inputs"]["concept"]
     judge = load_demo_judge(HERE / "model" / "demo_judge.safetensors")

@@ -22,7 +22,7 @@ sys.path += [str(ROOT), str(HERE)]
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from host_support import in_process  # noqa: E402
+from devtools import in_process  # noqa: E402
 from host_support.client import Client  # noqa: E402
 from host_support.tiny_core import TinyDenoiser, TinyTextEncoder  # noqa: E402
 

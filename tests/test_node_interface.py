@@ -125,7 +125,7 @@ def write_promise() -> None:
     here = PROMISE.parents[1]
     sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() not in (here, here.parent)]
     sys.path += [str(here.parent), str(here)]
-    from host_support import in_process
+    from devtools import in_process
 
     in_process.import_host(in_process.host_tree())
     nodes = in_process.load_pack().NODE_CLASS_MAPPINGS

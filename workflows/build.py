@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.append(str(ROOT))
 
+from devtools import in_process  # noqa: E402 - after the path is set
 from devtools.workflow_graph import Graph, Output  # noqa: E402 - after the path is set
 
 CONCEPT = "cat"
@@ -281,10 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
     options = parser.parse_args()
-    sys.path.append(str(ROOT / "tests"))
-    from host_support import in_process
-
-    host, pack = in_process.import_host(options.comfyui.resolve()), in_process.load_pack()
+    host, pack = in_process.import_host(options.comfyui), in_process.load_pack()
     classes = {**host.nodes.NODE_CLASS_MAPPINGS, **pack.NODE_CLASS_MAPPINGS}
     names = {**host.nodes.NODE_DISPLAY_NAME_MAPPINGS, **pack.NODE_DISPLAY_NAME_MAPPINGS}
     for path, text in render(classes, names).items():

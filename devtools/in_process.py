@@ -1,4 +1,4 @@
-"""ComfyUI's code inside the test process, on the CPU, without a server."""
+"""ComfyUI's code and this pack in one process, on the CPU, without a server."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-ROOT = Path(__file__).resolve().parents[2]
+from .hosts import HOST, MAIN
+from .install import ROOT
+
 PACK_NAME = "tverase_pack"
-DEFAULT_TREE = ROOT / ".host" / "comfyui-0.3.75"
+DEFAULT_TREE = HOST / f"comfyui-{MAIN.name}"
 
 
 def host_tree() -> Path:
-    """The ComfyUI to test with; it need not exist."""
+    """The ComfyUI that COMFYUI_PATH names, else the one that `dev.py` brings; it need not exist."""
     return Path(os.environ.get("COMFYUI_PATH") or DEFAULT_TREE).expanduser().resolve()
 
 
@@ -29,6 +31,7 @@ def import_host(tree: Path) -> SimpleNamespace:
     `nodes` module puts `comfy/` first on sys.path, where a `utils.py` would hide the `utils`
     package: that one has to be imported before.
     """
+    tree = tree.resolve()
     if str(tree) not in sys.path:
         sys.path.insert(0, str(tree))
     from comfy.cli_args import args
@@ -79,7 +82,7 @@ def load_pack() -> ModuleType:
     """Import this repository as ComfyUI does: by file, as a package of another name.
 
     ComfyUI's packs carry their own copy of the core. Here both names lead to one copy, so that
-    tests can compare and catch the core's types.
+    callers can compare and catch the core's types. The repository must be at the END of sys.path.
     """
     if PACK_NAME in sys.modules:
         return sys.modules[PACK_NAME]
