@@ -31,7 +31,6 @@ from devtools.client import Client  # noqa: E402
 from tverase_core.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
 from tverase_core.report import EraseReport  # noqa: E402
 from tverase_core.scoring import ScoreRow  # noqa: E402
-from tverase_core.statistics import wilson  # noqa: E402
 
 FIRST_SEED = 100_000  # far from the seeds of the concept's own pictures
 SHOWN = 8  # pictures a row in the grid
@@ -39,13 +38,12 @@ SHOWN = 8  # pictures a row in the grid
 
 def core_graph(workflow: dict[str, Any]) -> dict[str, Any]:
     """The erasing part of the workflow: our nodes, without its pictures for people."""
-    ours = {
+    return {
         name: node
         for name, node in workflow.items()
         if node["class_type"].startswith("TVErase")
         and node["class_type"] != "TVEraseBeforeAfterGrid"
     }
-    return json.loads(json.dumps(ours))
 
 
 def with_pictures(
@@ -176,7 +174,7 @@ def main() -> int:
         options.output, concept, rows, vector, client, {**sampling, "strength": strength}
     )
     seconds = time.monotonic() - began
-    figures = demo_figures(report["summary"], rows, seconds)
+    figures = demo_figures(report["summary"], seconds)
     document = figures_document(
         "demo",
         "python dev.py demo",
@@ -232,20 +230,17 @@ def write_report(
     return report.document()
 
 
-def demo_figures(
-    summary: dict[str, Any], rows: Sequence[ScoreRow], seconds: float
-) -> dict[str, Figure]:
+def demo_figures(summary: dict[str, Any], seconds: float) -> dict[str, Figure]:
     """The figures that the demo promises."""
-    target = [row for row in rows if row.role == "target"]
-    kept = summary["retained_ratio"]
-    n = len(target)
-    hits = {tag: sum(getattr(r, tag) >= 0.5 for r in target) for tag in ("base", "erased")}
+    before, after, kept = (
+        summary[name] for name in ("target_before", "target_after", "retained_ratio")
+    )
     return {
         "target_hit_before": Figure(
-            hits["base"] / n, n=n, interval=wilson(hits["base"], n), unit="rate"
+            before["rate"], n=before["n"], interval=tuple(before["interval"]), unit="rate"
         ),
         "target_hit_after": Figure(
-            hits["erased"] / n, "<= 0.10", n=n, interval=wilson(hits["erased"], n), unit="rate"
+            after["rate"], "<= 0.10", n=after["n"], interval=tuple(after["interval"]), unit="rate"
         ),
         "retained_ratio": Figure(
             kept["value"], ">= 0.85", n=kept["n"], interval=tuple(kept["interval"]), unit="ratio"
