@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from ..tverase_core.block_mask import BlockMask
-from ..tverase_core.erase import plan_patches, signed_scale
+from ..tverase_core.erase import signed_scale
 from ..tverase_core.errors import ShapeMismatchError
-from ..tverase_core.fingerprint import check_base
 from ..tverase_core.task_vector import TaskVector
 from .pictures.compare import compare_grid
 from .pictures.figure import to_tensor
@@ -74,15 +73,13 @@ class ApplyNegatedTV:
         other_weights: str,
         block_mask: BlockMask | None = None,
     ) -> tuple[Any]:
+        from .host.edits import checked_plan
         from .host.patching import patched_clone
-        from .host.weights import fingerprint, layout_of, model_shapes
 
         if signed_scale(strength) == 0:
             return (model,)
-        mask = block_mask or BlockMask.full()
-        plan = plan_patches(task_vector, strength, mask, layout_of(model), model_shapes(model))
-        base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
-        check_base(task_vector.base, base, allow_different_weights=other_weights == "allow")
+        allow = other_weights == "allow"
+        plan = checked_plan(model, task_vector, strength, block_mask, allow_other_weights=allow)
         return (patched_clone(model, plan),)
 
 

@@ -1,4 +1,4 @@
-"""A task vector as deltas that are attached to an open denoiser."""
+"""A task vector against a model: all refusals, then patches or deltas."""
 
 from __future__ import annotations
 
@@ -17,6 +17,25 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 
+def checked_plan(
+    model: ModelPatcher,
+    task_vector: TaskVector,
+    strength: float,
+    block_mask: BlockMask | None,
+    *,
+    allow_other_weights: bool,
+) -> dict[float, dict[str, torch.Tensor]]:
+    """`plan_patches` for this model; no mask means all blocks.
+
+    Raises what `plan_patches` and `check_base` raise: keys, shapes, empty mask, other base.
+    """
+    mask = block_mask or BlockMask.full()
+    plan = plan_patches(task_vector, strength, mask, layout_of(model), model_shapes(model))
+    base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
+    check_base(task_vector.base, base, allow_different_weights=allow_other_weights)
+    return plan
+
+
 def masked_deltas(
     model: ModelPatcher,
     task_vector: TaskVector,
@@ -26,12 +45,11 @@ def masked_deltas(
 ) -> Mapping[str, torch.Tensor]:
     """mask * delta by key, towards the concept, on the model's load device.
 
-    Every refusal of Apply Negated TV comes here too: keys, shapes, empty mask, other base.
+    Raises what `checked_plan` raises.
     """
-    mask = block_mask or BlockMask.full()
-    plan = plan_patches(task_vector, 1.0, mask, layout_of(model), model_shapes(model))
-    base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
-    check_base(task_vector.base, base, allow_different_weights=allow_other_weights)
+    plan = checked_plan(
+        model, task_vector, 1.0, block_mask, allow_other_weights=allow_other_weights
+    )
     with torch.inference_mode(False):
         return {
             key: (delta * abs(scale)).to(model.load_device)
