@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from ..tverase_core.block_mask import BlockMask
 from ..tverase_core.errors import NoFeasibleStrengthError
 from ..tverase_core.inversion_set import InversionSet
 from ..tverase_core.judges.prototype_judge import check_names
-from ..tverase_core.ports import Context
+from ..tverase_core.ports import Context, joined
 from ..tverase_core.strength_choice import StrengthChoice
 from ..tverase_core.strength_measure import ModelMeasurement
 from ..tverase_core.strength_search import find_strength
@@ -144,15 +142,6 @@ def split_triggers(inversion_set: InversionSet, widgets: Mapping[str, Any]) -> S
         notes.append("Not verified: `verify` is off.")
     names = (prompt, *(f"inversion {int(seed)}" for seed in tuning.seeds))
     return Split(prompt, tuning, held_out, names, tuple(notes))
-
-
-def joined(first: Context, second: Context) -> Context:
-    """The rows of both, in order; shorter ones are repeated to the longer's length."""
-    extra = {name: torch.cat([value, second.extra[name]]) for name, value in first.extra.items()}
-    width = max(first.tokens.shape[1], second.tokens.shape[1])
-    rows = [part.tokens.cpu() for part in (first, second)]
-    rows = [part.repeat(1, -(-width // part.shape[1]), 1)[:, :width] for part in rows]
-    return Context(torch.cat(rows), extra)
 
 
 def strength_or_stop(choice: StrengthChoice, when_infeasible: str, text: str) -> float:

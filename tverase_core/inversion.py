@@ -23,7 +23,7 @@ from .cosines import closeness_penalty
 from .errors import ConfigError, NonFiniteError
 from .inversion_config import InversionConfig
 from .inversion_start import Space
-from .ports import Context, Denoiser, Progress, TextEncoder
+from .ports import Denoiser, Progress, TextEncoder
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
@@ -217,9 +217,8 @@ class _Engine:
         noise, timesteps = draws.noise.flatten(0, 1), draws.timesteps.flatten()
         x_t, target = (make(x0, noise, timesteps) for make in (schedule.add_noise, schedule.target))
         encoded = self.encoder.encode_with(vectors, self.config.template)
-        context = Context(
-            encoded.tokens.to(device), {k: v.to(device) for k, v in encoded.extra.items()}
-        ).pick(torch.arange(count, device=device).repeat_interleave(each))
+        rows = torch.arange(count, device=device).repeat_interleave(each)
+        context = encoded.to(device).pick(rows)
         predicted = self.denoiser.predict(x_t.to(device), timesteps.to(device), context)
         error = (predicted.float() - target.to(device)).square()
         return error.view(count, -1).mean(1)

@@ -32,6 +32,25 @@ class Context:
         """The given rows (int64 [b], repeats allowed) as a new context."""
         return Context(self.tokens[rows], {k: v[rows] for k, v in self.extra.items()})
 
+    def to(self, device: torch.device | str) -> Context:
+        """The same rows on that device."""
+        return Context(self.tokens.to(device), {k: v.to(device) for k, v in self.extra.items()})
+
+
+def joined(*parts: Context) -> Context:
+    """The rows of all parts (one at least), in order, on the first one's device.
+
+    All have the extra inputs of the first. Shorter texts are repeated to the longest one's s, as
+    ComfyUI does with prompts of unequal length.
+    """
+    parts = tuple(part.to(parts[0].tokens.device) for part in parts)
+    length = max(part.tokens.shape[1] for part in parts)
+    tokens = [
+        part.tokens.repeat(1, -(-length // part.tokens.shape[1]), 1)[:, :length] for part in parts
+    ]
+    extra = {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra}
+    return Context(torch.cat(tokens), extra)
+
 
 class Attachment(Protocol):
     """Deltas at work inside a denoiser: it computes with W + scale * delta."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...tverase_core.ports import Context
+from ...tverase_core.ports import Context, joined
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -29,14 +29,7 @@ def to_context(
 
     encoded: per item (context [1, s, d], pooled); latent_shape: (c, h, w) of one latent.
     """
-    rows = [rows_of(model, context, pooled, latent_shape) for context, pooled in encoded]
-    tokens = [row.tokens for row in rows]
-    width = max(t.shape[1] for t in tokens)
-    if any(t.shape[1] != width for t in tokens):
-        # the host repeats shorter prompts to a common length in the same way
-        tokens = [t.repeat(1, -(-width // t.shape[1]), 1)[:, :width] for t in tokens]
-    extra = {name: torch.cat([row.extra[name] for row in rows]) for name in rows[0].extra}
-    return Context(torch.cat(tokens), extra)
+    return joined(*(rows_of(model, row, pooled, latent_shape) for row, pooled in encoded))
 
 
 def rows_of(
