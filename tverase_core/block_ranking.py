@@ -23,7 +23,7 @@ from .denoise_probe import DenoiseProbe
 from .erase import signed_scale
 from .errors import ConfigError, EmptyMaskError, NonFiniteError, listed
 from .layout import ModelLayout
-from .ports import Context, Denoiser, Progress
+from .ports import Context, Denoiser, Progress, quiet
 
 Groups = Mapping[str, tuple[str, ...]]
 
@@ -173,10 +173,6 @@ class _Effects:
         return high
 
 
-def _quiet(done: int, total: int, message: str) -> None:
-    pass
-
-
 def rank_blocks(
     denoiser: Denoiser,
     deltas: Mapping[str, Tensor],
@@ -186,7 +182,7 @@ def rank_blocks(
     retained_latents: Tensor,
     retained: Context,
     config: RankingConfig | None = None,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
     confirm: Callable[[tuple[str, ...]], bool] | None = None,
 ) -> BlockRanking:
     """Rank groups of weights and choose a subset.

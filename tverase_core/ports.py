@@ -132,3 +132,7 @@ class Progress(Protocol):
     """Hears how far a job is; raising inside it cancels the job, which must leave no trace."""
 
     def __call__(self, done: int, total: int, message: str) -> None: ...
+
+
+def quiet(done: int, total: int, message: str) -> None:
+    """A `Progress` that nobody watches."""

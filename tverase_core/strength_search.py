@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 
 from .errors import ConfigError, JudgeError
-from .ports import Progress
+from .ports import Progress, quiet
 from .strength_choice import Screen, SearchConfig, StrengthChoice
 from .strength_curve import (
     Choice,
@@ -172,10 +172,6 @@ def _nearest(search: _Search, end: int) -> tuple[TradeOff, ...]:
     )
 
 
-def _quiet(done: int, total: int, message: str) -> None:
-    pass
-
-
 def _check_base(search: _Search) -> None:
     search.keep(0)
     if not any(any(cell) for cell in search.kept.values()):
@@ -202,7 +198,7 @@ def find_strength(
     measure: Measurement,
     config: SearchConfig | None = None,
     screen: Screen | None = None,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
 ) -> StrengthChoice:
     """Search the grid for the smallest strength that meets the rule; never raises for "none".
 

@@ -7,14 +7,10 @@ from dataclasses import replace
 from itertools import product
 
 from .errors import ConfigError, JudgeError
-from .ports import Progress
+from .ports import Progress, quiet
 from .strength_choice import StrengthChoice, Verification
 from .strength_curve import RateRow, rate_row
 from .strength_measure import Measurement
-
-
-def _quiet(done: int, total: int, message: str) -> None:
-    pass
 
 
 def verify(
@@ -22,7 +18,7 @@ def verify(
     measure: Measurement,
     seeds: Sequence[int],
     retained_seeds: Sequence[int],
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
 ) -> StrengthChoice:
     """The choice with its `verification` filled in from `measure`, which holds held-out triggers.
 

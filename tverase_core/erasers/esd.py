@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, EmptyConceptSetError, EmptyMaskError, NonFiniteError
 from ..layout import ModelLayout
-from ..ports import Attachment, Context, Denoiser, Progress
+from ..ports import Attachment, Context, Denoiser, Progress, quiet
 
 Noised = tuple[Tensor, Tensor]
 DrawNoised = Callable[[int, torch.Generator], Noised]
@@ -156,10 +156,6 @@ def _target(
     return (e_c if config.anchor == "concept" else e_0) - config.eta * (e_c - e_0)
 
 
-def _quiet(done: int, total: int, message: str) -> None:
-    pass
-
-
 def esd(
     denoiser: Denoiser,
     layout: ModelLayout,
@@ -167,7 +163,7 @@ def esd(
     null: Context,
     draw: DrawNoised,
     config: EsdConfig | None = None,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
 ) -> EsdResult:
     """Train ESD-x or ESD-u deltas; the denoiser is left as it was, also when cancelled.
 
