@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from ..tverase_core.inversion_files import (
@@ -12,11 +11,8 @@ from ..tverase_core.inversion_files import (
 )
 from ..tverase_core.inversion_set import InversionSet
 from .inversion_nodes import described
+from .saved_files import INVERSION_SETS, ReadsFile, utc_now
 from .sockets import CATEGORY, INVERSION_SET
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _architecture(inversions: InversionSet) -> str:
@@ -63,20 +59,22 @@ class SaveInversionSet:
     SEARCH_ALIASES = ["export", "textual inversion"]
 
     def save(self, inversion_set: InversionSet, filename_prefix: str) -> dict[str, Any]:
-        from .host.paths import INVERSION_SETS, new_file, output_relative
+        from .host.paths import new_file, output_relative
 
         path = new_file(INVERSION_SETS, filename_prefix)
-        save_inversion_set(path, inversion_set, _architecture(inversion_set), _now())
+        save_inversion_set(path, inversion_set, _architecture(inversion_set), utc_now())
         place = output_relative(path)
         return {"ui": {"text": [place]}, "result": (place,)}
 
 
-class LoadInversionSet:
+class LoadInversionSet(ReadsFile):
     """Reads an inversion-set file."""
+
+    KIND = INVERSION_SETS
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        from .host.paths import INVERSION_SETS, list_files
+        from .host.paths import list_files
 
         return {
             "required": {
@@ -98,29 +96,10 @@ class LoadInversionSet:
     DESCRIPTION = "Loads embeddings that Diverse Inversion found, for the same text encoder."
     SEARCH_ALIASES = ["import", "textual inversion"]
 
-    @classmethod
-    def VALIDATE_INPUTS(cls, file: str) -> bool | str:
-        """Files saved after the page was opened are accepted too."""
-        from .host.paths import INVERSION_SETS, find_file
-
-        try:
-            find_file(INVERSION_SETS, file)
-        except FileNotFoundError as missing:
-            return str(missing)
-        return True
-
-    @classmethod
-    def IS_CHANGED(cls, file: str) -> str:
-        """Reload when the file on disk is another one."""
-        from .host.paths import INVERSION_SETS, find_file
-
-        facts = find_file(INVERSION_SETS, file).stat()
-        return f"{facts.st_mtime_ns} {facts.st_size}"
-
     def load(self, file: str) -> tuple[InversionSet, str]:
-        from .host.paths import INVERSION_SETS, find_file
+        from .host.paths import find_file
 
-        found = load_inversion_set(find_file(INVERSION_SETS, file))
+        found = load_inversion_set(find_file(self.KIND, file))
         return found, described(found)
 
 
@@ -161,7 +140,7 @@ class ExportEmbeddings:
         folder = embeddings_folder()
         folder.mkdir(parents=True, exist_ok=True)
         names = export_embeddings(
-            folder, name.strip(), inversion_set, _architecture(inversion_set), _now()
+            folder, name.strip(), inversion_set, _architecture(inversion_set), utc_now()
         )
         template = inversion_set.template
         text = "\n".join(template.replace("{}", f"embedding:{one}") for one in names)

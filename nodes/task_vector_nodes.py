@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import Any
 
 from ..tverase_core.files import load_task_vector, save_task_vector
 from ..tverase_core.task_vector import TaskVector
+from .saved_files import TASK_VECTORS, ReadsFile, utc_now
 from .sockets import CATEGORY, TASK_VECTOR
 
 
@@ -97,27 +97,29 @@ class SaveTaskVector:
     SEARCH_ALIASES = ["save lora", "export", "share"]
 
     def save(self, task_vector: TaskVector, filename_prefix: str, dtype: str) -> dict[str, Any]:
-        from .host.paths import new_task_vector_path, output_relative
+        from .host.paths import new_file, output_relative
 
-        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        dated = replace(task_vector, provenance=replace(task_vector.provenance, created=now))
-        path = new_task_vector_path(filename_prefix)
+        story = replace(task_vector.provenance, created=utc_now())
+        dated = replace(task_vector, provenance=story)
+        path = new_file(TASK_VECTORS, filename_prefix)
         save_task_vector(path, dated, dtype=dtype)  # type: ignore[arg-type]
         place = output_relative(path)
         return {"ui": {"text": [place]}, "result": (place,)}
 
 
-class LoadTaskVector:
+class LoadTaskVector(ReadsFile):
     """Reads a task-vector file."""
+
+    KIND = TASK_VECTORS
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        from .host.paths import list_task_vectors
+        from .host.paths import list_files
 
         return {
             "required": {
                 "file": (
-                    list_task_vectors(),
+                    list_files(TASK_VECTORS),
                     {
                         "tooltip": "A .tv.safetensors file in models/task_vectors or output/loras. "
                         "Press R to refresh the list."
@@ -134,26 +136,7 @@ class LoadTaskVector:
     DESCRIPTION = "Loads a task vector that you saved or downloaded."
     SEARCH_ALIASES = ["load lora", "import"]
 
-    @classmethod
-    def VALIDATE_INPUTS(cls, file: str) -> bool | str:
-        """Files saved after the page was opened are accepted too."""
-        from .host.paths import find_task_vector
-
-        try:
-            find_task_vector(file)
-        except FileNotFoundError as missing:
-            return str(missing)
-        return True
-
-    @classmethod
-    def IS_CHANGED(cls, file: str) -> str:
-        """Reload when the file on disk is another one."""
-        from .host.paths import find_task_vector
-
-        facts = find_task_vector(file).stat()
-        return f"{facts.st_mtime_ns} {facts.st_size}"
-
     def load(self, file: str) -> tuple[TaskVector]:
-        from .host.paths import find_task_vector
+        from .host.paths import find_file
 
-        return (load_task_vector(find_task_vector(file)),)
+        return (load_task_vector(find_file(self.KIND, file)),)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import folder_paths
 
-TASK_VECTORS, INVERSION_SETS = "task_vectors", "inversion_sets"
+from ..saved_files import INVERSION_SETS, TASK_VECTORS
+
 SUFFIX, INVERSIONS_SUFFIX = ".tv.safetensors", ".inversions.safetensors"
 # Saved vectors go where the stock Load LoRA node looks as well.
 OUTPUT_FOLDERS = {TASK_VECTORS: "loras", INVERSION_SETS: INVERSION_SETS}
@@ -56,21 +57,6 @@ def new_file(kind: str, prefix: str) -> Path:
         if not path.exists():
             return path
         counter += 1
-
-
-def list_task_vectors() -> list[str]:
-    """Names of the task-vector files that can be loaded, sorted."""
-    return list_files(TASK_VECTORS)
-
-
-def find_task_vector(name: str) -> Path:
-    """Full path of a listed task vector. Raises FileNotFoundError with what to do."""
-    return find_file(TASK_VECTORS, name)
-
-
-def new_task_vector_path(prefix: str) -> Path:
-    """The next free file for `prefix` under output/loras (subfolders allowed, made when needed)."""
-    return new_file(TASK_VECTORS, prefix)
 
 
 def embeddings_folder() -> Path:
