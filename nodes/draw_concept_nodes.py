@@ -10,6 +10,7 @@ import torch
 from ..tverase_core.concept_set import ConceptSet
 from ..tverase_core.errors import ConfigError
 from .concept_nodes import CAPTION, CONCEPT, build_concept_set
+from .drawing_settings import seed_widget
 from .sockets import CATEGORY, CONCEPT_SET
 
 
@@ -101,16 +102,7 @@ def _drawing(samplers: list[str], schedulers: list[str]) -> dict[str, Any]:
     return {
         "width": _size(512),
         "height": _size(512),
-        "seed": (
-            "INT",
-            {
-                "default": 0,
-                "min": 0,
-                "max": 2**53,
-                "control_after_generate": False,
-                "tooltip": "Picture i is drawn from seed + i.",
-            },
-        ),
+        "seed": seed_widget("Picture i is drawn from seed + i."),
         "steps": (
             "INT",
             {"default": 20, "min": 1, "max": 1000, "tooltip": "Sampling steps."},
