@@ -10,6 +10,10 @@ from ..tverase_core.concept_set import ConceptSet, concept_set
 from ..tverase_core.errors import ConfigError, EmptyConceptSetError, ShapeMismatchError
 from .sockets import CATEGORY, CONCEPT_SET
 
+MODEL_AND_CLIP = {
+    "model": ("MODEL", {"tooltip": "The model that will be edited."}),
+    "clip": ("CLIP", {"tooltip": "Its text encoder; it encodes the caption."}),
+}
 CONCEPT = (
     "STRING",
     {
@@ -32,6 +36,11 @@ CAPTION = (
 def build_concept_set(
     model: Any, clip: Any, latents: torch.Tensor, concept: str, caption: str
 ) -> ConceptSet:
+    """A concept set of latents float [n, c, h, w] as the VAE gives them, all under one caption.
+
+    Raises ConfigError for an empty concept name, ShapeMismatchError for latents of another model,
+    and what `concept_set` raises.
+    """
     from .host.conditioning import encode_texts, to_context
 
     if not concept.strip():
@@ -53,15 +62,24 @@ def build_concept_set(
     return concept_set(concept.strip(), scaled, context)
 
 
-class ConceptSetFromImages:
+class _ConceptSetNode:
+    """What the nodes that make a concept set of given pictures have in common."""
+
+    RETURN_TYPES = (CONCEPT_SET,)
+    RETURN_NAMES = ("concept_set",)
+    OUTPUT_TOOLTIPS = ("The concept's pictures as latents, for Concept Fine-tune.",)
+    FUNCTION = "build"
+    CATEGORY = CATEGORY
+
+
+class ConceptSetFromImages(_ConceptSetNode):
     """Encodes the user's pictures."""
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The model that will be edited."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder; it encodes the caption."}),
+                **MODEL_AND_CLIP,
                 "vae": ("VAE", {"tooltip": "Its VAE; it turns the pictures into latents."}),
                 "images": (
                     "IMAGE",
@@ -72,11 +90,6 @@ class ConceptSetFromImages:
             }
         }
 
-    RETURN_TYPES = (CONCEPT_SET,)
-    RETURN_NAMES = ("concept_set",)
-    OUTPUT_TOOLTIPS = ("The concept's pictures as latents, for Concept Fine-tune.",)
-    FUNCTION = "build"
-    CATEGORY = CATEGORY
     DESCRIPTION = "Makes a concept set from your own pictures of what should be erased."
     SEARCH_ALIASES = ["training images", "dataset", "erase from images"]
 
@@ -88,15 +101,14 @@ class ConceptSetFromImages:
         return (build_concept_set(model, clip, vae.encode(images[..., :3]), concept, caption),)
 
 
-class ConceptSetFromLatents:
+class ConceptSetFromLatents(_ConceptSetNode):
     """Takes latents as they are."""
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The model that will be edited."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder; it encodes the caption."}),
+                **MODEL_AND_CLIP,
                 "latents": (
                     "LATENT",
                     {"tooltip": "Pictures of the concept as latents of this model."},
@@ -106,11 +118,6 @@ class ConceptSetFromLatents:
             }
         }
 
-    RETURN_TYPES = (CONCEPT_SET,)
-    RETURN_NAMES = ("concept_set",)
-    OUTPUT_TOOLTIPS = ("The concept's pictures as latents, for Concept Fine-tune.",)
-    FUNCTION = "build"
-    CATEGORY = CATEGORY
     DESCRIPTION = "Makes a concept set from latents, for example a KSampler's."
     SEARCH_ALIASES = ["training latents", "dataset"]
 
