@@ -20,9 +20,8 @@ def export(
     """Write demo_model.safetensors and text_config.json into `folder`; returns the weights file."""
     tensors = {UNET + k: v for k, v in averaged["unet"].items()}
     for key, value in averaged["text"].items():
-        name = {"rows.weight": "rows"}.get(key, key)
-        tensors[TEXT + name] = value
-    # the host's class carries a projection that Stable Diffusion 1 does not use
+        # the rows are the weight of an embedding in training, a plain table in the file
+        tensors[TEXT + ("rows" if key == "rows.weight" else key)] = value
     tensors.update({VAE_PART + k: v for k, v in autoencoder.state_dict().items()})
     stored = {
         k: (v.half() if v.is_floating_point() else v.to(torch.int32)).contiguous()
