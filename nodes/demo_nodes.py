@@ -28,7 +28,7 @@ class DemoModel:
     DESCRIPTION = (
         "A small text-to-image model that ships with TVErase, so that you can try erasing without "
         "a download. It draws 16 objects (cat, dog, heart, ...) in 3 styles (noto, fluent, ink) "
-        "at 64x64 pixels. Ask for 'a cat', 'a cat in ink style'. CFG 3 suits it."
+        "at 64x64 pixels. Ask for 'a cat', 'a cat in ink style'. CFG 5 suits it."
     )
     SEARCH_ALIASES = ["example model", "small model", "emoji model", "load demo"]
 
