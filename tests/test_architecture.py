@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CORE = sorted((ROOT / "tverase_core").rglob("*.py"))
 NODES = sorted((ROOT / "nodes").rglob("*.py"))
-SHIPPED = [ROOT / "__init__.py", ROOT / "demo" / "autoencoder.py", *CORE, *NODES]
+DEMO = [ROOT / "demo" / name for name in ("autoencoder.py", "judge_network.py")]  # nodes use them
+SHIPPED = [ROOT / "__init__.py", *DEMO, *CORE, *NODES]
 CORE_MAY_IMPORT = {"torch", "safetensors", "numpy"}
 HOST_MODULES = {
     "alembic_db", "api_server", "app", "comfy", "comfy_api", "comfy_api_nodes", "comfy_config",
