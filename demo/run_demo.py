@@ -1,7 +1,9 @@
 """The demo: erase a concept in a running ComfyUI over HTTP, then count what is left of it.
 
-Called by `python dev.py demo`. The graph is workflows/api/erase_concept.json; every picture is
-drawn by the server's stock KSampler, and the judge only looks at the saved PNG files.
+Called by `python dev.py demo`. The graph is workflows/api/erase_concept_auto.json, where mask and
+strength are measured and no number is typed; `--workflow erase_concept` takes the strength that a
+person chose. Every picture is drawn by the server's stock KSampler, and the judge only looks at the
+saved PNG files.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import torch  # noqa: E402
 from judge_network import load_demo_judge  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
-from devtools.api_graph import ERASE_CONCEPT, node_of, read_graph, sampling_of  # noqa: E402
+from devtools.api_graph import API_GRAPHS, node_of, read_graph, sampling_of  # noqa: E402
 from devtools.client import Client  # noqa: E402
 from tverase_core.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
 from tverase_core.report import EraseReport  # noqa: E402
@@ -136,20 +138,20 @@ def main() -> int:
     parser.add_argument("--server", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--count", type=int, default=48, help="pictures per concept")
+    parser.add_argument(
+        "--workflow", choices=("erase_concept_auto", "erase_concept"), default="erase_concept_auto"
+    )
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     client = Client(options.server, Path())
-    workflow = read_graph(ERASE_CONCEPT)
+    workflow = read_graph(API_GRAPHS / f"{options.workflow}.json")
     graph, sampling = core_graph(workflow), sampling_of(workflow)
     concept = workflow[node_of(workflow, "TVEraseConceptSetFromPrompt")]["inputs"]["concept"]
     judge = load_demo_judge(HERE / "model" / "demo_judge.safetensors")
     others = [name for name in judge.objects if name != concept]
-    strength = graph[node_of(graph, "TVEraseApplyNegatedTV")]["inputs"]["strength"]
-    print(
-        f"erasing {concept!r} at strength {strength:g}, then drawing {options.count} pictures each"
-    )
-
+    print(f"erasing {concept!r} with {options.workflow}, {options.count} pictures of each concept")
+    chosen: dict[str, Any] = {}
     rows: list[ScoreRow] = []
     shown: list[tuple[str, torch.Tensor]] = []
     for name in [concept, *others]:
@@ -164,15 +166,15 @@ def main() -> int:
         rows += score_rows(role, name, prompt, scores["base"], scores["erased"])
         if name == concept:
             saved = outputs[node_of(graph, "TVEraseSaveTaskVector")]["text"][0]
+            chosen = strength_of(graph, outputs)
+            print(f"strength {chosen['strength']:g}\n{chosen.get('how it was chosen', '')}")
         if len(shown) < 12:
             shown += [(f"{prompt}\nbefore", pictures["base"]), ("after", pictures["erased"])]
     vector = options.output / f"{concept}.tv.safetensors"
     folder, _, file = saved.rpartition("/")
     vector.write_bytes(client.view({"filename": file, "subfolder": folder, "type": "output"}))
     draw_grid(shown, options.output / "grid.png")
-    report = write_report(
-        options.output, concept, rows, vector, client, {**sampling, "strength": strength}
-    )
+    report = write_report(options.output, concept, rows, vector, client, {**sampling, **chosen})
     seconds = time.monotonic() - began
     figures = demo_figures(report["summary"], seconds)
     document = figures_document(
@@ -186,6 +188,15 @@ def main() -> int:
     print(figures_table(document))
     print(f"look at {options.output.name}/grid.png and {options.output.name}/report.md")
     return 0
+
+
+def strength_of(graph: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Any]:
+    """The strength that was applied, and Auto-Strength's own report where it was measured."""
+    given = graph[node_of(graph, "TVEraseApplyNegatedTV")]["inputs"]["strength"]
+    if not isinstance(given, list):
+        return {"strength": given}
+    found = outputs[given[0]]
+    return {"strength": found["strength"][0], "how it was chosen": found["text"][0]}
 
 
 def environment(client: Client) -> dict[str, Any]:
@@ -223,7 +234,7 @@ def write_report(
         settings={"width": 64, "height": 64, "sampler_seed": FIRST_SEED, **settings},
         environment=environment(client),
         pictures=[{"file": "grid.png", "sha256": sha256(folder / "grid.png")}],
-        warnings=["The strength is the workflow's; it was chosen by hand, on other seeds."],
+        warnings=["The strength was chosen on other seeds than those of this report."],
     )
     (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
     (folder / "report.md").write_text(report.to_markdown(), encoding="utf-8")

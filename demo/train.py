@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 SEED = 20260101
-CYCLES = ((2800, 1e-3), (900, 6e-4))  # steps and peak learning rate; the second one sharpens
+CYCLES = ((2800, 1e-3), (900, 6e-4), (3200, 8e-4))  # steps and peak learning rate of each
 
 
 def use_host(comfyui: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from .install import ROOT
 
-ERASE_CONCEPT = ROOT / "workflows" / "api" / "erase_concept.json"
+API_GRAPHS = ROOT / "workflows" / "api"
+ERASE_CONCEPT = API_GRAPHS / "erase_concept.json"
 
 
 def read_graph(path: Path) -> dict[str, Any]:

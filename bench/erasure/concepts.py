@@ -1,0 +1,87 @@
+"""What the claims are measured on: two objects and a style of the demo model.
+
+Retained prompts come in two disjoint groups: those that the strength is tuned with and those that
+are reported. Nothing that tunes is reported.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "demo"))
+
+from world import OBJECTS, STYLES, SYNONYMS
+
+SHEET = list(OBJECTS)[:8]  # a style is learned from these objects and reported on the others
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """One thing to erase and how it is asked for.
+
+    learned: prompts that draw its pictures. plain: the prompt a user would type. paraphrases: other
+    ways to say it. template: the sentence around an inversion. tuning, reported: retained prompts,
+    each with the name that the judge should see.
+    """
+
+    name: str
+    learned: tuple[str, ...]
+    plain: str
+    paraphrases: tuple[str, ...]
+    template: str
+    tuning: tuple[tuple[str, str], ...]
+    reported: tuple[tuple[str, str], ...]
+
+
+def _object(name: str) -> Concept:
+    others = [other for other in OBJECTS if other != name]
+    asked = [(f"a {other}", other) for other in others]
+    first, second = SYNONYMS[name][:2]
+    return Concept(
+        name,
+        (f"a {name}",),
+        f"a {name}",
+        (
+            f"a {first}",
+            f"a {second}",
+            f"a drawing of a {name}",
+            f"a {name} in noto style",
+            f"ink {name}",
+        ),
+        "a {}",
+        tuple(asked[::2]),
+        tuple(asked[1::2]),
+    )
+
+
+def _style(name: str) -> Concept:
+    others = [style for style in STYLES if style != name]
+    kept = [(f"a {o} in {style} style", style) for style in others for o in list(OBJECTS)[8:]]
+    plain = [(f"a {o}", o) for o in OBJECTS]
+    return Concept(
+        name,
+        tuple(f"a {o} in {name} style" for o in SHEET),
+        f"a cat in {name} style",
+        (
+            f"a picture in {name} style",
+            f"a {name} style bird",
+            f"a {name} drawing of a fish",
+            f"{name} house",
+            f"a picture of a book, {name} style",
+        ),
+        "a picture in {} style",
+        (*kept[::4], *plain[::4]),
+        (*kept[1::4], *kept[2::4], *plain[1::4], *plain[2::4]),
+    )
+
+
+CONCEPTS = {
+    concept.name: concept
+    for concept in (
+        _object("cat"),
+        _object("car"),
+        _style("ink"),
+    )
+}
