@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+FROM_DISK = {"ckpt_name", "file"}  # lists that each installation fills with its own files
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
 NOTE = "MarkdownNote"
@@ -68,6 +69,8 @@ class Socket:
     def fault(self, value: Any) -> str | None:
         """Why a widget cannot hold this value; None when it can."""
         low, high = self.options.get("min"), self.options.get("max")
+        if self.kind == "COMBO" and self.name in FROM_DISK:
+            return None if isinstance(value, str) and value else "a file name"
         if self.kind == "COMBO":
             return None if value in self.choices else f"one of {list(self.choices)}"
         wanted = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}[self.kind]

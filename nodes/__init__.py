@@ -11,6 +11,7 @@ from .draw_concept_nodes import ConceptSetFromPrompt
 from .erase_nodes import ApplyNegatedTV, BeforeAfterGrid
 from .finetune_nodes import ConceptFinetune
 from .host.paths import register_folders
+from .image_folder_nodes import LoadImageFolder
 from .inversion_file_nodes import ExportEmbeddings, LoadInversionSet, SaveInversionSet
 from .inversion_nodes import DiverseInversionNode
 from .judge_nodes import DemoJudgeNode, JudgeFromExamples
@@ -44,6 +45,7 @@ NODE_CLASS_MAPPINGS = {
     "TVEraseCombineTaskVectors": CombineTaskVectors,
     "TVEraseESD": EsdNode,
     "TVEraseUCE": UceNode,
+    "TVEraseLoadImageFolder": LoadImageFolder,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -70,6 +72,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TVEraseCombineTaskVectors": "Combine Task Vectors",
     "TVEraseESD": "ESD (Baseline)",
     "TVEraseUCE": "UCE (Baseline)",
+    "TVEraseLoadImageFolder": "Load Images from Folder",
 }
 
 WEB_DIRECTORY = "./web"

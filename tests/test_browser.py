@@ -16,7 +16,7 @@ import pytest
 
 from host_support import browser
 from host_support.client import Client
-from test_workflows import FOLDER, NAMES, api, quick_changes
+from test_workflows import FOLDER, RUNNABLE, api, quick_changes
 
 FULL = bool(os.environ.get("TVERASE_BROWSER_FULL"))
 
@@ -37,7 +37,7 @@ def without_titles(prompt: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RUNNABLE)
 def test_workflow_runs_in_the_frontend(name: str, server: Client, shots: Path) -> None:
     lacking = browser.lacking()
     if lacking:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 PROMISE = Path(__file__).resolve().parent / "data" / "node_interface.json"
-HOSTS_OWN = ("sampler_name", "scheduler", "file")  # lists that the host or the disk fills
+HOSTS_OWN = ("sampler_name", "scheduler", "file", "folder")  # lists that the host or the disk fills
 
 
 def input_kind(name: str, spec: Any) -> Any:

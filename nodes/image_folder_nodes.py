@@ -1,0 +1,125 @@
+"""A folder of pictures as one batch of one size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..tverase_core.errors import ConfigError, EmptyConceptSetError
+from .sockets import CATEGORY
+
+SHIPPED = "demo: cats"
+SHIPPED_FOLDER = Path(__file__).resolve().parent.parent / "demo" / "pictures" / "cats"
+
+
+def folder_of(name: str) -> Path:
+    """The folder behind a choice of the list. Raises FileNotFoundError."""
+    from .host.image_folders import find_image_folder
+
+    return SHIPPED_FOLDER if name == SHIPPED else find_image_folder(name)
+
+
+def fitted(path: Path, width: int, height: int) -> torch.Tensor:
+    """The middle of the picture at that size: float32 [height, width, 3] in 0..1.
+
+    Transparent parts become white. Raises ConfigError for a file that is no picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            turned = ImageOps.exif_transpose(opened).convert("RGBA")
+    except (UnidentifiedImageError, OSError) as broken:
+        raise ConfigError(
+            f"{path.name} cannot be read as a picture ({broken}). Take it out of the folder, or "
+            "save it again as PNG."
+        ) from broken
+    flat = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned).convert("RGB")
+    picture = ImageOps.fit(flat, (width, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
+
+
+class LoadImageFolder:
+    """All pictures of a folder."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        from .host.image_folders import list_image_folders
+
+        size = {"default": 512, "min": 16, "max": 4096, "step": 8}
+        return {
+            "required": {
+                "folder": (
+                    [SHIPPED, *list_image_folders()],
+                    {
+                        "default": SHIPPED,
+                        "tooltip": "A folder inside ComfyUI's input folder. Put 20 to 200 pictures "
+                        f"of the concept there and press R. '{SHIPPED}' ships with the pack.",
+                    },
+                ),
+                "width": (
+                    "INT",
+                    {**size, "tooltip": "Width that all pictures are fitted to, in pixels."},
+                ),
+                "height": (
+                    "INT",
+                    {
+                        **size,
+                        "tooltip": "Height that all pictures are fitted to: the middle is kept, "
+                        "the longer sides are cut.",
+                    },
+                ),
+                "most": (
+                    "INT",
+                    {
+                        "default": 200,
+                        "min": 1,
+                        "max": 4096,
+                        "tooltip": "Take so many pictures at most, in the order of their names.",
+                        "advanced": True,
+                    },
+                ),
+            }
+        }
+
+    RETURN_TYPES = ("IMAGE", "INT")
+    RETURN_NAMES = ("images", "count")
+    OUTPUT_TOOLTIPS = (
+        "The pictures as one batch, for Concept Set from Images.",
+        "How many pictures there are.",
+    )
+    FUNCTION = "load"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Loads all pictures of a folder and fits them to one size, as one batch."
+    SEARCH_ALIASES = ["load images", "image directory", "batch from folder", "dataset"]
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, folder: str) -> bool | str:
+        """Folders made after the page was opened are accepted too."""
+        try:
+            folder_of(folder)
+        except FileNotFoundError as missing:
+            return str(missing)
+        return True
+
+    @classmethod
+    def IS_CHANGED(cls, folder: str, **_: Any) -> str:
+        """Load again when a file was added, taken out or changed."""
+        from .host.image_folders import pictures_in
+
+        facts = [(p.name, p.stat()) for p in pictures_in(folder_of(folder))]
+        return " ".join(f"{name} {s.st_mtime_ns} {s.st_size}" for name, s in facts)
+
+    def load(self, folder: str, width: int, height: int, most: int) -> tuple[torch.Tensor, int]:
+        from .host.image_folders import ENDINGS, pictures_in
+
+        found = pictures_in(folder_of(folder))[:most]
+        if not found:
+            raise EmptyConceptSetError(
+                f"The folder {folder!r} holds no pictures ({', '.join(ENDINGS)}). Put pictures of "
+                "the concept into it."
+            )
+        images = torch.stack([fitted(path, width, height) for path in found])
+        return images, len(images)

@@ -1,0 +1,159 @@
+"""Workflows that run at once, on the model that ships with the pack."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from devtools.workflow_graph import Graph
+from workflows import notes
+from workflows.stages import (
+    GREEN,
+    NOTES,
+    NOTES_HIGH,
+    RED,
+    TOP,
+    Recipe,
+    compare,
+    drawn_pictures,
+    folder_pictures,
+    learn,
+    learned,
+    load,
+    subtracted,
+)
+
+DEMO = Recipe()
+INVERT = {"count": 10, "steps": 300, "learning_rate": 5e-2, "batch": 4}
+RETAINED = "\n".join(
+    f"a {name} | {name}" for name in ("dog", "bird", "tree", "car", "clock", "fish")
+)
+STYLE = "ink"
+SUBJECTS = ("cat", "dog", "bird", "tree", "car", "clock", "fish", "house")
+SHIPPED_PICTURES = "demo: cats"  # a choice of Load Images from Folder
+SHIPPED_COUNT = 16
+SAVED_VECTOR = "task_vectors/cat_00001_.tv.safetensors"  # what erase_concept writes first
+
+
+def erase_concept(g: Graph) -> None:
+    """The straight path: a strength that a person chose."""
+    source = load(g, notes.ABOUT.format(concept=DEMO.concept))
+    _, vector = learn(g, source, DEMO, notes.STAGE_1, notes.STAGE_2, None)
+    erased = subtracted(g, (1440, TOP), source, vector, DEMO.strength)
+    g.note((1440, NOTES), notes.STAGE_3, (300, NOTES_HIGH))
+    g.group("3 Subtract", [erased], RED)
+    asked = notes.COMPARE_TWO.format(other="dog")
+    compare(g, 1800, 4, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
+
+
+def erase_concept_auto(g: Graph) -> None:
+    """Mask and strength found by measurement."""
+    source = load(g, notes.ABOUT_AUTO.format(concept=DEMO.concept))
+    pictures, vector = learn(g, source, DEMO, notes.STAGE_1, notes.STAGE_2, None)
+    drawing = {name: DEMO.draw[name] for name in ("cfg", "sampler_name", "scheduler")}
+    drawing |= {"sampling_steps": DEMO.draw["steps"], "width": DEMO.size, "height": DEMO.size}
+    drawing["pictures_at_once"] = DEMO.at_once
+    base = {"model": source.model, "clip": source.clip, "seed": 1}
+    judge = g.add("TVEraseDemoJudge", (1440, TOP), size=(320, 0))
+    found = g.add(
+        "TVEraseDiverseInversion",
+        (1440, 450),
+        size=(320, 960),
+        vae=source.vae,
+        concept_set=pictures,
+        judge=judge.out(),
+        **base,
+        **INVERT,
+        **drawing,
+    )
+    mask = g.add(
+        "TVEraseAutoBlockMask",
+        (1820, TOP),
+        size=(320, 820),
+        task_vector=vector,
+        concept_set=pictures,
+        inversion_set=found.out(),
+        retained=RETAINED,
+        **base,
+        **drawing,
+    )
+    strength = g.add(
+        "TVEraseAutoStrength",
+        (2200, TOP),
+        size=(340, 960),
+        vae=source.vae,
+        task_vector=vector,
+        inversion_set=found.out(),
+        judge=judge.out(),
+        block_mask=mask.out(),
+        retained=RETAINED,
+        when_infeasible="nearest",
+        **base,
+        **drawing,
+    )
+    erased = subtracted(g, (2600, TOP), source, vector, strength.out(), block_mask=mask.out())
+    g.note((1440, NOTES), notes.STAGE_TRIGGERS, (320, NOTES_HIGH))
+    g.note((1820, NOTES), notes.STAGE_CHOICE, (720, NOTES_HIGH))
+    g.group("3 Triggers", [judge, found], RED)
+    g.group("4 Where, how much, subtract", [mask, strength, erased], RED)
+    asked = notes.COMPARE_TWO.format(other="dog")
+    compare(g, 2960, 5, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
+
+
+def erase_from_images(g: Graph) -> None:
+    """The concept as pictures in a folder."""
+    source = load(g, notes.ABOUT_IMAGES.format(count=SHIPPED_COUNT))
+    pictures = folder_pictures(g, source, DEMO, SHIPPED_PICTURES)
+    _, vector = learn(g, source, DEMO, notes.STAGE_IMAGES, notes.STAGE_2, pictures)
+    erased = subtracted(g, (1440, TOP), source, vector, DEMO.strength)
+    g.note((1440, NOTES), notes.STAGE_3, (300, NOTES_HIGH))
+    g.group("3 Subtract", [erased], RED)
+    asked = notes.COMPARE_TWO.format(other="dog")
+    compare(g, 1800, 4, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
+
+
+def erase_style(g: Graph) -> None:
+    """What pictures share is a style, not a thing."""
+    prompts = tuple(f"a {subject} in {STYLE} style" for subject in SUBJECTS)
+    recipe = replace(DEMO, concept=STYLE, prompts=prompts)
+    source = load(g, notes.ABOUT_STYLE.format(concept=STYLE))
+    stage_1 = notes.STAGE_STYLE.format(subjects=len(SUBJECTS))
+    _, vector = learn(g, source, recipe, stage_1, notes.STAGE_2, None)
+    erased = subtracted(g, (1440, TOP), source, vector, recipe.strength)
+    g.note((1440, NOTES), notes.STAGE_3, (300, NOTES_HIGH))
+    g.group("3 Subtract", [erased], RED)
+    shown = (f"a cat in {STYLE} style", "a cat in noto style")
+    compare(g, 1800, 4, source, erased.out(), recipe, shown, notes.COMPARE_STYLE)
+
+
+def apply_vector(g: Graph) -> None:
+    """A file that somebody else made."""
+    source = load(g, notes.ABOUT_VECTOR)
+    vector = g.add("TVEraseLoadTaskVector", (340, TOP), size=(320, 0), file=SAVED_VECTOR)
+    erased = subtracted(g, (720, TOP), source, vector.out(), DEMO.strength)
+    g.note((340, NOTES), notes.STAGE_VECTOR.format(strength=DEMO.strength), (320, NOTES_HIGH))
+    g.note((720, NOTES), notes.STAGE_3, (300, NOTES_HIGH))
+    g.group("1 The vector", [vector], GREEN)
+    g.group("2 Subtract", [erased], RED)
+    asked = notes.COMPARE_TWO.format(other="dog")
+    compare(g, 1080, 3, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
+
+
+def erase_two(g: Graph) -> None:
+    """Two vectors, added."""
+    kept, recipes = "clock", (DEMO, replace(DEMO, concept="dog", prompts=("a dog",)))
+    first, second = (recipe.concept for recipe in recipes)
+    source = load(g, notes.ABOUT_TWO.format(first=first, second=second))
+    vectors = []
+    for recipe, top in zip(recipes, (TOP, TOP + 760), strict=True):
+        pictures = drawn_pictures(g, source, recipe, f"1 Pictures of {recipe.concept}", top)
+        group = f"2 Learn {recipe.concept}, take the difference, save"
+        vectors.append(learned(g, source, pictures, recipe, group, top))
+    both = g.add("TVEraseCombineTaskVectors", (1440, TOP), first=vectors[0], second=vectors[1])
+    erased = subtracted(g, (1440, TOP + 250), source, both.out(), DEMO.strength)
+    g.note((340, NOTES), notes.STAGE_1, (320, NOTES_HIGH))
+    g.note((720, NOTES), notes.STAGE_2, (660, NOTES_HIGH))
+    g.note((1440, NOTES), notes.STAGE_TWO, (300, NOTES_HIGH))
+    g.group("3 Add, then subtract", [both, erased], RED)
+    shown = tuple(f"a {name}" for name in (first, second, kept))
+    asked = notes.COMPARE_THREE.format(kept=kept)
+    compare(g, 1800, 4, source, erased.out(), DEMO, shown, asked)

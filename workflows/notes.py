@@ -1,0 +1,122 @@
+"""What the notes on the canvas say, stage by stage, in plain words."""
+
+from __future__ import annotations
+
+ABOUT = """# Erase a concept
+This graph takes **{concept}** out of the small model that ships with the pack, by task vector \
+(arXiv 2404.03631). Press **Run**: it takes a few minutes on a CPU.
+
+1. The model draws pictures of the concept.
+2. A copy of the model learns them. What changed is the *task vector*.
+3. The vector is subtracted from the model.
+4. The same seeds are drawn before and after."""
+STAGE_1 = """### 1 Pictures of the concept
+Everything that these pictures have in common will be erased, so look at them in the preview. One \
+prompt a line; several ways to ask give a broader set. Your own pictures work as well: use \
+**Concept Set from Images**."""
+STAGE_2 = """### 2 Learn it, take the difference
+**Concept Fine-tune** trains under *empty* captions, so the change does not hang on a prompt. The \
+settings here suit the demo model. For Stable Diffusion keep the node's own defaults: 200 steps of \
+16 pictures, 1e-5, EMA on.
+
+The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
+strength."""
+STAGE_3 = """### 3 Subtract
+`erased = base - strength x task vector`. 0 changes nothing. Too little leaves the concept in, too \
+much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
+ABOUT_AUTO = """# Erase a concept, measured
+Takes **{concept}** out of the demo model and finds by itself how much to subtract, and where. \
+Press **Run**: it takes a good while on a CPU.
+
+Another concept: change its name and prompt in stage 1, and the retained prompts in stage 4."""
+STAGE_TRIGGERS = """### 3 Triggers
+**Diverse Inversion** finds many embeddings that still make the model draw the concept, words that \
+nobody would type. The judge checks each. How they are kept diverse is our own derivation."""
+STAGE_CHOICE = """### 4 Where, and how much
+**Auto Block Mask** keeps the blocks that erase most for the least harm. **Auto-Strength** takes \
+the smallest strength that stops every trigger while the retained prompts stay, then checks it on \
+triggers and seeds that played no part in the choice. If no strength does both, it goes on with \
+the strongest within the budget and says so."""
+COMPARE = """### {stage} Before and after
+Equal seeds on both models. {asked} "Reduced", never "removed": whoever has the base model still \
+has the concept."""
+COMPARE_TWO = "The upper grid should lose the concept, the lower one should keep the {other}."
+
+ABOUT_IMAGES = """# Erase from your own pictures
+For a concept that no prompt names well. It runs as it is, with {count} drawings of cats that ship \
+with the pack.
+
+**Your own:** make a folder inside ComfyUI's `input` folder, put 20 to 200 pictures into it, press \
+R and choose it in stage 1."""
+STAGE_IMAGES = """### 1 Your pictures
+Whatever they all share is learned and then erased, a common background too, so let everything \
+but the concept vary. **Load Images from Folder** fits them to one size: the size that your model \
+was trained on (64 for the demo, 512 for Stable Diffusion 1, 1024 for XL)."""
+
+ABOUT_STYLE = """# Erase a style
+Takes the **{concept}** style out of the demo model. A style is erased like an object: the \
+pictures share nothing but the style, so that is what the vector holds."""
+STAGE_STYLE = """### 1 Pictures in the style
+The prompts name {subjects} different subjects in one style, a line each; they take turns. With \
+one subject only, the subject would be erased along with the style."""
+COMPARE_STYLE = "The upper grid should lose the ink look, the lower one should stay as it is."
+
+ABOUT_VECTOR = """# Apply a downloaded vector
+No training: **Load Task Vector** reads a `.tv.safetensors` file, **Apply Negated TV** subtracts \
+it.
+
+Put a download into `models/task_vectors`, press R and choose it. The file chosen here is the one \
+that `erase_concept` saves: run that workflow once, or choose another file."""
+STAGE_VECTOR = """### 1 The vector
+A file fits the model it was made from, and says which that is. With another model the next node \
+stops and says so. For a finetune or merge of the same base set `other_weights` to *allow*, \
+and look at the result with care.
+
+The stock *Load LoRA (Model Only)* node reads the file as well: there, strength -{strength} does \
+what {strength} does here."""
+
+ABOUT_TWO = """# Erase two concepts
+Takes **{first}** and **{second}** out of the demo model at once, with two vectors that are \
+learned side by side and then added."""
+STAGE_TWO = """### 3 Add, then subtract
+**Combine Task Vectors** adds them. Its report says how alike they are (cosine): near 0 they \
+hardly disturb each other, near 1 they are almost the same edit, and the sum is too strong.
+
+Two edits harm more than one. Lower a factor when the other things suffer."""
+COMPARE_THREE = "The first two grids should lose their concepts, the third should keep the {kept}."
+
+STAGE_BLUEPRINT = """### 2 Learn it, take the difference
+**Concept Fine-tune** trains under *empty* captions, so the change does not hang on a prompt. The \
+defaults suit Stable Diffusion 1: 200 steps of 16 pictures, 1e-5, EMA on. Connect `task_vector` to \
+**Save Task Vector** to keep what was learned."""
+
+ABOUT_SD15 = """# Stable Diffusion 1.5
+Takes **{concept}** out of your own checkpoint. Choose the file in **Load Checkpoint** first; any \
+model of the 1.x family works.
+
+**Memory.** Training keeps 20 bytes for each trained weight (change, gradient, two moments, \
+average): about 17 GB for all 860 million, by arithmetic. Less: `ema` off (14 GB), `rank` 16 \
+(about 4 GB), or a Block Mask with fewer blocks. Out of memory in a step: raise `accumulation`. \
+The node refuses before the first step when it cannot fit."""
+STAGE_FULL = """### 2 Learn it, take the difference
+The paper's settings: 200 steps of 16 pictures, 1e-5, EMA. `accumulation` 16 computes one picture \
+at a time: slower, least memory, the same result.
+
+We have not measured how well it erases on this checkpoint. The saved file erases in the stock \
+Load LoRA node too, at a *negative* strength."""
+STAGE_STRENGTH = """### 3 Subtract
+{strength} is where to begin, not an answer. Look at the grids, then go up or down by 0.25. Only \
+this node and the second row of pictures run again."""
+ABOUT_SDXL = """# Stable Diffusion XL
+Takes **{concept}** out of your own XL checkpoint. Choose the file in **Load Checkpoint** first.
+
+**Memory.** All 2.6 billion weights at 20 bytes each would be about 51 GB, by arithmetic. Here \
+`rank` 16 trains a change of low rank instead, a quarter of that by the node's own estimate, and \
+the pictures are drawn two at a time. Still too much: a Block Mask with fewer blocks, or pictures \
+of 768 pixels."""
+STAGE_RANK = """### 2 Learn it, take the difference
+A change of rank 16 in each matrix, at a higher rate than full weights take. These two numbers are \
+a place to begin that we have not measured on this checkpoint; the paper trains full weights of \
+Stable Diffusion 1.
+
+Check that it learned: draw with `tuned` and an empty prompt. It should show the concept."""

@@ -1,0 +1,237 @@
+"""The stages that workflows are made of: load, learn, subtract, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from devtools.workflow_graph import Graph, Node, Output
+from workflows import notes
+
+SEED = 1234
+TOP = 330  # where the nodes of a stage begin
+NOTES, NOTES_HIGH = -30, 260  # the row of notes above the groups
+BLUE, GREEN, RED, GREY = "#3f789e", "#88aa66", "#a1309b", "#888"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is erased, and how its pictures are drawn and learned; the demo model's settings."""
+
+    concept: str = "cat"
+    prompts: tuple[str, ...] = ("a cat",)  # that draw the concept
+    size: int = 64
+    count: int = 64  # pictures of the concept
+    at_once: int = 32  # pictures drawn at once
+    shown: int = 8  # pictures in each row of a grid
+    strength: float = 1.25
+    draw: dict[str, Any] = field(
+        default_factory=lambda: {
+            "steps": 20,
+            "cfg": 5.0,
+            "sampler_name": "dpmpp_2m",
+            "scheduler": "karras",
+        }
+    )
+    tune: dict[str, Any] = field(
+        default_factory=lambda: {
+            "steps": 100,
+            "learning_rate": 2e-4,
+            "batch_size": 32,
+            "accumulation": 1,
+            "seed": 1,
+            "flip": False,
+            "ema": False,
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """The three outputs of a checkpoint loader."""
+
+    model: Output
+    clip: Output
+    vae: Output
+
+
+def load(g: Graph, about: str, checkpoint: str | None = None) -> Source:
+    """The demo model, or a checkpoint of the user's, with the note that opens the graph."""
+    if checkpoint is None:
+        loader = g.add("TVEraseDemoModel", (0, TOP), size=(280, 0))
+    else:
+        loader = g.add("CheckpointLoaderSimple", (0, TOP), size=(280, 0), ckpt_name=checkpoint)
+    high = NOTES_HIGH if checkpoint is None else NOTES_HIGH + 60
+    g.note((0, NOTES + NOTES_HIGH - high), about, (280, high))
+    return Source(*(loader.out(slot) for slot in range(3)))
+
+
+def drawn_pictures(g: Graph, source: Source, recipe: Recipe, group: str, top: int = TOP) -> Output:
+    """Stage 1: the model draws the concept. Returns the concept set."""
+    pictures = g.add(
+        "TVEraseConceptSetFromPrompt",
+        (340, top),
+        size=(320, 0),
+        model=source.model,
+        clip=source.clip,
+        prompt="\n".join(recipe.prompts),
+        concept=recipe.concept,
+        count=recipe.count,
+        width=recipe.size,
+        height=recipe.size,
+        seed=1,
+        batch_size=recipe.at_once,
+        **recipe.draw,
+    )
+    seen = g.add(
+        "VAEDecode", (0, top + 150), size=(280, 0), samples=pictures.out(1), vae=source.vae
+    )
+    look = g.add(
+        "PreviewImage", (0, top + 250), "What will be erased", (280, 280), images=seen.out()
+    )
+    g.group(group, [pictures, seen, look], BLUE)
+    return pictures.out()
+
+
+def folder_pictures(g: Graph, source: Source, recipe: Recipe, folder: str) -> Output:
+    """Stage 1: the user's own pictures. Returns the concept set."""
+    images = g.add(
+        "TVEraseLoadImageFolder",
+        (340, TOP),
+        size=(320, 0),
+        folder=folder,
+        width=recipe.size,
+        height=recipe.size,
+    )
+    pictures = g.add(
+        "TVEraseConceptSetFromImages",
+        (340, TOP + 250),
+        size=(320, 0),
+        model=source.model,
+        clip=source.clip,
+        vae=source.vae,
+        images=images.out(),
+        concept=recipe.concept,
+    )
+    look = g.add(
+        "PreviewImage", (0, TOP + 250), "What will be erased", (280, 280), images=images.out()
+    )
+    g.group("1 Your pictures", [images, pictures, look], BLUE)
+    return pictures.out()
+
+
+def learned(
+    g: Graph, source: Source, pictures: Output, recipe: Recipe, group: str, top: int = TOP
+) -> Output:
+    """Stage 2: fine-tune, difference, file. Returns the task vector."""
+    tuned = g.add(
+        "TVEraseConceptFinetune",
+        (720, top),
+        size=(320, 620),
+        model=source.model,
+        concept_set=pictures,
+        **recipe.tune,
+    )
+    vector = g.add("TVEraseExtractTaskVector", (1080, top), base=source.model, tuned=tuned.out(0))
+    saved = g.add(
+        "TVEraseSaveTaskVector",
+        (1080, top + 210),
+        task_vector=vector.out(),
+        filename_prefix=f"task_vectors/{recipe.concept}",
+    )
+    g.group(group, [tuned, vector, saved], GREEN)
+    return vector.out()
+
+
+def learn(
+    g: Graph, source: Source, recipe: Recipe, stage_1: str, stage_2: str, pictures: Output | None
+) -> tuple[Output, Output]:
+    """Stages 1 and 2 with their notes; pictures: made already, else drawn here."""
+    if pictures is None:
+        pictures = drawn_pictures(g, source, recipe, "1 Pictures of the concept")
+    vector = learned(g, source, pictures, recipe, "2 Learn, take the difference, save")
+    g.note((340, NOTES), stage_1, (320, NOTES_HIGH))
+    g.note((720, NOTES), stage_2, (660, NOTES_HIGH))
+    return pictures, vector
+
+
+def subtracted(
+    g: Graph, at: tuple[int, int], source: Source, vector: Output, strength: Any, **more: Any
+) -> Node:
+    """The node that erases."""
+    return g.add(
+        "TVEraseApplyNegatedTV",
+        at,
+        model=source.model,
+        task_vector=vector,
+        strength=strength,
+        **more,
+    )
+
+
+def compare(
+    g: Graph,
+    left: int,
+    stage: int,
+    source: Source,
+    erased: Output,
+    recipe: Recipe,
+    prompts: Sequence[str],
+    asked: str,
+) -> None:
+    """The last stage: both models at equal seeds, a grid for each prompt."""
+    empty = g.add(
+        "CLIPTextEncode", (left, TOP + 210), "Negative prompt: empty", clip=source.clip, text=""
+    )
+    size = {"width": recipe.size, "height": recipe.size, "batch_size": recipe.shown}
+    latent = g.add("EmptyLatentImage", (left, TOP + 410), **size)
+    shown = [empty, latent]
+    for place, prompt in enumerate(prompts):
+        top = TOP + 660 * place
+        text = g.add(
+            "CLIPTextEncode", (left, top), f"Prompt: {prompt}", clip=source.clip, text=prompt
+        )
+        rows = []
+        for row, (label, model) in enumerate((("before", source.model), ("after", erased))):
+            sampler = g.add(
+                "KSampler",
+                (left + 340, top + 310 * row),
+                f"{prompt}, {label}",
+                model=model,
+                positive=text.out(),
+                negative=empty.out(),
+                latent_image=latent.out(),
+                seed=SEED,
+                **recipe.draw,
+            )
+            decoded = g.add(
+                "VAEDecode",
+                (left + 680, top + 310 * row),
+                size=(200, 0),
+                samples=sampler.out(),
+                vae=source.vae,
+            )
+            shown += [sampler, decoded]
+            rows.append(decoded.out())
+        grid = g.add(
+            "TVEraseBeforeAfterGrid",
+            (left + 920, top),
+            f"Grid: {prompt}",
+            (420, 400),
+            before=rows[0],
+            after=rows[1],
+            title=prompt,
+            columns=recipe.shown,
+        )
+        picture = g.add(
+            "SaveImage",
+            (left + 1380, top),
+            f"Save: {prompt}",
+            (420, 400),
+            images=grid.out(),
+            filename_prefix=f"tverase/{prompt.replace(' ', '_')}",
+        )
+        shown += [text, grid, picture]
+    g.note((left, NOTES), notes.COMPARE.format(stage=stage, asked=asked), (540, NOTES_HIGH))
+    g.group(f"{stage} Before and after", shown, GREY)
