@@ -6,7 +6,9 @@
     python dev.py lint          ruff and mypy
     python dev.py train [...]   train the demo model anew
     python dev.py bench NAME    run bench/NAME.py
-    python dev.py workflows     write workflows/*.json from workflows/build.py
+    python dev.py workflows     write workflows/*.json and the blueprint from workflows/build.py
+    python dev.py locales       write the nodes' texts for each language
+    python dev.py pictures      draw the pictures of help pages and workflows
     python dev.py hosts [...]   run the host tests on older ComfyUI versions
     python dev.py setup         only set up
 
@@ -84,6 +86,16 @@ def workflows(words: list[str]) -> int:
     return jobs.script(python, ROOT / "workflows" / "build.py", hosts.chosen(), words)
 
 
+def locales(words: list[str]) -> int:
+    python = install.environment()
+    return jobs.script(python, ROOT / "devtools" / "locales.py", hosts.chosen(), words)
+
+
+def pictures(words: list[str]) -> int:
+    python = install.environment()
+    return jobs.script(python, ROOT / "devtools" / "pictures.py", hosts.chosen(), words)
+
+
 COMMANDS = {
     "demo": demo,
     "test": test,
@@ -92,6 +104,8 @@ COMMANDS = {
     "train": train,
     "bench": bench,
     "workflows": workflows,
+    "locales": locales,
+    "pictures": pictures,
     "hosts": older_hosts,
     "setup": setup,
 }

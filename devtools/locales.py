@@ -1,0 +1,109 @@
+"""The texts of the nodes for ComfyUI's interface: `python dev.py locales`.
+
+English comes from the node classes. Another language has a catalogue, locales/<language>.json,
+from English text to its own; locales/<language>/nodeDefs.json is made of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "locales"
+ENGLISH = "en"
+
+
+def escaped(text: str) -> str:
+    """The interface's message format gives | { } @ a meaning; quoted as {'|'} they have none."""
+    return re.sub(r"[|{}@]", lambda found: f"{{'{found[0]}'}}", text)
+
+
+def node_texts(
+    classes: Mapping[str, Any], display_names: Mapping[str, str], say: Callable[[str], str]
+) -> dict[str, Any]:
+    """nodeDefs.json, every text put through `say`. Sockets keep the names that help pages use."""
+    found = {}
+    for name, node_class in classes.items():
+        inputs = {
+            key: {"name": key, "tooltip": escaped(say(spec[1]["tooltip"]))}
+            for part, specs in node_class.INPUT_TYPES().items()
+            if part != "hidden"
+            for key, spec in specs.items()
+        }
+        names = getattr(node_class, "RETURN_NAMES", node_class.RETURN_TYPES)
+        outputs = {
+            str(place): {"name": label, "tooltip": escaped(say(tooltip))}
+            for place, (label, tooltip) in enumerate(
+                zip(names, node_class.OUTPUT_TOOLTIPS, strict=True)
+            )
+        }
+        found[name] = {
+            "display_name": escaped(say(display_names[name])),
+            "description": escaped(say(node_class.DESCRIPTION)),
+            "inputs": inputs,
+            "outputs": outputs,
+        }
+    return found
+
+
+def catalogue(language: str) -> dict[str, str]:
+    """The language's texts by the English ones."""
+    return dict(json.loads((FOLDER / f"{language}.json").read_text("utf-8")))
+
+
+def languages() -> list[str]:
+    """Those with a catalogue."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def texts_of(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> list[str]:
+    """Every English text once, in the order of the nodes."""
+    seen: dict[str, None] = {}
+
+    def remember(text: str) -> str:
+        seen[text] = None
+        return text
+
+    node_texts(classes, display_names, remember)
+    return list(seen)
+
+
+def render(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> dict[str, str]:
+    """Every file's text by its path in the repository. Texts without a translation stay English."""
+    files = {}
+    for language in (ENGLISH, *languages()):
+        known = {} if language == ENGLISH else catalogue(language)
+        content = node_texts(classes, display_names, lambda text, k=known: k.get(text, text))
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        files[f"locales/{language}/nodeDefs.json"] = text
+    return files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
+    options = parser.parse_args()
+    sys.path.append(str(ROOT))
+    from devtools import in_process
+
+    in_process.import_host(options.comfyui)
+    pack = in_process.load_pack()
+    for path, text in render(pack.NODE_CLASS_MAPPINGS, pack.NODE_DISPLAY_NAME_MAPPINGS).items():
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / path).write_text(text, "utf-8", newline="\n")
+        print("wrote", path)
+    for language in languages():
+        known = catalogue(language)
+        for text in texts_of(pack.NODE_CLASS_MAPPINGS, pack.NODE_DISPLAY_NAME_MAPPINGS):
+            if text not in known:
+                print(f"not in locales/{language}.json: {text!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Draws the pictures of help pages and workflows with the demo model: `python dev.py pictures`.
+
+They are what the nodes themselves show. demo/pictures/cats, which Load Images from Folder offers,
+comes from here as well; with --help-only that folder stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+
+import torch  # noqa: E402 - after the path is set
+from PIL import Image, ImageDraw, ImageFont  # noqa: E402
+
+from devtools import in_process  # noqa: E402
+from workflows.demo_graphs import DEMO, INVERT, STYLE, SUBJECTS  # noqa: E402
+
+HELP, THUMBNAILS = ROOT / "web" / "docs" / "images", ROOT / "workflows"
+CATS = ROOT / "demo" / "pictures" / "cats"
+SHIPPED, SHIPPED_SEED, SEED = 16, 5000, 70_000
+COLOURS = 96  # of a help picture: small files, no visible loss
+CARD = (400, 300)  # a thumbnail
+DRAWING = {
+    "cfg": DEMO.draw["cfg"],
+    "sampler_name": DEMO.draw["sampler_name"],
+    "scheduler": DEMO.draw["scheduler"],
+    "sampling_steps": DEMO.draw["steps"],
+    "width": DEMO.size,
+    "height": DEMO.size,
+    "pictures_at_once": DEMO.at_once,
+}
+
+
+@dataclass
+class Studio:
+    """The pack's nodes on the demo model, and the last pictures that a node showed."""
+
+    nodes: Mapping[str, Any]
+    temp: Path
+    shown: list[Image.Image] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.model, self.clip, self.vae = self.run("TVEraseDemoModel")
+
+    def run(self, kind: str, **values: Any) -> tuple[Any, ...]:
+        """A node's outputs; widgets that are not given have their defaults."""
+        node = self.nodes[kind]()
+        inputs = {}
+        for name, spec in node.INPUT_TYPES().get("required", {}).items():
+            if name not in values and "default" in spec[1]:
+                inputs[name] = spec[1]["default"]
+        found = getattr(node, node.FUNCTION)(**inputs, **values)
+        if not isinstance(found, dict):
+            return tuple(found)
+        entries = found["ui"].get("images", [])
+        self.shown = [Image.open(self.temp / e["subfolder"] / e["filename"]) for e in entries]
+        return tuple(found["result"])
+
+    def draw(self, model: Any, prompts: Sequence[str], count: int, seed: int = SEED) -> Any:
+        """Pictures float [n, H, W, 3] in 0..1 of the prompts in turn."""
+        return self.vae.decode(self.latents(model, prompts, count, seed)[1]["samples"])
+
+    def latents(
+        self, model: Any, prompts: Sequence[str], count: int, seed: int, concept: str = "x"
+    ) -> tuple[Any, ...]:
+        """Concept set and latents of Concept Set from Prompt."""
+        return self.run(
+            "TVEraseConceptSetFromPrompt",
+            model=model,
+            clip=self.clip,
+            prompt="\n".join(prompts),
+            concept=concept,
+            count=count,
+            seed=seed,
+            width=DEMO.size,
+            height=DEMO.size,
+            batch_size=DEMO.at_once,
+            **DEMO.draw,
+        )
+
+    def learn(self, concept: str, prompts: Sequence[str]) -> tuple[Any, Any]:
+        """Concept set and task vector, by the settings of the shipped workflows."""
+        pictures = self.latents(self.model, prompts, DEMO.count, 1, concept)[0]
+        tuned = self.run(
+            "TVEraseConceptFinetune", model=self.model, concept_set=pictures, **DEMO.tune
+        )[0]
+        losses = list(self.shown)
+        vector = self.run("TVEraseExtractTaskVector", base=self.model, tuned=tuned)[0]
+        self.shown = losses
+        return pictures, vector
+
+    def erase(self, vector: Any) -> Any:
+        """The model less the vector."""
+        return self.run(
+            "TVEraseApplyNegatedTV",
+            model=self.model,
+            task_vector=vector,
+            strength=DEMO.strength,
+        )[0]
+
+
+def help_picture(name: str, picture: Image.Image, widest: int = 640) -> None:
+    """A small PNG for the help pages."""
+    if picture.width > widest:
+        size = (widest, round(picture.height * widest / picture.width))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    HELP.mkdir(parents=True, exist_ok=True)
+    picture.convert("RGB").quantize(COLOURS).save(HELP / f"{name}.png", optimize=True)
+    print(f"wrote web/docs/images/{name}.png", flush=True)
+
+
+def tile(image: torch.Tensor, edge: int) -> Image.Image:
+    pixels = (image[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return Image.fromarray(pixels).resize((edge, edge), Image.Resampling.LANCZOS)
+
+
+def thumbnail(name: str, picture: Image.Image) -> None:
+    """The picture that the template browser shows."""
+    fitted = picture.convert("RGB")
+    fitted.thumbnail(CARD, Image.Resampling.LANCZOS)
+    card = Image.new("RGB", CARD, "white")
+    card.paste(fitted, ((CARD[0] - fitted.width) // 2, (CARD[1] - fitted.height) // 2))
+    card.save(THUMBNAILS / f"{name}.jpg", quality=82, optimize=True)
+    print(f"wrote workflows/{name}.jpg", flush=True)
+
+
+def rows_card(rows: Sequence[torch.Tensor], labels: Sequence[str]) -> Image.Image:
+    """Two rows of four pictures with their names."""
+    edge, gap, head = 94, 6, 36
+    card = Image.new("RGB", CARD, "white")
+    pen, font = ImageDraw.Draw(card), ImageFont.load_default(20)
+    for r, (images, label) in enumerate(zip(rows, labels, strict=True)):
+        top = gap + r * (head + edge + gap + 10)
+        pen.text((gap + 2, top + 6), label, fill="black", font=font)
+        for c, image in enumerate(images[:4]):
+            card.paste(tile(image, edge), (gap + c * (edge + gap - 2), top + head))
+    return card
+
+
+def text_card(lines: Sequence[str]) -> Image.Image:
+    """For workflows whose pictures depend on the user's checkpoint."""
+    card = Image.new("RGB", CARD, "#1f2937")
+    pen = ImageDraw.Draw(card)
+    for place, line in enumerate(lines):
+        size = 34 if place == 0 else 20
+        pen.text((30, 80 + place * 50), line, fill="white", font=ImageFont.load_default(size))
+    return card
+
+
+def shipped_cats(s: Studio) -> None:
+    """The folder that can be loaded at once."""
+    CATS.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(s.draw(s.model, ["a cat"], SHIPPED, SHIPPED_SEED)):
+        tile(image, DEMO.size).save(CATS / f"cat_{number:02}.png", optimize=True)
+    print("wrote demo/pictures/cats", flush=True)
+
+
+def first_pictures(s: Studio, pack: Any) -> None:
+    """What the model draws, and which blocks there are."""
+    compare = sys.modules[f"{pack.__name__}.nodes.pictures.compare"].compare_grid
+    rows = []
+    for style in ("noto", "fluent", "ink"):
+        prompts = [f"a {subject} in {style} style" for subject in SUBJECTS]
+        rows.append((f"{style} style", s.draw(s.model, prompts, len(prompts))))
+    help_picture("demo_model", compare(rows, 8))
+    help_picture("pictures", compare([("a cat", s.draw(s.model, ["a cat"], 8))], 8))
+    s.run("TVEraseBlockMask", model=s.model, preset="custom", rules="kind:cross_attn")
+    help_picture("block_mask", s.shown[0])
+    images = s.run("TVEraseLoadImageFolder", width=DEMO.size, height=DEMO.size)[0]
+    thumbnail("erase_from_images", rows_card((images, images[4:]), ("your pictures", "")))
+    for name, title, size in (
+        ("erase_concept_sd15", "Stable Diffusion 1.5", 512),
+        ("erase_concept_sdxl", "Stable Diffusion XL", 1024),
+    ):
+        lines = (title, "Erase a concept from", f"your own checkpoint, {size} pixels")
+        thumbnail(name, text_card(lines))
+
+
+def norm_map(s: Studio, vector: Any, pack: Any) -> Image.Image:
+    """How much the vector changes each block and kind of layer."""
+    weights = sys.modules[f"{pack.__name__}.nodes.host.weights"]
+    maps = sys.modules[f"{pack.__name__}.nodes.pictures.block_map"]
+    layout, sums = weights.layout_of(s.model), {}
+    for key, delta in vector.deltas.items():
+        place = layout.locate(key)
+        sums[place] = sums.get(place, 0.0) + float(delta.float().square().sum())
+    values = {place: total**0.5 for place, total in sums.items()}
+    blocks = [b for b in layout.blocks() if any(place[0] == b for place in values)]
+    return maps.value_map(values, blocks, "How much each part changed", "length of the change")
+
+
+def erased_pictures(s: Studio, pack: Any) -> tuple[Any, Any]:
+    """Learning, the vector, before and after. Returns cats and their vector."""
+    cats, vector = s.learn("cat", DEMO.prompts)
+    help_picture("loss", s.shown[0])
+    norms = norm_map(s, vector, pack)
+    help_picture("norms", norms)
+    thumbnail("apply_vector", norms)
+    erased = s.erase(vector)
+    both = [s.draw(model, ["a cat"], 8) for model in (s.model, erased)]
+    s.run("TVEraseBeforeAfterGrid", before=both[0], after=both[1], title="a cat")
+    help_picture("before_after", s.shown[0])
+    thumbnail("erase_concept", rows_card(both, ("a cat", "the same seeds, erased")))
+    prompts = [f"a {subject} in {STYLE} style" for subject in SUBJECTS]
+    style = s.erase(s.learn(STYLE, prompts)[1])
+    both = [s.draw(model, prompts, 8) for model in (s.model, style)]
+    thumbnail("erase_style", rows_card(both, (f"{STYLE} style", "the same seeds, erased")))
+    dogs = s.learn("dog", ["a dog"])[1]
+    two = s.erase(s.run("TVEraseCombineTaskVectors", first=vector, second=dogs)[0])
+    both = [s.draw(model, ["a cat", "a dog"], 8) for model in (s.model, two)]
+    s.run("TVEraseBeforeAfterGrid", before=both[0], after=both[1], title="a cat, a dog")
+    help_picture("two_concepts", s.shown[0])
+    thumbnail("erase_two_concepts", rows_card(both, ("a cat, a dog", "the same seeds, erased")))
+    return cats, vector
+
+
+def measured_pictures(s: Studio, cats: Any, vector: Any) -> None:
+    """A short run of what erase_concept_auto measures at length."""
+    judge = s.run("TVEraseDemoJudge")[0]
+    short = {**INVERT, "count": 4, "steps": 150, "restarts": 1}
+    base = {"model": s.model, "clip": s.clip}
+    found = s.run(
+        "TVEraseDiverseInversion",
+        vae=s.vae,
+        concept_set=cats,
+        judge=judge,
+        **base,
+        **short,
+        **DRAWING,
+    )[0]
+    help_picture("inversions", s.shown[0])
+    help_picture("cosines", s.shown[-1])
+    kept = "a dog | dog\na tree | tree\na clock | clock"
+    mask = s.run(
+        "TVEraseAutoBlockMask",
+        task_vector=vector,
+        concept_set=cats,
+        inversion_set=found,
+        retained=kept,
+        probes=8,
+        **base,
+        **DRAWING,
+    )[0]
+    help_picture("ranking", s.shown[0])
+    s.run(
+        "TVEraseAutoStrength",
+        vae=s.vae,
+        task_vector=vector,
+        inversion_set=found,
+        judge=judge,
+        block_mask=mask,
+        retained=kept,
+        when_infeasible="nearest",
+        step=0.25,
+        **base,
+        **DRAWING,
+    )
+    help_picture("strength", s.shown[0])
+    thumbnail("erase_concept_auto", s.shown[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
+    parser.add_argument("--help-only", action="store_true", help="leave demo/pictures alone")
+    options = parser.parse_args()
+    host, pack = in_process.import_host(options.comfyui), in_process.load_pack()
+    with tempfile.TemporaryDirectory() as temp, torch.inference_mode():
+        host.folder_paths.set_temp_directory(temp)
+        studio = Studio(pack.NODE_CLASS_MAPPINGS, Path(temp))
+        if not options.help_only:
+            shipped_cats(studio)
+        first_pictures(studio, pack)
+        measured_pictures(studio, *erased_pictures(studio, pack))
+
+
+if __name__ == "__main__":
+    main()
