@@ -14,18 +14,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+sys.path.append(str(HERE.parent))
+
+from devtools.in_process import import_host  # noqa: E402 - after the path
 
 SEED = 20260101
 CYCLES = ((2800, 1e-3), (900, 6e-4), (3200, 8e-4))  # steps and peak learning rate of each
-
-
-def use_host(comfyui: Path) -> None:
-    """Make the host's classes importable on a CPU."""
-    sys.path.insert(0, str(comfyui))
-    from comfy.cli_args import args
-
-    args.cpu = True
-    args.use_pytorch_cross_attention = True
 
 
 def tokenizer(comfyui: Path):
@@ -64,7 +58,7 @@ def main() -> None:
     parser.add_argument("--judge-steps", type=int, default=800)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    use_host(options.comfyui)
+    import_host(options.comfyui)
 
     import diffusion
     import latents
