@@ -9,11 +9,14 @@ import torch
 from ..tverase_core.block_mask import BlockMask
 from ..tverase_core.erase import signed_scale
 from ..tverase_core.errors import ShapeMismatchError
+from ..tverase_core.rounding import LOSS_TO_WARN
 from ..tverase_core.task_vector import TaskVector
 from .pictures.compare import compare_grid
 from .pictures.figure import to_tensor
 from .shown import with_picture
 from .sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
+
+PRECISIONS = ("patch", "runtime_exact")
 
 
 class ApplyNegatedTV:
@@ -51,6 +54,16 @@ class ApplyNegatedTV:
                     BLOCK_MASK,
                     {"tooltip": "Edit only these blocks. Not connected: all of them."},
                 ),
+                "precision": (
+                    list(PRECISIONS),
+                    {
+                        "default": "patch",
+                        "tooltip": "patch: the edit is written into the loaded weights, can be "
+                        "saved and combined. runtime_exact: it is added whenever a weight is used, "
+                        "so that bf16 and fp8 models lose none of it; slower, cannot be saved.",
+                        "advanced": True,
+                    },
+                ),
             },
         }
 
@@ -61,7 +74,8 @@ class ApplyNegatedTV:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Subtracts a concept's task vector from the model. Every weight of the vector must fit, "
-        "or nothing is changed. Strength 0 returns the very same model."
+        "or nothing is changed. Strength 0 returns the very same model. Says so when rounding to "
+        "the model's number format would spoil the edit."
     )
     SEARCH_ALIASES = ["erase", "unlearn", "negative lora", "forget"]
 
@@ -72,15 +86,24 @@ class ApplyNegatedTV:
         strength: float,
         other_weights: str,
         block_mask: BlockMask | None = None,
-    ) -> tuple[Any]:
+        precision: str = "patch",
+    ) -> tuple[Any] | dict[str, Any]:
         from .host.edits import checked_plan
-        from .host.patching import patched_clone
+        from .host.exact import exact_clone
+        from .host.patching import measure_rounding, patched_clone
 
         if signed_scale(strength) == 0:
             return (model,)
         allow = other_weights == "allow"
         plan = checked_plan(model, task_vector, strength, block_mask, allow_other_weights=allow)
-        return (patched_clone(model, plan),)
+        if precision == "runtime_exact":
+            return (exact_clone(model, plan),)
+        edited = patched_clone(model, plan)
+        loss = measure_rounding(model, plan)
+        if loss.lost <= LOSS_TO_WARN:
+            return (edited,)
+        text = f"Warning: {loss.sentence()}. Set precision to runtime_exact to keep all of it."
+        return {"ui": {"text": [text]}, "result": (edited,)}
 
 
 class BeforeAfterGrid:

@@ -119,7 +119,7 @@ def open_denoiser(
     refuse_quantised(model, purpose)
     schedule = noise_schedule(model)
     _refuse_too_large(model, extra_memory_bytes, purpose)
-    clone = _plain_clone(model)
+    clone = plain_clone(model)
     stack: list[_Attachment] = []
     for key in wrappable_shapes(clone):
         clone.add_weight_wrapper(key, _WeightSlot(key, stack))
@@ -137,7 +137,7 @@ def open_denoiser(
             comfy.model_patcher.wipe_lowvram_weight(module)
 
 
-def _plain_clone(model: ModelPatcher) -> ModelPatcher:
+def plain_clone(model: ModelPatcher) -> ModelPatcher:
     """A clone outside dynamic memory management, which ignores wrappers on small weights."""
     import inspect
 
