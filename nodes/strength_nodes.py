@@ -113,9 +113,12 @@ class AutoStrength:
                 choice = verify(choice, others, *held_out_seeds(widgets), progress)
         notes = (*retained.warnings, *split.notes)
         text = strength_report(choice, concept, split.names, retained.prompts, notes)
-        strength = strength_or_stop(choice, widgets["when_infeasible"], text)
         picture = strength_curve(choice, concept)
-        return with_pictures({"strength": picture}, (strength, choice, text), text)
+        progress.show(picture)  # an error shows no picture of its own
+        strength = strength_or_stop(choice, widgets["when_infeasible"], text)
+        shown = with_pictures({"strength": picture}, (strength, choice, text), text)
+        shown["ui"]["strength"] = [strength]  # for clients that read the result over HTTP
+        return shown
 
 
 @dataclass(frozen=True, slots=True)

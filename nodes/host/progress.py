@@ -36,6 +36,10 @@ class NodeProgress:
                 _show_text(message)
         self._bar.update_absolute(done, total, picture)
 
+    def show(self, picture: Image.Image) -> None:
+        """Put a picture on the running node at once."""
+        self._bar.update_absolute(1, 1, ("JPEG", picture.convert("RGB"), PREVIEW_SIZE))
+
 
 def _show_text(message: str) -> None:
     """Text on the running node, where this ComfyUI can show it (0.3.45 and newer)."""
