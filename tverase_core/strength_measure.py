@@ -17,6 +17,7 @@ from .collapse_guard import (
 from .erase import signed_scale
 from .errors import ConfigError
 from .ports import Attachment, Context, Judge, Sampler
+from .scoring import HIT
 
 
 class Measurement(Protocol):
@@ -74,7 +75,7 @@ class ModelMeasurement:
         retained: Context,
         retained_concepts: Sequence[str],
         *,
-        fires: float = 0.5,
+        fires: float = HIT,
         collapse_share: float = 0.25,
     ) -> None:
         if len(triggers.tokens) < 1 or len(retained.tokens) != len(retained_concepts):
