@@ -102,6 +102,7 @@ def test_changes_that_break_workflows_are_seen(
 def test_every_node_explains_itself(pack: Any) -> None:
     for name, cls in pack.NODE_CLASS_MAPPINGS.items():
         assert cls.DESCRIPTION.strip(), name
+        assert cls.SEARCH_ALIASES, name
         assert len(cls.OUTPUT_TOOLTIPS) == len(cls.RETURN_TYPES), name
         assert all(text.strip() for text in cls.OUTPUT_TOOLTIPS), name
         names = getattr(cls, "RETURN_NAMES", cls.RETURN_TYPES)
