@@ -224,3 +224,15 @@ def test_provenance_reports_all_problems() -> None:
     for bad in (-1.0, float("nan"), float("inf")):
         with pytest.raises(StrengthError):
             Recommendation(bad)
+
+
+def test_bfloat16_deltas_stay_small_and_read_as_float32() -> None:
+    values = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).bfloat16()
+    key = KEYS[0]
+    narrow, wide = (TaskVector({key: v}, BASE) for v in (values, values.float()))
+    assert narrow.deltas.stored(key).dtype == torch.bfloat16
+    assert narrow.deltas[key].dtype == torch.float32
+    assert narrow.same_deltas(wide)
+    assert narrow.digest() == wide.digest()
+    assert torch.equal((narrow * 0.3).deltas[key], (wide * 0.3).deltas[key])
+    assert torch.equal((narrow + narrow * 0.3).deltas[key], (wide + wide * 0.3).deltas[key])

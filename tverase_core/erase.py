@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .block_mask import BlockMask
+from .delta_map import stored_delta
 from .errors import EmptyMaskError, KeyMismatchError, NonFiniteError, StrengthError, listed
 from .layout import ModelLayout
 from .task_vector import TaskVector, check_shape, nothing_left
@@ -81,7 +82,8 @@ def plan_patches(
 
     model_shapes: the shape of every weight that the model can change. Every key of the task
     vector must be there, masked or not: a vector that fits in part belongs to another model.
-    Strength 0 gives {}. Scales are negative, strongest first; tensors are the vector's own.
+    Strength 0 gives {}. Scales are negative, strongest first; tensors are the vector's own, float32
+    or bfloat16 as it keeps them.
     Raises StrengthError, KeyMismatchError (missing), ShapeMismatchError, UnknownBlockError,
     UnknownKeyError, EmptyMaskError.
     """
@@ -93,8 +95,9 @@ def plan_patches(
             f"{listed(missing)}. Load the model that the task vector was made from.",
             missing=missing,
         )
-    for key, delta in task_vector.deltas.items():
-        check_shape(key, tuple(model_shapes[key]), delta.shape, "model", "task vector")
+    for key in task_vector.deltas:
+        shape = stored_delta(task_vector.deltas, key).shape
+        check_shape(key, tuple(model_shapes[key]), shape, "model", "task vector")
     mask.check(layout.blocks())
     coefficients = {key: mask.coefficient(key, layout) for key in task_vector.deltas}
     if coefficients and not any(coefficients.values()):
@@ -103,5 +106,5 @@ def plan_patches(
     for key, coefficient in coefficients.items():
         scale = signed_scale(strength, coefficient)
         if scale:
-            plan.setdefault(scale, {})[key] = task_vector.deltas[key]
+            plan.setdefault(scale, {})[key] = stored_delta(task_vector.deltas, key)
     return dict(sorted(plan.items()))

@@ -35,7 +35,7 @@ class RoundingLoss:
 
 def compare_changes(meant: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> RoundingLoss:
     """Over all keys together, in float64. No change meant: cosine 1, ratio 1, nothing lost."""
-    total = _Sums()
+    total = Comparison()
     for key, wanted in meant.items():
         total.add(wanted, real[key])
     return total.loss()
@@ -51,7 +51,7 @@ def rounding_loss(
     plan: deltas by key, grouped by scale (`erase.plan_patches`). read: key -> the weight as
     stored. rounded: (float32 values, key, dtype) -> the values as the host would store them.
     """
-    total = _Sums()
+    total = Comparison()
     for scale, deltas in plan.items():
         for key, delta in deltas.items():
             flat = delta.flatten()
@@ -64,8 +64,8 @@ def rounding_loss(
     return total.loss()
 
 
-class _Sums:
-    """Running inner products of the meant and the real change."""
+class Comparison:
+    """Adds up meant and real changes one weight at a time; see `RoundingLoss`."""
 
     def __init__(self) -> None:
         self.meant = self.real = self.both = self.apart = 0.0

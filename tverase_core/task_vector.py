@@ -6,12 +6,12 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from .block_mask import BlockMask
+from .delta_map import KEPT, DeltaMap, stored_delta
 from .delta_names import file_name_of
 from .errors import (
     BaseMismatchError,
@@ -32,9 +32,10 @@ class TaskVector:
     """A direction in weight space, tuned - base (arXiv 2212.04089, section 2).
 
     deltas: by weight key (`diffusion_model....` or `text_encoders....`), each of its weight's
-    shape. They are stored as float32, CPU, contiguous, sorted by key; all-zero deltas are
-    dropped, so an absent key means exactly zero. Tensors that already have that form are not
-    copied: whoever makes a TaskVector hands them over and no longer writes to them.
+    shape. They are float32, CPU, contiguous, sorted by key (bfloat16 ones take half the room,
+    see `DeltaMap`); all-zero deltas are dropped, so an absent key means exactly zero. Tensors that
+    already have that form are not copied: whoever makes a TaskVector hands them over and no longer
+    writes to them.
     Raises NonFiniteError naming the key, and UnknownKeyError for an empty key.
     """
 
@@ -48,11 +49,13 @@ class TaskVector:
         for key in sorted(self.deltas):
             if not key:
                 raise UnknownKeyError("task vector: a delta has an empty name")
-            delta = self.deltas[key].detach().to("cpu", torch.float32).contiguous()
+            given = stored_delta(self.deltas, key).detach()
+            kind = given.dtype if given.dtype in KEPT else torch.float32
+            delta = given.to("cpu", kind).contiguous()
             _check_finite(delta, f"the delta of {key}")
             if bool(delta.any()):
                 kept[key] = delta
-        object.__setattr__(self, "deltas", MappingProxyType(kept))
+        object.__setattr__(self, "deltas", DeltaMap(kept))
 
     @classmethod
     def difference(

@@ -52,7 +52,7 @@ def masked_deltas(
     )
     with torch.inference_mode(False):
         return {
-            key: (delta * abs(scale)).to(model.load_device)
+            key: (delta.float() * abs(scale)).to(model.load_device)
             for scale, deltas in plan.items()
             for key, delta in deltas.items()
         }
