@@ -19,16 +19,20 @@ def ramp(updates: int) -> float:
 
 
 class DeltaAverage:
-    """Average of deltas. Since averaging is linear, it is also average weights minus base."""
+    """Average of deltas. Since averaging is linear, it is also average weights minus base.
 
-    def __init__(self, deltas: Mapping[str, Tensor]):
-        self.deltas = {key: value.detach().clone() for key, value in deltas.items()}
-        self.updates = 0
+    It is kept on the CPU, so that a GPU need not hold it.
+    """
+
+    def __init__(self, deltas: Mapping[str, Tensor], updates: int = 0):
+        """updates: how many steps the given deltas are already the average of."""
+        self.deltas = {k: value.detach().to("cpu", copy=True) for k, value in deltas.items()}
+        self.updates = updates
 
     @torch.no_grad()
     def update(self, deltas: Mapping[str, Tensor]) -> None:
         """Move towards `deltas` (same keys and shapes) by one step of the ramp."""
         weight = 1 - ramp(self.updates)
         for key, average in self.deltas.items():
-            average.lerp_(deltas[key].detach(), weight)
+            average.lerp_(deltas[key].detach().to("cpu"), weight)
         self.updates += 1

@@ -1,55 +1,59 @@
-"""Train dense deltas through low-rank factors: delta = up @ down in every matrix (our addition).
+"""Deltas of low rank: delta = up @ down in every matrix (our addition to the paper).
 
-The form is that of LoRA (arXiv 2106.09685). The denoiser only ever sees dense deltas, attached
-once; their gradient G gives the factors' by the chain rule: G down^T for up, up^T G for down.
+The form is that of LoRA (arXiv 2106.09685). A product is made when the denoiser asks for it and
+lives as long as autograd needs it, so no dense delta, gradient or moment is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    delta: Tensor
-    up: Tensor
-    down: Tensor
+UP, DOWN = "up", "down"
 
 
-class LowRank:
-    """Factors behind dense deltas. up starts at zero, so every delta starts at exactly zero."""
+class LowRankDeltas(Mapping[str, Tensor]):
+    """Dense deltas by weight key, each computed from its factors anew at every look-up.
 
-    def __init__(self, deltas: Mapping[str, Tensor], rank: int, seed: int):
-        """deltas: float32, two or more axes each (the first against all others), all zero."""
-        source = torch.Generator().manual_seed(seed)
-        self._pairs = []
-        for delta in deltas.values():
-            rows, columns = delta.shape[0], delta.shape[1:].numel()
-            inner = min(rank, rows, columns)
-            down = torch.randn(inner, columns, generator=source) / columns**0.5
-            up = torch.zeros(rows, inner)
-            self._pairs.append(_Pair(delta, up.to(delta.device), down.to(delta.device)))
+    shapes: two or more axes each; the first counts as rows, all others together as columns.
+    factors: float32 by "<key>/up" [rows, r] and "<key>/down" [r, columns]; gradients flow to them.
+    """
 
-    def factors(self) -> list[Tensor]:
-        """All up and down matrices, for the optimizer."""
-        return [factor for pair in self._pairs for factor in (pair.up, pair.down)]
+    def __init__(self, shapes: Mapping[str, torch.Size], factors: Mapping[str, Tensor]):
+        self._shapes, self._factors = shapes, factors
 
-    @torch.no_grad()
-    def pull_gradients(self) -> None:
-        """Turn the dense deltas' gradients into the factors' and clear the dense ones."""
-        for pair in self._pairs:
-            if pair.delta.grad is None:
-                continue
-            dense = pair.delta.grad.view(len(pair.up), -1)
-            pair.up.grad, pair.down.grad = dense @ pair.down.T, pair.up.T @ dense
-            pair.delta.grad = None
+    def __getitem__(self, key: str) -> Tensor:
+        shape = self._shapes[key]
+        return (self._factors[f"{key}/{UP}"] @ self._factors[f"{key}/{DOWN}"]).view(shape)
 
-    @torch.no_grad()
-    def push_deltas(self) -> None:
-        """Write up @ down into the dense deltas."""
-        for pair in self._pairs:
-            pair.delta.copy_((pair.up @ pair.down).view_as(pair.delta))
+    def __contains__(self, key: object) -> bool:
+        return key in self._shapes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+
+def factor_shapes(shape: torch.Size, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Shapes of up and down for a weight; a rank beyond the matrix is cut to what it can have."""
+    rows, columns = shape[0], shape[1:].numel()
+    inner = min(rank, rows, columns)
+    return (rows, inner), (inner, columns)
+
+
+def starting_factors(
+    shapes: Mapping[str, torch.Size], rank: int, seed: int, device: torch.device
+) -> dict[str, Tensor]:
+    """Trainable factors for `LowRankDeltas`. up is zero, so every delta starts at exactly zero."""
+    source = torch.Generator().manual_seed(seed)
+    factors = {}
+    for key, shape in shapes.items():
+        tall, wide = factor_shapes(shape, rank)
+        down = torch.randn(wide, generator=source) / wide[1] ** 0.5
+        factors[f"{key}/{UP}"] = torch.zeros(tall, device=device, requires_grad=True)
+        factors[f"{key}/{DOWN}"] = down.to(device).requires_grad_()
+    return factors
