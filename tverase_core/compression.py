@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError
+from .layout import ModelLayout
 from .task_vector import TaskVector
 
 
@@ -37,8 +38,7 @@ def approximate_low_rank(
     Convolutions [out, in, kh, kw] count as matrices [out, in * kh * kw]; deltas of fewer than
     two axes stay as they are. Give rank (the same for all, at least 1), or max_error (0..1): the
     smallest rank of each tensor whose relative error is not larger. With both, rank is the cap.
-    Computed in float64 from the eigenvectors U of A A^T (or A^T A, the smaller): U_r U_r^T A.
-    Eckart-Young; used on task vectors here by our own choice. Raises ConfigError.
+    See `factors_of`; used on task vectors here by our own choice. Raises ConfigError.
     """
     if rank is None and max_error is None:
         raise ConfigError("low rank: give a rank or a largest error")
@@ -82,22 +82,54 @@ def keep_largest(task_vector: TaskVector, fraction: float) -> Compressed:
     return _compressed(task_vector, deltas, {}, written, f"largest {fraction:g} of the entries")
 
 
-def _truncate(delta: Tensor, rank: int | None, max_error: float | None) -> tuple[Tensor, int]:
+def keep_top_blocks(task_vector: TaskVector, layout: ModelLayout, count: int) -> Compressed:
+    """Only the `count` blocks that the vector changes most (largest norm); the rest becomes zero.
+
+    Raises ConfigError for a count below 1, UnknownKeyError.
+    """
+    if count < 1:
+        raise ConfigError(f"top blocks: expected at least 1, got {count}")
+    norms = task_vector.block_norms(layout)
+    kept = set(sorted(norms, key=lambda block: -norms[block])[:count])
+    deltas = {
+        key: delta if layout.block(key) in kept else torch.zeros_like(delta)
+        for key, delta in task_vector.deltas.items()
+    }
+    written = sum(d.numel() for k, d in task_vector.deltas.items() if layout.block(k) in kept)
+    step = f"largest {len(kept)} of {len(norms)} blocks"
+    return _compressed(task_vector, deltas, {}, written, step)
+
+
+def factors_of(
+    delta: Tensor, rank: int | None = None, max_error: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """(up [out, r], down [r, rest]), float32: the best product of rank r for the delta as matrix.
+
+    r is the smallest rank whose relative error is not above max_error, at most `rank`, at least 1.
+    Computed in float64 from the eigenvectors U of A A^T (or V of A^T A, the smaller):
+    up = U_r, down = U_r^T A (or up = A V_r, down = V_r^T). Eckart-Young.
+    """
     matrix = delta.reshape(delta.shape[0], -1).double()
     wide = matrix.shape[0] <= matrix.shape[1]
     values, vectors = torch.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-    needed = len(values)
+    used = len(values)
     if max_error is not None:
         # lost[r]: squared relative error when the first r directions are kept
         lost = 1 - torch.cat([values.new_zeros(1), values.cumsum(0)]) / values.sum()
-        needed = max(1, int((lost > max_error**2 + 1e-14).sum()))
-    used = min(needed, len(values) if rank is None else rank)
-    if used == len(values):
+        used = max(1, int((lost > max_error**2 + 1e-14).sum()))
+    kept = vectors[:, : min(used, len(values) if rank is None else rank)]
+    up, down = (kept, kept.T @ matrix) if wide else (matrix @ kept, kept.T)
+    return up.float(), down.float()
+
+
+def _truncate(delta: Tensor, rank: int | None, max_error: float | None) -> tuple[Tensor, int]:
+    up, down = factors_of(delta, rank, max_error)
+    used = up.shape[1]
+    if used == min(delta.shape[0], delta[0].numel()):
         return delta, used
-    kept = vectors[:, :used]
-    short = kept @ (kept.T @ matrix) if wide else (matrix @ kept) @ kept.T
-    return short.float().reshape(delta.shape), used
+    short = (up.double() @ down.double()).float()
+    return short.reshape(delta.shape), used
 
 
 def _compressed(

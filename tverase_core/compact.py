@@ -1,0 +1,154 @@
+"""Compact task-vector files: matrices as two low-rank factors, named as LoRA files name them.
+
+`<module>.lora_up.weight` [out, r] and `<module>.lora_down.weight` [r, in]; convolutions
+[out, r, 1, 1] and [r, in, kh, kw]. The stock Load LoRA node multiplies them, with factor 1
+because no `.alpha` is written. Everything else is a full difference, as in any file of ours.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .compression import factors_of
+from .delta_names import WEIGHT, file_name_of
+from .errors import ConfigError, FormatError
+from .safetensors_io import compact_json, write_safetensors
+from .task_vector import TaskVector
+
+UP, DOWN = ".lora_up.weight", ".lora_down.weight"
+COMPACT = "tverase.compact"  # metadata key
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class CompactTensors:
+    """What a compact file holds, and what it cost.
+
+    tensors: by their names in the file. ranks: by weight key, of those stored as factors.
+    error: length of what was lost over that of the vector, rounding to dtype included.
+    kept: numbers written, as a share of the vector's.
+    """
+
+    tensors: Mapping[str, Tensor]
+    ranks: Mapping[str, int]
+    error: float
+    kept: float
+
+    def sentence(self) -> str:
+        used = sorted(self.ranks.values())
+        ranks = f"{len(used)} matrices of rank {used[0]} to {used[-1]}" if used else "no factors"
+        return f"{ranks}; error {self.error:.2%} of the vector's length; {self.kept:.1%} kept"
+
+
+def compact_tensors(
+    task_vector: TaskVector,
+    max_error: float,
+    dtype: Literal["float32", "bfloat16"] = "bfloat16",
+    rank: int | None = None,
+) -> CompactTensors:
+    """The smallest rank of every matrix whose relative error is not above max_error.
+
+    max_error: 0 <= e < 1, of each matrix (Frobenius norm) before rounding to dtype. rank: a cap,
+    at least 1, which may raise the error. Matrices that factors would not make smaller stay whole.
+    Raises ConfigError, and FormatError for an empty vector.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+    if not len(task_vector):
+        raise FormatError("the task vector is empty: a file of it would erase nothing")
+    kind, tensors, ranks = DTYPES[dtype], dict[str, Tensor](), dict[str, int]()
+    lost = whole = 0.0
+    total = 0
+    for key, delta in task_vector.deltas.items():
+        parts = _factors(key, delta, max_error, rank)
+        if parts is None:
+            stored = delta.to(kind)
+            tensors[file_name_of(key)] = stored
+            rebuilt = stored.double()
+        else:
+            up, down = (part.to(kind) for part in parts)
+            stem = key.removesuffix(WEIGHT)
+            tensors[stem + UP], tensors[stem + DOWN] = up.contiguous(), down.contiguous()
+            ranks[key] = down.shape[0]
+            rebuilt = _product(up, down).double()
+        lost += float((delta.double() - rebuilt).square().sum())
+        whole += float(delta.double().square().sum())
+        total += delta.numel()
+    written = sum(tensor.numel() for tensor in tensors.values())
+    return CompactTensors(tensors, ranks, math.sqrt(lost / whole), written / total)
+
+
+def save_compact(
+    path: str | os.PathLike[str],
+    task_vector: TaskVector,
+    max_error: float,
+    *,
+    dtype: Literal["float32", "bfloat16"] = "bfloat16",
+    rank: int | None = None,
+) -> CompactTensors:
+    """Write a compact file that says what was lost. Raises as `compact_tensors`, and OSError."""
+    from .files import task_vector_metadata
+
+    made = compact_tensors(task_vector, max_error, dtype, rank)
+    facts = {
+        "error": made.error,
+        "kept": made.kept,
+        "max_error": max_error,
+        "rank": rank,
+        "ranks": [min(made.ranks.values()), max(made.ranks.values())] if made.ranks else None,
+    }
+    extra = {**task_vector.provenance.extra, COMPACT: compact_json(facts)}
+    story = replace(task_vector.provenance, extra=extra)
+    metadata = task_vector_metadata(task_vector.base, story, list(task_vector.deltas))
+    write_safetensors(path, made.tensors, metadata)
+    return made
+
+
+def expanded(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """A file's tensors with every pair of factors multiplied out, under `.diff` names, float32.
+
+    name: of the file, for sentences. Raises FormatError for half a pair or ranks that differ.
+    """
+    plain = {key: t for key, t in tensors.items() if not key.endswith((UP, DOWN))}
+    for key, up in tensors.items():
+        if not key.endswith((UP, DOWN)):
+            continue
+        stem = key.removesuffix(UP).removesuffix(DOWN)
+        partner = tensors.get(stem + DOWN if key.endswith(UP) else stem + UP)
+        if partner is None:
+            raise FormatError(f"{name}: {key!r} lacks its partner, the other factor of {stem!r}")
+        if key.endswith(DOWN):
+            continue
+        if up.ndim < 2 or partner.ndim < 2 or up.shape[1] != partner.shape[0]:
+            raise FormatError(
+                f"{name}: the factors of {stem!r} do not fit: {list(up.shape)} and "
+                f"{list(partner.shape)}"
+            )
+        plain[file_name_of(stem + WEIGHT)] = _product(up, partner)
+    return plain
+
+
+def _factors(
+    key: str, delta: Tensor, max_error: float, rank: int | None
+) -> tuple[Tensor, Tensor] | None:
+    """(up, down) in the file's shapes, or None where the whole delta is smaller."""
+    if delta.ndim not in (2, 4) or not key.endswith(WEIGHT):
+        return None
+    up, down = factors_of(delta, rank, max_error)
+    if up.numel() + down.numel() >= delta.numel():
+        return None
+    if delta.ndim == 4:
+        return up[:, :, None, None], down.reshape(-1, *delta.shape[1:])
+    return up, down
+
+
+def _product(up: Tensor, down: Tensor) -> Tensor:
+    flat = up.float().flatten(1) @ down.float().flatten(1)
+    return flat.reshape(up.shape[0], *down.shape[1:])
