@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
+from devtools import readme
+from workflows import build
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -26,3 +31,17 @@ def test_every_named_command_exists():
     offered = set(re.findall(r"^    python dev\.py (\w+)", (ROOT / "dev.py").read_text(), re.M))
     used = set(re.findall(r"python dev\.py (\w+)", README))
     assert used <= offered
+
+
+def test_the_table_quotes_the_figures():
+    assert readme.render(README) == README, "run `python devtools/readme.py`"
+
+
+def test_a_readme_without_marks_is_refused():
+    with pytest.raises(ValueError, match="marks"):
+        readme.render("no marks here")
+
+
+def test_every_workflow_is_listed():
+    listed = re.findall(r"^\| `(\w+)` \|", README.partition("| workflow |")[2], re.MULTILINE)
+    assert listed[: len(build.WORKFLOWS)] == list(build.WORKFLOWS)

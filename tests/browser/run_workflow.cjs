@@ -44,7 +44,9 @@ function queue({ changes, timeout }) {
   for (const [id, values] of Object.entries(changes)) {
     const node = window.app.graph.getNodeById(Number(id));
     for (const [name, value] of Object.entries(values)) {
-      node.widgets.find((widget) => widget.name === name).value = value;
+      // a widget that a subgraph shows is called "<inner node>: <name>"
+      const called = (widget) => widget.name === name || widget.name.endsWith(`: ${name}`);
+      node.widgets.find(called).value = value;
     }
   }
   return new Promise((resolve) => {

@@ -1,0 +1,53 @@
+"""Writes measured figures into README.md, so that nobody types them: `python devtools/readme.py`.
+
+Between the marks stands what the committed figures files hold; files that are not there yet are
+left out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+
+from demo.model_card import shown  # noqa: E402 - after the path is set
+from tverase_core.figures import read_figures  # noqa: E402
+
+README = ROOT / "README.md"
+SOURCES = ("demo/figures.json", "bench/results/demo.json", "bench/results/claims.json")
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+
+
+def row(name: str, entry: dict[str, Any], source: str) -> str:
+    """One figure as a line of the table."""
+    count = f", n = {entry['n']}" if entry.get("n") else ""
+    met = {True: "yes", False: "**no**", None: ""}[entry.get("met")]
+    where = f"[{Path(source).stem}]({source})"
+    return f"| `{name}` | {shown(entry)}{count} | {entry.get('target', '')} | {met} | {where} |"
+
+
+def table(sources: Sequence[str] = SOURCES) -> str:
+    """Every figure of the files that exist, met or not."""
+    lines = ["| figure | measured (95 % interval) | asked | met | file |", "|---|---|---|---|---|"]
+    for source in sources:
+        if (ROOT / source).exists():
+            figures = read_figures(ROOT / source)["figures"]
+            lines += [row(name, entry, source) for name, entry in figures.items()]
+    return "\n".join(lines)
+
+
+def render(text: str) -> str:
+    """The README with its table replaced. Raises ValueError when a mark is missing."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"README.md lacks the marks {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    README.write_text(render(README.read_text("utf-8")), "utf-8", newline="\n")
