@@ -34,8 +34,6 @@ def test_every_text_of_every_node_is_translated(language: str, pack: Any) -> Non
     texts = locales.texts_of(pack.NODE_CLASS_MAPPINGS, pack.NODE_DISPLAY_NAME_MAPPINGS)
     missing = [text for text in texts if not known.get(text, "").strip()]
     assert not missing, f"translate these in locales/{language}.json, then `dev.py locales`"
-    left_over = sorted(set(known) - set(texts))
-    assert not left_over, f"take these out of locales/{language}.json"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -94,10 +94,10 @@ ABOUT_SD15 = """# Stable Diffusion 1.5
 Takes **{concept}** out of your own checkpoint. Choose the file in **Load Checkpoint** first; any \
 model of the 1.x family works.
 
-**Memory.** Training keeps 20 bytes for each trained weight (change, gradient, two moments, \
-average): about 17 GB for all 860 million, by arithmetic. Less: `ema` off (14 GB), `rank` 16 \
-(about 4 GB), or a Block Mask with fewer blocks. Out of memory in a step: raise `accumulation`. \
-The node refuses before the first step when it cannot fit."""
+**Memory.** Training keeps 16 bytes for each trained weight (change, gradient, two moments): about \
+14 GB for all 860 million, by arithmetic, and the node says its own estimate. Less: `rank` 16, \
+`optimizer` *AdamW 8-bit*, or a Block Mask with fewer blocks. Out of memory in a step: raise \
+`accumulation`. The node refuses before the first step when it cannot fit."""
 STAGE_FULL = """### 2 Learn it, take the difference
 The paper's settings: 200 steps of 16 pictures, 1e-5, EMA. `accumulation` 16 computes one picture \
 at a time: slower, least memory, the same result.
@@ -110,10 +110,9 @@ this node and the second row of pictures run again."""
 ABOUT_SDXL = """# Stable Diffusion XL
 Takes **{concept}** out of your own XL checkpoint. Choose the file in **Load Checkpoint** first.
 
-**Memory.** All 2.6 billion weights at 20 bytes each would be about 51 GB, by arithmetic. Here \
-`rank` 16 trains a change of low rank instead, a quarter of that by the node's own estimate, and \
-the pictures are drawn two at a time. Still too much: a Block Mask with fewer blocks, or pictures \
-of 768 pixels."""
+**Memory.** All 2.6 billion weights at 16 bytes each would be about 41 GB, by arithmetic. Here \
+`rank` 16 trains a change of low rank instead, far fewer numbers, and the pictures are drawn two \
+at a time. Still too much: a Block Mask with fewer blocks, or pictures of 768 pixels."""
 STAGE_RANK = """### 2 Learn it, take the difference
 A change of rank 16 in each matrix, at a higher rate than full weights take. These two numbers are \
 a place to begin that we have not measured on this checkpoint; the paper trains full weights of \
