@@ -20,10 +20,10 @@ sys.path.append(str(ROOT))
 import torch  # noqa: E402 - after the path is set
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
-from devtools import in_process  # noqa: E402
+from devtools import help_pictures, in_process  # noqa: E402
 from workflows.demo_graphs import DEMO, INVERT, STYLE, SUBJECTS  # noqa: E402
 
-HELP, THUMBNAILS = ROOT / "web" / "docs" / "images", ROOT / "workflows"
+HELP, THUMBNAILS = help_pictures.FOLDER, ROOT / "workflows"
 CATS = ROOT / "demo" / "pictures" / "cats"
 SHIPPED, SHIPPED_SEED, SEED = 16, 5000, 70_000
 COLOURS = 96  # of a help picture: small files, no visible loss
@@ -280,6 +280,8 @@ def main() -> None:
             shipped_cats(studio)
         first_pictures(studio, pack)
         measured_pictures(studio, *erased_pictures(studio, pack))
+    for page in help_pictures.set_links():
+        print("linked", f"web/docs/{page}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""Which picture each help page shows; `devtools/pictures.py` draws them and sets the links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ROOT / "web" / "docs"
+FOLDER = PAGES / "images"
+LINK = re.compile(r"!\[[^\]]*\]\(images/\w+\.png\)")
+WORDS = {  # what is to be seen, by picture
+    "before_after": "Pictures, and the same seeds on the erased model",
+    "block_mask": "Map of the model, with the blocks that an edit touches",
+    "cosines": "How alike the embeddings of a set are, pair by pair",
+    "demo_model": "Eight objects in three styles, drawn by the demo model",
+    "inversions": "What each embedding draws, a row each",
+    "loss": "Loss against step, raw and smoothed",
+    "norms": "Map of the model, coloured by how much each part changed",
+    "pictures": "Eight drawings of cats",
+    "ranking": "Map of the model, coloured by how much each block erases per harm",
+    "strength": "Share of pictures against strength, with the chosen strength marked",
+    "two_concepts": "Cats and dogs, and the same seeds on a model that lost both",
+}
+PICTURES = {  # by node, without its prefix
+    "AutoBlockMask": "ranking",
+    "AutoStrength": "strength",
+    "CombineTaskVectors": "two_concepts",
+    "CompressTaskVector": "norms",
+    "ConceptFinetune": "loss",
+    "DiverseInversion": "inversions",
+    "ESD": "loss",
+    "ExportEmbeddings": "inversions",
+    "ExtractTaskVector": "norms",
+    "LoadInversionSet": "cosines",
+    "LoadTaskVector": "norms",
+    "SaveInversionSet": "cosines",
+    "SaveTaskVector": "norms",
+}
+
+
+def set_links() -> list[str]:
+    """Lets each page show its own picture where that has been drawn; the pages that changed."""
+    changed = []
+    for node, picture in PICTURES.items():
+        page = PAGES / f"TVErase{node}.md"
+        text = page.read_text("utf-8")
+        link = f"![{WORDS[picture]}](images/{picture}.png)"
+        if (FOLDER / f"{picture}.png").exists() and link not in text:
+            page.write_text(LINK.sub(link, text, count=1), "utf-8", newline="\n")
+            changed.append(page.name)
+    return changed
