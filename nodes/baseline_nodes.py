@@ -59,7 +59,7 @@ class EsdNode:
         self, model: Any, clip: Any, concept_set: ConceptSet, prompts: str, **widgets: Any
     ) -> dict[str, Any]:
         from .host.denoiser import open_denoiser, refuse_patched
-        from .host.drawing import gradient_bytes
+        from .host.memory import gradient_bytes
         from .host.progress import NodeProgress
         from .host.text import HostTextEncoder
         from .host.weights import fingerprint, layout_of

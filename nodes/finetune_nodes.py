@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 from ..tverase_core.block_mask import BlockMask
 from ..tverase_core.concept_set import ConceptSet
-from ..tverase_core.finetune import FinetuneConfig, FinetuneResult, FinetuneStep, finetune
+from ..tverase_core.finetune import FinetuneResult, FinetuneStep, finetune
+from ..tverase_core.memory_plan import GIB, MemoryPlan
 from ..tverase_core.provenance import Provenance
-from .finetune_settings import SETTINGS
+from .finetune_settings import MORE_SETTINGS, SETTINGS, WHEN_NEEDED, finetune_config
 from .pictures.loss_curve import loss_curve
-from .shown import with_picture
+from .shown import with_pictures
 from .sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET
 
 
@@ -56,6 +56,7 @@ class ConceptFinetune:
                     BLOCK_MASK,
                     {"tooltip": "Train only these blocks. Not connected: all of the UNet."},
                 ),
+                **MORE_SETTINGS,
             },
         }
 
@@ -79,42 +80,47 @@ class ConceptFinetune:
         self,
         model: Any,
         concept_set: ConceptSet,
-        steps: int,
-        learning_rate: float,
-        batch_size: int,
-        accumulation: int,
-        seed: int,
-        flip: bool,
-        ema: bool,
-        weight_decay: float,
-        gradient_clip: float,
-        rank: int,
         block_mask: BlockMask | None = None,
+        **widgets: Any,
     ) -> dict[str, Any]:
         from .host.tuning import tuned_clone, tuning_session
 
-        config = FinetuneConfig(
-            steps=steps,
-            batch_size=batch_size,
-            accumulation=accumulation,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            gradient_clip=gradient_clip,
-            seed=seed,
-            flip=flip,
-            ema=ema,
-            rank=rank or None,
-        )
-        watch = _LossWatch(concept_set.concept, steps)
-        with tuning_session(model, concept_set, config, block_mask, watch) as session:
-            chosen = replace(config, trainable=session.trainable)
+        config = finetune_config(widgets)
+        watch = _LossWatch(concept_set.concept, config.steps)
+        with tuning_session(
+            model,
+            concept_set,
+            config,
+            block_mask,
+            watch,
+            checkpointing=widgets.get("gradient_checkpointing", WHEN_NEEDED),
+            checkpoint_every=widgets.get("checkpoint_every", 0),
+        ) as session:
             result = finetune(
-                session.denoiser, concept_set, chosen, session.progress, watch.on_step
+                session.denoiser,
+                concept_set,
+                session.config,
+                session.progress,
+                watch.on_step,
+                checkpoints=session.checkpoints,
+                make_optimizer=session.make_optimizer,
             )
             prediction = session.denoiser.schedule.prediction
         tuned = tuned_clone(model, result.deltas, story(result, prediction))
-        picture = loss_curve(result.losses, steps, concept_set.concept)
-        return with_picture(picture, "loss", (tuned, {"loss": list(result.losses)}))
+        picture = loss_curve(result.losses, config.steps, concept_set.concept)
+        outputs = (tuned, {"loss": list(result.losses)})
+        estimate = session.plan.on(session.denoiser.device)
+        text = memory_text(session.plan, estimate, session.peak.extra)
+        return with_pictures({"loss": picture}, outputs, text)
+
+
+def memory_text(plan: MemoryPlan, estimate: int, used: int) -> str:
+    """The estimate beside what was used, in words; both beyond the model, in bytes."""
+    how = "with gradient checkpointing" if plan.recompute else "without gradient checkpointing"
+    return (
+        f"Memory beyond the model, {how}: estimated {estimate / GIB:.2f} GiB, "
+        f"used {used / GIB:.2f} GiB. Estimate: {plan.sentence()}."
+    )
 
 
 def story(result: FinetuneResult, prediction: str) -> Provenance:

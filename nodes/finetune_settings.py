@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from ..tverase_core.finetune_config import FinetuneConfig
 
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "steps": (
@@ -107,3 +110,72 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+
+WHEN_NEEDED, ALWAYS, NEVER = CHECKPOINTING = ("when needed", "always", "never")
+OPTIMIZERS = {"AdamW": "adamw", "AdamW 8-bit": "adamw8bit"}
+
+# Newer widgets, optional so that older workflows stay valid.
+MORE_SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "gradient_checkpointing": (
+        list(CHECKPOINTING),
+        {
+            "default": WHEN_NEEDED,
+            "tooltip": "Compute blocks again in the backward pass instead of keeping them: less "
+            "memory, more time, the same result. When needed: only if the estimate does not fit.",
+            "advanced": True,
+        },
+    ),
+    "optimizer": (
+        list(OPTIMIZERS),
+        {
+            "default": "AdamW",
+            "tooltip": "The 8-bit form keeps its moments in a quarter of the memory. It needs the "
+            "bitsandbytes package.",
+            "advanced": True,
+        },
+    ),
+    "min_snr_gamma": (
+        "FLOAT",
+        {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 100.0,
+            "step": 0.5,
+            "tooltip": "Above 0: min-SNR weighting, timesteps with little noise count less; its "
+            "authors use 5. 0 weighs all alike (the paper).",
+            "advanced": True,
+        },
+    ),
+    "noise_offset": (
+        "FLOAT",
+        {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 1.0,
+            "step": 0.01,
+            "tooltip": "Above 0: shifts the noise of each channel as a whole, so that brightness "
+            "is learned as well. 0 is plain noise (the paper).",
+            "advanced": True,
+        },
+    ),
+    "checkpoint_every": (
+        "INT",
+        {
+            "default": 0,
+            "min": 0,
+            "max": 100000,
+            "tooltip": "Keep unfinished work in output/task_vectors/unfinished every so many "
+            "steps: a stopped run then goes on from there when queued again. 0: never.",
+            "advanced": True,
+        },
+    ),
+}
+
+
+def finetune_config(widgets: Mapping[str, Any]) -> FinetuneConfig:
+    """The widgets as settings of the engine. Raises ConfigError."""
+    hosts = ("gradient_checkpointing", "checkpoint_every")
+    given = {name: value for name, value in widgets.items() if name not in hosts}
+    optimizer = OPTIMIZERS[given.pop("optimizer", "AdamW")]
+    rank = given.pop("rank") or None
+    return FinetuneConfig(**given, rank=rank, optimizer=optimizer)

@@ -66,9 +66,10 @@ class DiverseInversionNode:
         judge: Any,
         **widgets: Any,
     ) -> dict[str, Any]:
-        from .host.drawing import gradient_bytes, open_studio
+        from .host.drawing import open_studio
+        from .host.memory import gradient_bytes
         from .host.progress import NodeProgress
-        from .host.unfinished import Unfinished
+        from .host.unfinished import unfinished_inversion
 
         check_names(judge, (concept_set.concept,))
         config = inversion_config(widgets)
@@ -93,7 +94,9 @@ class DiverseInversionNode:
                 widgets["restarts"],
                 on_pictures=drawn.__setitem__,
             )
-            with Unfinished(model, config, concept_set, studio.encoder, widgets["resumable"]) as u:
+            with unfinished_inversion(
+                model, config, concept_set, studio.encoder, widgets["resumable"]
+            ) as u:
                 found = diverse_inversion(
                     studio.denoiser,
                     studio.encoder,

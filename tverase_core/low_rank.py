@@ -6,7 +6,8 @@ lives as long as autograd needs it, so no dense delta, gradient or moment is kep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -38,9 +39,9 @@ class LowRankDeltas(Mapping[str, Tensor]):
         return len(self._shapes)
 
 
-def factor_shapes(shape: torch.Size, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def factor_shapes(shape: Sequence[int], rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Shapes of up and down for a weight; a rank beyond the matrix is cut to what it can have."""
-    rows, columns = shape[0], shape[1:].numel()
+    rows, columns = shape[0], math.prod(shape[1:])
     inner = min(rank, rows, columns)
     return (rows, inner), (inner, columns)
 

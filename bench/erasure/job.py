@@ -235,8 +235,9 @@ def baselines(job: Job, pictures: Any) -> dict[str, Any]:
 def measure(job: Job) -> dict[str, Any]:
     """Everything for this concept and seed."""
     from tverase_pack.nodes.drawing_settings import drawing_of
-    from tverase_pack.nodes.host.drawing import gradient_bytes, open_studio
+    from tverase_pack.nodes.host.drawing import open_studio
     from tverase_pack.nodes.host.edits import masked_deltas
+    from tverase_pack.nodes.host.memory import gradient_bytes
     from tverase_pack.tverase_core.ports import joined
 
     pictures, vector = job.timed("learn", lambda: learned(job))

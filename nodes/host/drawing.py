@@ -19,8 +19,6 @@ from .text import HostTextEncoder
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-ACTIVATIONS = 1600  # bytes a latent value and model channel, forward and backward, measured on SD1
-
 
 class HostSampler:
     """Implements `ports.Sampler` on an open denoiser: what is attached to it acts."""
@@ -91,9 +89,3 @@ def open_studio(
     )
     with open_denoiser(model, extra_memory_bytes, purpose=purpose, autocast=autocast) as denoiser:
         yield Studio(denoiser, encoder, HostSampler(denoiser, vae, empty, settings), empty)
-
-
-def gradient_bytes(model: ModelPatcher, latents: torch.Tensor, at_once: int) -> int:
-    """Memory that activations of `at_once` latents like these [n, c, h, w] need, roughly."""
-    width = getattr(model.model.diffusion_model, "model_channels", 320)
-    return int(at_once * latents[0, 0].numel() * width * ACTIVATIONS)

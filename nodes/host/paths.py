@@ -64,9 +64,9 @@ def embeddings_folder() -> Path:
     return Path(folder_paths.get_folder_paths("embeddings")[0])
 
 
-def unfinished_path(job: str) -> Path:
-    """Where unfinished work of that name is kept."""
-    root = Path(folder_paths.get_output_directory()) / INVERSION_SETS / "unfinished"
+def unfinished_path(job: str, kind: str) -> Path:
+    """Where unfinished work of that name, towards a file of that kind, is kept."""
+    root = Path(folder_paths.get_output_directory()) / kind / "unfinished"
     return root / f"{job}.safetensors"
 
 

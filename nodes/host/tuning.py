@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ...tverase_core.block_mask import BlockMask
 from ...tverase_core.concept_set import ConceptSet
-from ...tverase_core.finetune import FinetuneConfig
+from ...tverase_core.finetune import Checkpoints, OptimizerMaker
+from ...tverase_core.finetune_config import FinetuneConfig
+from ...tverase_core.memory_plan import MemoryPlan
 from ...tverase_core.provenance import Provenance
 from .denoiser import HostDenoiser, open_denoiser, refuse_patched
+from .eight_bit import eight_bit_adamw, require_eight_bit
+from .memory import Peak, measured_peak
 from .patching import patched_clone
 from .progress import NodeProgress
-from .weights import layout_of, wrappable_shapes
+from .recompute import recomputed_blocks
+from .tuning_memory import fitting_plan
+from .unfinished import unfinished_finetune
+from .version import require_training
+from .weights import layout_of, refuse_quantised, wrappable_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -26,11 +34,19 @@ STORY = "tverase_provenance"  # name of the attachment that travels with a tuned
 
 @dataclass(frozen=True, slots=True)
 class TuningSession:
-    """A loaded denoiser, a progress that also draws, and which weights may move."""
+    """A loaded denoiser and what `finetune` needs beside it.
+
+    config: the given one, with the mask in it. plan: the memory estimate; peak: what was used
+    beyond the model, complete when the session is over.
+    """
 
     denoiser: HostDenoiser
+    config: FinetuneConfig
     progress: Callable[[int, int, str], None]
-    trainable: Callable[[str], bool]
+    checkpoints: Checkpoints
+    make_optimizer: OptimizerMaker | None
+    plan: MemoryPlan
+    peak: Peak
 
 
 @contextmanager
@@ -40,44 +56,42 @@ def tuning_session(
     config: FinetuneConfig,
     mask: BlockMask | None,
     watch: Any,
+    *,
+    checkpointing: str,
+    checkpoint_every: int,
 ) -> Iterator[TuningSession]:
     """Load the model for a fine-tune.
 
-    Every refusal (patched or quantised model, no room, old host) comes before the first step.
+    Every refusal (patched or quantised model, no room, old host, missing optimizer) comes before
+    the first step. checkpointing: one of `finetune_settings.CHECKPOINTING`.
     """
+    require_training()
     refuse_patched(model)
+    refuse_quantised(model, "Concept Fine-tune")
+    require_eight_bit(config, checkpoint_every)
     layout = layout_of(model)
     if mask is not None:
         mask.check(layout.blocks())
-
-    def trainable(key: str) -> bool:
-        return mask is None or mask.coefficient(key, layout) > 0
-
+        config = replace(config, trainable=lambda key: mask.coefficient(key, layout) > 0)
+    plan = fitting_plan(model, pictures, config, checkpointing)
     bar = NodeProgress(watch.picture)
+    bar(0, config.steps, f"memory: {plan.sentence()}")
 
     def progress(done: int, total: int, message: str) -> None:
         bar(done, total, watch.sentence())
 
-    needed = training_bytes(model, pictures, config, trainable)
-    with open_denoiser(model, needed) as denoiser:
-        yield TuningSession(denoiser, progress, trainable)
-
-
-def training_bytes(
-    model: ModelPatcher,
-    pictures: ConceptSet,
-    config: FinetuneConfig,
-    trainable: Callable[[str], bool],
-) -> int:
-    """Memory of a fine-tune beyond the model itself: delta, gradient, two Adam moments and the
-    average are 20 bytes a trained value; activations grow with the latent size."""
-    values = sum(s.numel() for k, s in wrappable_shapes(model).items() if trainable(k))
-    if config.rank:
-        values = values // 4  # the dense delta and its gradient remain, the moments are small
-    part = config.batch_size // config.accumulation
-    spots = part * pictures.latents[0, 0].numel()
-    width = model.model.diffusion_model.model_channels
-    return values * (20 if config.ema else 16) + int(spots * width * 4 * 400)
+    trained = [k for k, s in wrappable_shapes(model).items() if config.allows(k, len(s))]
+    make = eight_bit_adamw if config.optimizer == "adamw8bit" else None
+    with ExitStack() as stack:
+        unfinished = stack.enter_context(
+            unfinished_finetune(model, config, pictures, trained, checkpoint_every > 0)
+        )
+        denoiser = stack.enter_context(open_denoiser(model, plan.on(model.load_device)))
+        if plan.recompute:
+            stack.enter_context(recomputed_blocks(denoiser.patcher.model.diffusion_model))
+        peak = stack.enter_context(measured_peak(denoiser.device))
+        checkpoints = Checkpoints(checkpoint_every, unfinished.state, unfinished.save)
+        yield TuningSession(denoiser, config, progress, checkpoints, make, plan, peak)
 
 
 def tuned_clone(

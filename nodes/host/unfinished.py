@@ -1,13 +1,21 @@
-"""Unfinished inversions on disk, so that a stopped run can go on."""
+"""Unfinished work on disk, so that a stopped inversion or fine-tune can go on."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ...tverase_core.concept_set import ConceptSet
+from ...tverase_core.finetune_config import FinetuneConfig
+from ...tverase_core.finetune_state import (
+    FinetuneState,
+    finetune_job,
+    load_finetune_state,
+    save_finetune_state,
+)
 from ...tverase_core.inversion import InversionState
 from ...tverase_core.inversion_config import InversionConfig
 from ...tverase_core.inversion_files import (
@@ -16,46 +24,45 @@ from ...tverase_core.inversion_files import (
     save_inversion_state,
 )
 from ...tverase_core.ports import TextEncoder
+from ..saved_files import INVERSION_SETS, TASK_VECTORS
 from .paths import unfinished_path
 from .weights import fingerprint
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+State = TypeVar("State")
 
-class Unfinished:
+
+class Unfinished(Generic[State]):
     """`state`: where to go on, or None. `save`: called at checkpoints, or None.
 
-    The file is named by model, settings, pictures and text encoder; it is deleted when the block
-    ends well and stays when it does not.
+    The file is named by the job it belongs to; it is deleted when the block ends well and stays
+    when it does not.
     """
 
     def __init__(
         self,
-        model: ModelPatcher,
-        config: InversionConfig,
-        pictures: ConceptSet,
-        encoder: TextEncoder,
-        wanted: bool,
+        path: Path | None = None,
+        load: Callable[[Path], State] | None = None,
+        save: Callable[[Path, State], None] | None = None,
     ) -> None:
-        self.state: InversionState | None = None
-        self.save: Callable[[InversionState], None] | None = None
-        self._path = None
-        if not wanted:
+        """No path: nothing is kept."""
+        self.state: State | None = None
+        self.save: Callable[[State], None] | None = None
+        self._path = path
+        if path is None or load is None or save is None:
             return
-        parts = (job_digest(config, pictures, encoder), _identity(model))
-        job = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
-        path = self._path = unfinished_path(job)
         if path.exists():
-            self.state = load_inversion_state(path, job)
+            self.state = load(path)
 
-        def save(state: InversionState) -> None:
+        def keep(state: State) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_inversion_state(path, state, job)
+            save(path, state)
 
-        self.save = save
+        self.save = keep
 
-    def __enter__(self) -> Unfinished:
+    def __enter__(self) -> Unfinished[State]:
         return self
 
     def __exit__(
@@ -66,6 +73,43 @@ class Unfinished:
     ) -> None:
         if kind is None and self._path is not None:
             self._path.unlink(missing_ok=True)
+
+
+def unfinished_inversion(
+    model: ModelPatcher,
+    config: InversionConfig,
+    pictures: ConceptSet,
+    encoder: TextEncoder,
+    wanted: bool,
+) -> Unfinished[InversionState]:
+    """The inversion of these settings, pictures and text encoder through this model."""
+    if not wanted:
+        return Unfinished()
+    parts = (job_digest(config, pictures, encoder), _identity(model))
+    job = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+    return Unfinished(
+        unfinished_path(job, INVERSION_SETS),
+        lambda path: load_inversion_state(path, job),
+        lambda path, state: save_inversion_state(path, state, job),
+    )
+
+
+def unfinished_finetune(
+    model: ModelPatcher,
+    config: FinetuneConfig,
+    pictures: ConceptSet,
+    trained: Iterable[str],
+    wanted: bool,
+) -> Unfinished[FinetuneState]:
+    """The fine-tune of these weights of this model on these pictures."""
+    if not wanted:
+        return Unfinished()
+    job = finetune_job(config, pictures, trained, _identity(model))
+    return Unfinished(
+        unfinished_path(job, TASK_VECTORS),
+        lambda path: load_finetune_state(path, job),
+        lambda path, state: save_finetune_state(path, state, job),
+    )
 
 
 def _identity(model: ModelPatcher) -> str:
