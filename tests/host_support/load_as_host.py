@@ -1,0 +1,32 @@
+"""Load a pack folder with ComfyUI's own loader; what that took, as JSON on the last line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+from devtools.in_process import import_host
+
+
+def main(tree: Path, pack: Path) -> None:
+    host = import_host(tree)
+    before = set(sys.modules)
+    own = set(host.nodes.NODE_CLASS_MAPPINGS)
+    began = time.process_time()
+    loaded = asyncio.run(host.nodes.load_custom_node(str(pack)))
+    seconds = time.process_time() - began
+    brought = {name.partition(".")[0] for name in set(sys.modules) - before}
+    answer = {
+        "loaded": loaded,
+        "seconds": seconds,
+        "modules": sorted(name for name in brought if str(pack)[:1] != name[:1]),
+        "nodes": sorted(set(host.nodes.NODE_CLASS_MAPPINGS) - own),
+    }
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
