@@ -5,10 +5,12 @@ from __future__ import annotations
 from .algebra_nodes import CombineTaskVectors, CompressTaskVector
 from .auto_mask_nodes import AutoBlockMask
 from .baseline_nodes import EsdNode, UceNode
+from .compare_nodes import CompareTaskVectors
 from .concept_nodes import ConceptSetFromImages, ConceptSetFromLatents
 from .demo_nodes import DemoModel
 from .draw_concept_nodes import ConceptSetFromPrompt
 from .erase_nodes import ApplyNegatedTV, BeforeAfterGrid
+from .export_nodes import ExportUNet
 from .finetune_nodes import ConceptFinetune
 from .host.paths import register_folders
 from .image_folder_nodes import LoadImageFolder
@@ -43,6 +45,8 @@ NODE_CLASS_MAPPINGS = {
     "TVEraseAutoBlockMask": AutoBlockMask,
     "TVEraseCompressTaskVector": CompressTaskVector,
     "TVEraseCombineTaskVectors": CombineTaskVectors,
+    "TVEraseCompareTaskVectors": CompareTaskVectors,
+    "TVEraseExportUNet": ExportUNet,
     "TVEraseESD": EsdNode,
     "TVEraseUCE": UceNode,
     "TVEraseLoadImageFolder": LoadImageFolder,
@@ -70,6 +74,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TVEraseAutoBlockMask": "Auto Block Mask",
     "TVEraseCompressTaskVector": "Compress Task Vector",
     "TVEraseCombineTaskVectors": "Combine Task Vectors",
+    "TVEraseCompareTaskVectors": "Compare Task Vectors",
+    "TVEraseExportUNet": "Export UNet (diffusers)",
     "TVEraseESD": "ESD (Baseline)",
     "TVEraseUCE": "UCE (Baseline)",
     "TVEraseLoadImageFolder": "Load Images from Folder",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..tverase_core.compression import approximate_low_rank
+from ..tverase_core.block_mask import BlockMask
+from ..tverase_core.compression import approximate_low_rank, keep_top_blocks
 from ..tverase_core.errors import ConfigError, EmptyMaskError
+from ..tverase_core.layout import ModelLayout, detect_layout
 from ..tverase_core.task_vector import TaskVector
 from ..tverase_core.vector_algebra import cosine, orthogonalise
-from .sockets import CATEGORY, TASK_VECTOR
+from .sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
 
 
 class CompressTaskVector:
@@ -40,7 +42,19 @@ class CompressTaskVector:
                         "matrix by matrix. 0: the rank alone decides.",
                     },
                 ),
-            }
+            },
+            "optional": {
+                "top_blocks": (
+                    "INT",
+                    {
+                        "default": 0,
+                        "min": 0,
+                        "max": 1000,
+                        "tooltip": "Keep only this many blocks, those that the vector changes "
+                        "most. 0: all of them.",
+                    },
+                ),
+            },
         }
 
     RETURN_TYPES = (TASK_VECTOR, "STRING")
@@ -48,20 +62,32 @@ class CompressTaskVector:
     OUTPUT_TOOLTIPS = ("The simpler vector.", "What it lost, and how small it is.")
     FUNCTION = "compress"
     CATEGORY = CATEGORY
-    DESCRIPTION = "Replaces each matrix of a task vector by the nearest one of low rank."
+    DESCRIPTION = (
+        "Replaces each matrix of a task vector by the nearest one of low rank, and keeps only the "
+        "blocks that change most."
+    )
     SEARCH_ALIASES = ["svd", "low rank", "extract lora", "shrink"]
 
-    def compress(self, task_vector: TaskVector, rank: int, max_error: float) -> dict[str, Any]:
-        if not rank and not max_error:
-            raise ConfigError("Give a rank or a largest error; both are 0.")
-        found = approximate_low_rank(task_vector, rank or None, max_error or None)
-        used = sorted(found.ranks.values())
-        ranks = f"ranks {used[0]} to {used[-1]}" if used else "no matrices"
-        text = (
-            f"{ranks}; lost {found.error:.1%} of the length of the vector; "
-            f"{found.kept:.1%} of its numbers needed"
-        )
-        return {"ui": {"text": [text]}, "result": (found.vector, text)}
+    def compress(
+        self, task_vector: TaskVector, rank: int, max_error: float, top_blocks: int = 0
+    ) -> dict[str, Any]:
+        if not rank and not max_error and not top_blocks:
+            raise ConfigError("Give a rank, a largest error or a number of blocks; all are 0.")
+        vector, parts = task_vector, []
+        if top_blocks:
+            some = keep_top_blocks(vector, detect_layout(vector.deltas), top_blocks)
+            vector = some.vector
+            parts.append(f"blocks: lost {some.error:.1%} of the length, {some.kept:.1%} kept")
+        if rank or max_error:
+            found = approximate_low_rank(vector, rank or None, max_error or None)
+            vector, used = found.vector, sorted(found.ranks.values())
+            ranks = f"ranks {used[0]} to {used[-1]}" if used else "no matrices"
+            parts.append(
+                f"{ranks}; lost {found.error:.1%} of the length of the vector; "
+                f"{found.kept:.1%} of its numbers needed"
+            )
+        text = "; ".join(parts)
+        return {"ui": {"text": [text]}, "result": (vector, text)}
 
 
 class CombineTaskVectors:
@@ -84,7 +110,17 @@ class CombineTaskVectors:
                         "second_factor 0 this protects the second's concept.",
                     },
                 ),
-            }
+            },
+            "optional": {
+                "first_mask": (
+                    BLOCK_MASK,
+                    {"tooltip": "Take only these blocks of the first."},
+                ),
+                "second_mask": (
+                    BLOCK_MASK,
+                    {"tooltip": "Take only these blocks of the second."},
+                ),
+            },
         }
 
     RETURN_TYPES = (TASK_VECTOR, "STRING")
@@ -104,7 +140,10 @@ class CombineTaskVectors:
         first_factor: float,
         second_factor: float,
         orthogonalise: bool,
+        first_mask: BlockMask | None = None,
+        second_mask: BlockMask | None = None,
     ) -> dict[str, Any]:
+        first, second = _masked(first, first_mask), _masked(second, second_mask)
         made, likeness = combined(first, second, first_factor, second_factor, orthogonalise)
         if not len(made):
             raise EmptyMaskError("Nothing is left of the sum. Choose other factors.")
@@ -113,6 +152,15 @@ class CombineTaskVectors:
             f"{second.norm():.4g}, of the result {made.norm():.4g}"
         )
         return {"ui": {"text": [text]}, "result": (made, text)}
+
+
+def _masked(vector: TaskVector, mask: BlockMask | None) -> TaskVector:
+    """The mask was made for a whole model: blocks that the vector lacks are none of its errors."""
+    if mask is None:
+        return vector
+    layout = detect_layout(vector.deltas)
+    whole = ModelLayout(layout.name, tuple(dict.fromkeys([*layout.names, *mask.blocks])))
+    return vector.masked(mask, whole)
 
 
 def combined(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ..tverase_core.compact import save_compact
 from ..tverase_core.files import load_task_vector, save_task_vector
 from ..tverase_core.task_vector import TaskVector
 from .saved_files import TASK_VECTORS, ReadsFile, utc_now
@@ -81,7 +82,22 @@ class SaveTaskVector:
                         "most.",
                     },
                 ),
-            }
+            },
+            "optional": {
+                "max_error": (
+                    "FLOAT",
+                    {
+                        "default": 0.0,
+                        "min": 0.0,
+                        "max": 0.99,
+                        "step": 0.01,
+                        "tooltip": "0 saves everything. Above 0 each matrix is stored as two thin "
+                        "ones whose relative error is not above this: a far smaller file that Load "
+                        "LoRA reads as well.",
+                        "advanced": True,
+                    },
+                ),
+            },
         }
 
     RETURN_TYPES = ("STRING",)
@@ -96,15 +112,20 @@ class SaveTaskVector:
     )
     SEARCH_ALIASES = ["save lora", "export", "share"]
 
-    def save(self, task_vector: TaskVector, filename_prefix: str, dtype: str) -> dict[str, Any]:
+    def save(
+        self, task_vector: TaskVector, filename_prefix: str, dtype: str, max_error: float = 0.0
+    ) -> dict[str, Any]:
         from .host.paths import new_file, output_relative
 
         story = replace(task_vector.provenance, created=utc_now())
         dated = replace(task_vector, provenance=story)
         path = new_file(TASK_VECTORS, filename_prefix)
-        save_task_vector(path, dated, dtype=dtype)  # type: ignore[arg-type]
         place = output_relative(path)
-        return {"ui": {"text": [place]}, "result": (place,)}
+        if not max_error:
+            save_task_vector(path, dated, dtype=dtype)  # type: ignore[arg-type]
+            return {"ui": {"text": [place]}, "result": (place,)}
+        made = save_compact(path, dated, max_error, dtype=dtype)  # type: ignore[arg-type]
+        return {"ui": {"text": [f"{place}: {made.sentence()}"]}, "result": (place,)}
 
 
 class LoadTaskVector(ReadsFile):

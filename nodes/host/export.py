@@ -1,0 +1,57 @@
+"""A MODEL's weights, edits included, under the names that diffusers gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+
+from ...tverase_core.errors import BaseMismatchError, listed
+from ...tverase_core.layout import detect_layout
+from .weights import PREFIX
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+
+def diffusers_names(unet_config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
+    """Our key -> diffusers' name, for every key, by the host's own table.
+
+    Raises BaseMismatchError for a model that is no UNet, or a weight without such a name.
+    """
+    wanted = list(keys)
+    if detect_layout(wanted).name != "sd-unet":
+        raise BaseMismatchError(
+            "Export knows diffusers' names of Stable Diffusion UNets (1.x, 2.x, XL) only. Use "
+            "ComfyUI's Save Model node for this model."
+        )
+    table = comfy.utils.unet_to_diffusers(unet_config)
+    names = {PREFIX + ours: theirs for theirs, ours in table.items()}
+    missing = [key for key in wanted if key not in names]
+    if missing:
+        raise BaseMismatchError(
+            f"{len(missing)} weights have no name in diffusers: {listed(missing)}. Use ComfyUI's "
+            "Save Model node for this model."
+        )
+    return {key: names[key] for key in wanted}
+
+
+def export_unet(model: ModelPatcher, prefix: str) -> Path:
+    """Write all weights as stored, patched by the host as its own savers have them patched.
+
+    prefix: folder and name under the output folder; a number is added. Returns the file.
+    """
+    weights = model.model_state_dict(PREFIX)
+    names = diffusers_names(model.model.model_config.unet_config, weights)
+    comfy.model_management.load_models_gpu([model], force_patch_weights=True)
+    patched = model.model_state_dict(PREFIX)
+    tensors = {names[key]: patched[key].cpu().contiguous() for key in weights}
+    root = folder_paths.get_output_directory()
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
+    path = Path(folder) / f"{name}_{counter:05}_.safetensors"
+    comfy.utils.save_torch_file(tensors, str(path), metadata={"format": "pt"})
+    return path
