@@ -109,4 +109,5 @@ def restore(
         kind, _, name = key.partition("/")
         # AdamW counts its steps on the CPU, whatever device the weights are on.
         device = learned[name].device if value.ndim else value.device
-        optimizer.state[learned[name]][kind] = value.to(device)
+        # A copy, since the host reads files in inference mode.
+        optimizer.state[learned[name]][kind] = value.to(device, copy=True)

@@ -74,15 +74,16 @@ def activations(
     shape: tuple[int, int, int, int],
     trained: Callable[[str], bool],
     tokens: int = TOKENS,
+    dtype: torch.dtype | None = None,
 ) -> Activations:
     """What autograd keeps of one forward pass of latents [b, c, h, w].
 
     The model's own network is built anew on the meta device, where tensors have a size and no
     content, and run once with the trained weights asking for gradients. trained: by weight key.
+    dtype: what is computed in, where not what the model's device computes in.
     """
     config = dict(model.model.model_config.unet_config)
-    dtype = compute_dtype(model.load_device)
-    meta = {"device": "meta", "dtype": dtype}
+    meta = {"device": "meta", "dtype": dtype or compute_dtype(model.load_device)}
     kind = type(model.model.diffusion_model)
     with torch.inference_mode(False), torch.enable_grad():
         network = kind(**{**config, **meta}, operations=comfy.ops.disable_weight_init)

@@ -144,6 +144,20 @@ def build_model(
     return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
 
 
+def build_sdxl(
+    storage: torch.dtype = torch.float16, seed: int = 0
+) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL of SDXL's shape: it also takes the pooled text and sizes, `y` [b, 2816]."""
+    unet = {**UNET, "num_classes": "sequential", "adm_in_channels": 2816}
+    with torch.inference_mode():
+        config = comfy.supported_models.SDXL(dict(unet))
+        config.unet_config.update(num_heads=2, num_head_channels=-1)
+        config.set_inference_dtype(storage, torch.float32)
+        model = comfy.model_base.SDXL(config, device="cpu")
+        fill(model.diffusion_model, seed)
+    return comfy.model_patcher.ModelPatcher(model, load_device=CPU, offload_device=CPU)
+
+
 def build_clip(dtype: torch.dtype = torch.float32, seed: int = 1) -> comfy.sd.CLIP:
     """A CLIP as Load Checkpoint gives it: width 32, 77 tokens, the real vocabulary."""
     with torch.inference_mode():

@@ -1,0 +1,87 @@
+"""One process of the fine-tune measurement: one step on a SD1.5-sized MODEL.
+
+    python bench/size_parts/finetune_job.py CASE COMFYUI WORK
+
+Prints JSON: estimate, what was used and the whole process in GiB, seconds, weights trained and
+the share of them that moved; or why the fine-tune was refused.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path += [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+
+import torch
+
+from devtools.in_process import import_host, load_pack
+from size_parts.big_model import build
+
+GIB = 1024**3
+LATENT, TOKENS = (1, 4, 16, 16), (1, 77, 768)
+
+
+class Watch:
+    """What the node's own watch offers to the session, without pictures."""
+
+    def picture(self) -> None:
+        return None
+
+    def sentence(self) -> str:
+        return ""
+
+
+def main() -> int:
+    case, comfyui, work = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    host = import_host(comfyui)
+    host.folder_paths.set_output_directory(work)
+    load_pack()
+    model = build("sd15", torch.float16, torch.float32)
+    try:
+        print(json.dumps(step(model, case)))
+    except MemoryError as error:
+        print(json.dumps({"refused": str(error)}))
+    return 0
+
+
+def step(model: Any, case: str) -> dict[str, Any]:
+    import psutil
+    from tverase_pack.nodes.finetune_settings import ALWAYS, NEVER
+    from tverase_pack.nodes.host.tuning import tuning_session
+    from tverase_pack.tverase_core.block_mask import BlockMask
+    from tverase_pack.tverase_core.concept_set import concept_set
+    from tverase_pack.tverase_core.finetune import finetune
+    from tverase_pack.tverase_core.finetune_config import FinetuneConfig
+    from tverase_pack.tverase_core.ports import Context
+
+    draw = torch.Generator().manual_seed(0)
+    latents, tokens = torch.randn(LATENT, generator=draw), torch.randn(TOKENS, generator=draw)
+    pictures = concept_set("cat", latents, Context(tokens))
+    rank = 16 if case.startswith("rank16") else None
+    config = FinetuneConfig(steps=1, batch_size=1, accumulation=1, ema=False, rank=rank)
+    mask = BlockMask.cross_attention() if case.startswith("cross_attention") else None
+    how = ALWAYS if case.endswith("recomputed") else NEVER
+    before = psutil.Process().memory_info().rss
+    began = time.monotonic()
+    with tuning_session(
+        model, pictures, config, mask, Watch(), checkpointing=how, checkpoint_every=0
+    ) as session:
+        done = finetune(session.denoiser, pictures, session.config, session.progress)
+        device = session.denoiser.device
+    moved = sum(bool(delta.any()) for delta in done.deltas.values())
+    return {
+        "estimated": session.plan.on(device) / GIB,
+        "used": session.peak.extra / GIB,
+        "process": (before + session.peak.extra) / GIB,
+        "seconds": time.monotonic() - began,
+        "trained": len(done.deltas),
+        "moved": moved / len(done.deltas),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
