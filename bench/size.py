@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
 from size_parts.extract import extract_figures  # noqa: E402 - after the path
+from size_parts.finetune import finetune_figures  # noqa: E402 - after the path
 
 from tverase_core.figures import (  # noqa: E402
     Figure,
@@ -34,6 +35,7 @@ RESULT = ROOT / "bench" / "results" / "size.json"
 Group = Callable[[Path, Path], dict[str, Figure]]
 GROUPS: dict[str, Group] = {
     "extract": extract_figures,
+    "finetune": finetune_figures,
 }
 
 
