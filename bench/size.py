@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # At the end: ahead, the pack's `nodes` would hide ComfyUI's.
 sys.path.append(str(ROOT))
 
+from size_parts.apply import apply_figures  # noqa: E402 - after the path
+from size_parts.exact import exact_figures  # noqa: E402 - after the path
 from size_parts.extract import extract_figures  # noqa: E402 - after the path
+from size_parts.layout import layout_figures  # noqa: E402 - after the path
 from size_parts.finetune import finetune_figures  # noqa: E402 - after the path
 
 from tverase_core.figures import (  # noqa: E402
@@ -36,6 +39,9 @@ Group = Callable[[Path, Path], dict[str, Figure]]
 GROUPS: dict[str, Group] = {
     "extract": extract_figures,
     "finetune": finetune_figures,
+    "exact": exact_figures,
+    "apply": apply_figures,
+    "layout": layout_figures,
 }
 
 

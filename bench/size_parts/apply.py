@@ -1,0 +1,48 @@
+"""Applying a vector at SDXL's size, against the host's own Load LoRA with the same file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tverase_core.figures import Figure
+
+JOB = Path(__file__).with_name("apply_job.py")
+
+
+def apply_figures(comfyui: Path, work: Path) -> dict[str, Figure]:
+    """Figures `apply_sdxl_*`: a bfloat16 vector of all cross-attention weights, fp16 base, CPU.
+
+    Time is from the file on disk to patched weights; ours also checks the file's hash and that
+    the base is the one the vector was made from. Memory is the peak above the process with its
+    model.
+    """
+    file = work / "apply.tv.safetensors"
+    _run("make", comfyui, file)
+    stock, ours = _run("stock", comfyui, file), _run("ours", comfyui, file)
+    figures = {
+        "apply_sdxl_time_ratio": Figure(ours["first_s"] / stock["first_s"], "<= 1.1"),
+        "apply_sdxl_memory_ratio": Figure(ours["peak_mb"] / stock["peak_mb"], "<= 1.1"),
+        "apply_sdxl_change_alpha_time_ratio": Figure(
+            ours["change_s"] / stock["change_s"], "<= 1.1"
+        ),
+        "apply_sdxl_change_alpha_read": Figure(ours["read"] / 1e6, "<= 0.1", unit="MB"),
+    }
+    for name, report in (("ours", ours), ("stock", stock)):
+        figures[f"apply_sdxl_{name}_s"] = Figure(report["first_s"], unit="s")
+        figures[f"apply_sdxl_{name}_change_alpha_s"] = Figure(report["change_s"], unit="s")
+        figures[f"apply_sdxl_{name}_peak_mb"] = Figure(report["peak_mb"], unit="MB")
+    return figures
+
+
+def _run(mode: str, comfyui: Path, file: Path) -> dict[str, Any]:
+    command = [sys.executable, str(JOB), mode, str(comfyui), str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    lines = done.stdout.strip().splitlines()
+    report: dict[str, Any] = json.loads(lines[-1]) if lines and mode != "make" else {}
+    return report
