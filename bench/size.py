@@ -23,8 +23,8 @@ sys.path.append(str(ROOT))
 from size_parts.apply import apply_figures  # noqa: E402 - after the path
 from size_parts.exact import exact_figures  # noqa: E402 - after the path
 from size_parts.extract import extract_figures  # noqa: E402 - after the path
-from size_parts.layout import layout_figures  # noqa: E402 - after the path
 from size_parts.finetune import finetune_figures  # noqa: E402 - after the path
+from size_parts.layout import layout_figures  # noqa: E402 - after the path
 
 from tverase_core.figures import (  # noqa: E402
     Figure,
