@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...tverase_core.errors import TextWidthError
 from ...tverase_core.ports import Context, joined
 
 if TYPE_CHECKING:
@@ -35,7 +36,16 @@ def to_context(
 def rows_of(
     model: ModelPatcher, context: torch.Tensor, pooled: Any, latent_shape: Sequence[int]
 ) -> Context:
-    """The same for n rows at once; gradients flow to context [n, s, d] and pooled [n, p]."""
+    """The same for n rows at once; gradients flow to context [n, s, d] and pooled [n, p].
+
+    Raises TextWidthError when the CLIP belongs to another family than the model.
+    """
+    wanted = model.model.model_config.unet_config.get("context_dim")
+    if wanted is not None and context.shape[-1] != wanted:
+        raise TextWidthError(
+            f"This CLIP gives texts of width {context.shape[-1]}, the MODEL takes {wanted}. "
+            "Connect the CLIP of the same checkpoint as the MODEL."
+        )
     made = model.model.extra_conds(
         cross_attn=context,
         pooled_output=pooled,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import folder_paths
 
+from ...tverase_core.errors import ConfigError
 from ..saved_files import INVERSION_SETS, TASK_VECTORS
 
 SUFFIX, INVERSIONS_SUFFIX = ".tv.safetensors", ".inversions.safetensors"
@@ -48,7 +49,16 @@ def find_file(kind: str, name: str) -> Path:
 
 
 def new_file(kind: str, prefix: str) -> Path:
-    """The next free file for `prefix` in the output folder of a kind (subfolders are made)."""
+    """The next free file for `prefix` in the output folder of a kind (subfolders are made).
+
+    Raises ConfigError when the prefix, read as on any system, leads out of that folder.
+    """
+    parts = PureWindowsPath(prefix)  # takes both kinds of slash
+    if parts.anchor or ".." in parts.parts:
+        raise ConfigError(
+            f"filename_prefix {prefix!r} leads outside output/{OUTPUT_FOLDERS[kind]}. Write a "
+            "name, or folders inside it and a name, such as 'vectors/cat'."
+        )
     root = os.path.join(folder_paths.get_output_directory(), OUTPUT_FOLDERS[kind])
     os.makedirs(root, exist_ok=True)
     folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)

@@ -11,6 +11,7 @@ import torch
 
 from ...tverase_core.block_mask import BlockMask
 from ...tverase_core.concept_set import ConceptSet
+from ...tverase_core.errors import BaseMismatchError
 from ...tverase_core.finetune import Checkpoints, OptimizerMaker
 from ...tverase_core.finetune_config import FinetuneConfig
 from ...tverase_core.memory_plan import MemoryPlan
@@ -49,6 +50,19 @@ class TuningSession:
     peak: Peak
 
 
+def require_own_pictures(model: ModelPatcher, pictures: ConceptSet) -> None:
+    """Raise BaseMismatchError when the concept set was made with a model of another family."""
+    config = model.model.model_config.unet_config
+    wanted = (model.get_model_object("latent_format").latent_channels, config.get("context_dim"))
+    got = (pictures.latents.shape[1], pictures.contexts.tokens.shape[-1])
+    if any(mine is not None and mine != theirs for mine, theirs in zip(wanted, got, strict=True)):
+        raise BaseMismatchError(
+            f"The concept set was made with another model: it has {got[0]} latent channels and "
+            f"texts of width {got[1]}, this MODEL takes {wanted[0]} and {wanted[1]}. Connect the "
+            "same MODEL and CLIP to the concept set as to the fine-tune."
+        )
+
+
 @contextmanager
 def tuning_session(
     model: ModelPatcher,
@@ -59,6 +73,7 @@ def tuning_session(
     *,
     checkpointing: str,
     checkpoint_every: int,
+    retained: ConceptSet | None = None,
 ) -> Iterator[TuningSession]:
     """Load the model for a fine-tune.
 
@@ -68,6 +83,8 @@ def tuning_session(
     require_training()
     refuse_patched(model)
     refuse_quantised(model, "Concept Fine-tune")
+    for given in filter(None, (pictures, retained)):
+        require_own_pictures(model, given)
     require_eight_bit(config, checkpoint_every)
     layout = layout_of(model)
     if mask is not None:
@@ -84,7 +101,7 @@ def tuning_session(
     make = eight_bit_adamw if config.optimizer == "adamw8bit" else None
     with ExitStack() as stack:
         unfinished = stack.enter_context(
-            unfinished_finetune(model, config, pictures, trained, checkpoint_every > 0)
+            unfinished_finetune(model, config, pictures, retained, trained, checkpoint_every > 0)
         )
         denoiser = stack.enter_context(open_denoiser(model, plan.on(model.load_device)))
         if plan.recompute:

@@ -1,0 +1,375 @@
+"""What people do wrong on the canvas, and what the node must tell them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Graph = dict[str, dict[str, Any]]
+DRAW = {"width": 64, "height": 64, "sampler_name": "euler", "scheduler": "normal", "cfg": 1.0}
+SAMPLED = {**DRAW, "sampling_steps": 1, "pictures_at_once": 4}
+
+
+def item(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def sampler(model: str) -> dict[str, Any]:
+    size = {name: value for name, value in DRAW.items() if name not in ("width", "height")}
+    links = {"positive": ["text", 0], "negative": ["text", 0], "latent_image": ["empty", 0]}
+    return item("KSampler", model=[model, 0], **links, seed=1, steps=1, denoise=1.0, **size)
+
+
+def learning() -> Graph:
+    """From the concept's pictures to the erased model, on the demo model."""
+    demo = {"model": ["demo", 0], "clip": ["demo", 1]}
+    return {
+        "demo": item("TVEraseDemoModel"),
+        "tiny": item("CheckpointLoaderSimple", ckpt_name="tiny.safetensors"),
+        "set": item(
+            "TVEraseConceptSetFromPrompt",
+            **demo,
+            prompt="a cat",
+            concept="cat",
+            count=2,
+            seed=1,
+            steps=1,
+            batch_size=2,
+            caption="",
+            **DRAW,
+        ),
+        "blank": item("EmptyImage", width=64, height=64, batch_size=1, color=0),
+        "photos": item(
+            "TVEraseConceptSetFromImages",
+            **demo,
+            vae=["demo", 2],
+            images=["blank", 0],
+            concept="cat",
+            caption="",
+        ),
+        "latents": item(
+            "TVEraseConceptSetFromLatents", **demo, latents=["set", 1], concept="cat", caption=""
+        ),
+        "tune": item(
+            "TVEraseConceptFinetune",
+            model=["demo", 0],
+            concept_set=["set", 0],
+            steps=1,
+            learning_rate=1e-4,
+            batch_size=2,
+            accumulation=1,
+            seed=1,
+            flip=False,
+            ema=False,
+            weight_decay=0.0,
+            gradient_clip=1.0,
+            rank=0,
+        ),
+        "extract": item(
+            "TVEraseExtractTaskVector", base=["demo", 0], tuned=["tune", 0], concept=""
+        ),
+        "mask": item("TVEraseBlockMask", model=["demo", 0], preset="full", rules=""),
+        "apply": item(
+            "TVEraseApplyNegatedTV",
+            model=["demo", 0],
+            task_vector=["extract", 0],
+            strength=1.0,
+            other_weights="refuse",
+            block_mask=["mask", 0],
+        ),
+        "stock lora": item(
+            "LoraLoaderModelOnly", model=["demo", 0], lora_name="lora.safetensors", strength_model=1
+        ),
+    }
+
+
+def drawing() -> Graph:
+    """Pictures of the base and of the erased model, and one after the other."""
+    return {
+        "text": item("CLIPTextEncode", text="a cat", clip=["demo", 1]),
+        "empty": item("EmptyLatentImage", width=64, height=64, batch_size=1),
+        "base": sampler("demo"),
+        "erased": sampler("apply"),
+        "before": item("VAEDecode", samples=["base", 0], vae=["demo", 2]),
+        "after": item("VAEDecode", samples=["erased", 0], vae=["demo", 2]),
+        "grid": item(
+            "TVEraseBeforeAfterGrid", before=["before", 0], after=["after", 0], title="", columns=2
+        ),
+        "look": item("PreviewImage", images=["grid", 0]),
+        "look before": item("PreviewImage", images=["before", 0]),
+        "look after": item("PreviewImage", images=["after", 0]),
+    }
+
+
+def measuring() -> Graph:
+    """Judge, triggers, automatic mask and strength."""
+    demo = {"model": ["demo", 0], "clip": ["demo", 1]}
+    triggers = {"inversion_set": ["triggers", 0], "retained": "a dog | dog"}
+    return {
+        "judge": item("TVEraseDemoJudge"),
+        "triggers": item("TVEraseLoadInversionSet", file="demo.inversions.safetensors"),
+        "invert": item(
+            "TVEraseDiverseInversion",
+            **demo,
+            vae=["demo", 2],
+            concept_set=["set", 0],
+            judge=["judge", 0],
+            prompt="",
+            count=2,
+            steps=1,
+            learning_rate=1e-5,
+            batch=1,
+            seed=1,
+            spread="apart",
+            vectors=1,
+            diversity=0.1,
+            cosine_cap=0.2,
+            template="a {}",
+            start="cat",
+            checks=2,
+            restarts=0,
+            at_once=0,
+            resumable=False,
+            **SAMPLED,
+        ),
+        "strength": item(
+            "TVEraseAutoStrength",
+            **demo,
+            vae=["demo", 2],
+            task_vector=["extract", 0],
+            judge=["judge", 0],
+            **triggers,
+            prompt="",
+            target=0.3,
+            budget=0.5,
+            max_strength=1.0,
+            seed=1,
+            when_infeasible="stop",
+            step=0.5,
+            pictures_per_trigger=2,
+            pictures_per_retained=2,
+            tuning_share=0.5,
+            verify=True,
+            other_weights="refuse",
+            **SAMPLED,
+        ),
+        "auto mask": item(
+            "TVEraseAutoBlockMask",
+            **demo,
+            task_vector=["extract", 0],
+            concept_set=["set", 0],
+            **triggers,
+            pick="fewest blocks",
+            by_kind=False,
+            seed=1,
+            fraction=0.9,
+            strength=1.0,
+            probes=2,
+            most_triggers=1,
+            **SAMPLED,
+        ),
+        "tell strength": item("PreviewAny", source=["strength", 0]),
+        "tell mask": item("PreviewAny", source=["auto mask", 1]),
+        "tell inversion": item("PreviewAny", source=["invert", 2]),
+    }
+
+
+def files_and_algebra() -> Graph:
+    """What is saved and loaded, and the other ways to a vector."""
+    demo = {"model": ["demo", 0], "clip": ["demo", 1]}
+    return {
+        "vector": item("TVEraseLoadTaskVector", file="tiny.tv.safetensors"),
+        "save": item(
+            "TVEraseSaveTaskVector",
+            task_vector=["extract", 0],
+            filename_prefix="cat",
+            dtype="float32",
+        ),
+        "save set": item(
+            "TVEraseSaveInversionSet", inversion_set=["triggers", 0], filename_prefix="cat"
+        ),
+        "export": item("TVEraseExportEmbeddings", inversion_set=["triggers", 0], name="cat"),
+        "compress": item(
+            "TVEraseCompressTaskVector", task_vector=["extract", 0], rank=1, max_error=0.0
+        ),
+        "combine": item(
+            "TVEraseCombineTaskVectors",
+            first=["extract", 0],
+            second=["extract", 0],
+            first_factor=1.0,
+            second_factor=1.0,
+            orthogonalise=False,
+        ),
+        "esd": item(
+            "TVEraseESD",
+            **demo,
+            concept_set=["set", 0],
+            prompts="a cat",
+            variant="x",
+            steps=1,
+            learning_rate=1e-5,
+            batch_size=1,
+            seed=1,
+            eta=1.0,
+            anchor="null",
+        ),
+        "uce": item(
+            "TVEraseUCE",
+            **demo,
+            concepts="cat",
+            guide="",
+            preserve="",
+            keep=0.5,
+            preserve_weight=1.0,
+        ),
+        "tell compressed": item("PreviewAny", source=["compress", 1]),
+        "tell combined": item("PreviewAny", source=["combine", 1]),
+        "tell esd": item("PreviewAny", source=["esd", 0]),
+        "tell uce": item("PreviewAny", source=["uce", 0]),
+    }
+
+
+def correct() -> Graph:
+    """Every part, with settings that take a moment."""
+    return {**learning(), **drawing(), **measuring(), **files_and_algebra()}
+
+
+# By the node that must speak: what was done wrong, the node that is queued, the changed inputs
+# (node__input), and words of the message.
+Mistake = tuple[str, str, dict[str, Any], str]
+FILE = {"apply__task_vector": ["vector", 0]}
+LEARNING: list[Mistake] = [
+    ("no name", "look", {"set__concept": " "}, "Write what is in the pictures"),
+    ("no prompt", "look", {"set__prompt": "\n"}, "Write one that names the concept"),
+    (
+        "VAE of another checkpoint",
+        "look",
+        {"photos__vae": ["tiny", 2], "tune__concept_set": ["photos", 0]},
+        "Use the VAE of the same checkpoint",
+    ),
+    (
+        "latents of another family",
+        "look",
+        {"latents__latents": ["empty", 0], "tune__concept_set": ["latents", 0]},
+        "this model has 24",
+    ),
+    ("accumulation", "look", {"tune__accumulation": 3}, "must divide batch_size, got 3 for 2"),
+    (
+        "learning rate far too high",
+        "look",
+        {"tune__learning_rate": 1.0, "tune__steps": 30, "tune__gradient_clip": 1000.0},
+        "Lower the learning rate",
+    ),
+    ("base twice", "look", {"extract__tuned": ["demo", 0]}, "Connect the fine-tuned MODEL"),
+    (
+        "base and tuned of two families",
+        "look",
+        {"extract__base": ["tiny", 0]},
+        "base and tuned are different models",
+    ),
+    (
+        "base and tuned swapped",
+        "look",
+        {"extract__base": ["tune", 0], "extract__tuned": ["demo", 0]},
+        "Connect the same MODEL",
+    ),
+    (
+        "CLIP of another checkpoint",
+        "look",
+        {"set__clip": ["tiny", 1]},
+        "Connect the CLIP of the same checkpoint",
+    ),
+    (
+        "concept set of another model",
+        "look",
+        {"tune__model": ["tiny", 0], "extract__base": ["tiny", 0]},
+        "The concept set was made with another model",
+    ),
+    ("no steps", "look", {"tune__steps": 0}, "smaller than min"),
+    ("no model", "look", {"apply__model": None}, "Required input is missing"),
+    ("wrong wire", "look", {"apply__task_vector": ["set", 0]}, "TASK_VECTOR"),
+]
+ERASING: list[Mistake] = [
+    ("no such block", "look", {"mask__preset": "custom", "mask__rules": "IN99"}, "Did you mean"),
+    (
+        "no such rule",
+        "look",
+        {"mask__preset": "custom", "mask__rules": "MID00: 5"},
+        "Did you mean 'M00'",
+    ),
+    (
+        "custom without rules",
+        "look",
+        {"mask__preset": "custom", "mask__rules": ""},
+        "Write 'full' to use every block",
+    ),
+    ("a part it lacks", "look", {"mask__preset": "text_encoder"}, "It has: TIME"),
+    ("strength below zero", "look", {"apply__strength": -1.0}, "smaller than min"),
+    ("file gone", "look", {"vector__file": "gone.tv.safetensors", **FILE}, "Press R to"),
+    ("file outside", "look", {"vector__file": "..\\..\\x.tv.safetensors", **FILE}, "Press R to"),
+    (
+        "a LoRA",
+        "look",
+        {"vector__file": "lora.tv.safetensors", **FILE},
+        "expected a task_vector file",
+    ),
+    ("a web page", "look", {"vector__file": "page.tv.safetensors", **FILE}, "page.tv.safetensors"),
+    (
+        "half a download",
+        "look",
+        {"vector__file": "half.tv.safetensors", **FILE},
+        "half.tv.safetensors",
+    ),
+    (
+        "other weights",
+        "look",
+        {"vector__file": "merge.tv.safetensors", **FILE},
+        "the task vector was made from",
+    ),
+    (
+        "newer format",
+        "look",
+        {"vector__file": "future.tv.safetensors", **FILE},
+        "Update TVErase",
+    ),
+    ("an inversion set", "look", {"vector__file": "set.tv.safetensors", **FILE}, "expected kind"),
+    ("another family's", "look", {"vector__file": "family.tv.safetensors", **FILE}, "model"),
+]
+TOOLS: list[Mistake] = [
+    (
+        "two picture sizes",
+        "look",
+        {"grid__after": ["blank", 0], "blank__width": 128},
+        "Draw both at the same size",
+    ),
+    (
+        "saving to a Windows drive",
+        "save",
+        {"save__filename_prefix": "C:\\vectors\\cat"},
+        "such as 'vectors/cat'",
+    ),
+    ("embedding with a folder", "export", {"export__name": "../cat"}, "../cat"),
+    ("saving outside", "save", {"save__filename_prefix": "../../escaped"}, "outside"),
+    ("rank and error 0", "tell compressed", {"compress__rank": 0}, "Give a rank"),
+    ("factors cancel", "tell combined", {"combine__second_factor": -1.0}, "Choose other factors"),
+    ("ESD without prompt", "tell esd", {"esd__prompts": " "}, "There is no prompt. Write one"),
+    ("UCE without names", "tell uce", {"uce__concepts": ""}, "There is no prompt. Write one"),
+    ("erased and preserved", "tell uce", {"uce__preserve": "cat"}, "erased and preserved at once"),
+    (
+        "concept that the judge does not know",
+        "tell inversion",
+        {"set__concept": "Van Gogh"},
+        "Write one of these names",
+    ),
+    ("template without place", "tell inversion", {"invert__template": "a cat"}, "{}"),
+    ("set file gone", "save set", {"triggers__file": "gone.inversions.safetensors"}, "Press R to"),
+    ("nothing retained", "tell strength", {"strength__retained": "\n"}, "Write what must stay"),
+    ("retained, no name", "tell strength", {"strength__retained": "a dog |"}, "lacks a part"),
+    (
+        "retained and unknown",
+        "tell strength",
+        {"strength__retained": "a dog | wolf"},
+        "does not know 'wolf'",
+    ),
+    ("mask, nothing retained", "tell mask", {"auto mask__retained": ""}, "Write what must stay"),
+]
+MISTAKES = {"learning": LEARNING, "erasing": ERASING, "tools": TOOLS}
