@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .block_mask import BlockMask
+from .compact import expanded
 from .delta_names import file_name_of, is_bare, weight_key_of
 from .errors import ConfigError, FormatError
 from .fingerprint import BaseFingerprint
@@ -101,11 +102,13 @@ def save_task_vector(
             raise FormatError(f"{key}: two weights would both be called {name} in the file")
         tensors[name] = delta.to(DTYPES[dtype])
     chosen = recommended or task_vector.provenance.recommended
-    return write_safetensors(path, tensors, _metadata(task_vector, chosen))
+    story = task_vector.provenance
+    metadata = task_vector_metadata(task_vector.base, story, list(task_vector.deltas), chosen)
+    return write_safetensors(path, tensors, metadata)
 
 
 def load_task_vector(path: str | os.PathLike[str]) -> TaskVector:
-    """Read and check a file; deltas become float32.
+    """Read and check a file, full or compact; deltas read as float32.
 
     Raises FormatError, FormatVersionError, NonFiniteError, OSError.
     """
@@ -114,7 +117,7 @@ def load_task_vector(path: str | os.PathLike[str]) -> TaskVector:
     _check_direction(metadata, name)
     bare = frozenset(map(str, _json(metadata, "tverase.bare_keys", list, [], name)))
     deltas: dict[str, Tensor] = {}
-    for file_key, tensor in tensors.items():
+    for file_key, tensor in expanded(tensors, name).items():
         key = weight_key_of(file_key, bare)
         if key is None or not tensor.is_floating_point():
             raise FormatError(
@@ -142,8 +145,13 @@ def read_provenance(path: str | os.PathLike[str]) -> tuple[BaseFingerprint, Prov
     return _base(metadata, name), _provenance(metadata, name)
 
 
-def _metadata(task_vector: TaskVector, recommended: Recommendation | None) -> dict[str, str]:
-    base, story = task_vector.base, task_vector.provenance
+def task_vector_metadata(
+    base: BaseFingerprint,
+    story: Provenance,
+    keys: Sequence[str],
+    recommended: Recommendation | None = None,
+) -> dict[str, str]:
+    """The metadata of a task-vector file; keys: the weights it holds."""
     hint = "Erases: load as a LoRA at a negative strength, or with TVErase."
     entries: dict[str, str] = {
         **story.extra,
@@ -174,7 +182,7 @@ def _metadata(task_vector: TaskVector, recommended: Recommendation | None) -> di
         "ss_base_model_version": _BROWSER_NAMES.get(base.architecture, base.architecture),
     }
     entries |= {key: getattr(story, field) for key, field in _TEXTS.items()}
-    bare = [key for key in task_vector.deltas if is_bare(key)]
+    bare = sorted(key for key in keys if is_bare(key))
     if bare:
         entries["tverase.bare_keys"] = compact_json(bare)
     if recommended:

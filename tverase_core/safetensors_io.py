@@ -12,7 +12,8 @@ import math
 import os
 import secrets
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,17 +26,24 @@ from .fingerprint import tensor_bytes
 
 FORMAT_MAJOR, FORMAT_MINOR = 1, 0
 HEADER_CAP_BYTES = 100_000_000  # the format's own limit
-_DTYPES = {
+DTYPES = {
     "F64": torch.float64,
     "I64": torch.int64,
     "F32": torch.float32,
     "I32": torch.int32,
     "BF16": torch.bfloat16,
     "F16": torch.float16,
+    "I16": torch.int16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "F16"}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# What files of our own may hold; only checkpoints hold the others.
+_OURS = {"F64", "I64", "F32", "I32", "BF16", "F16", "U8", "BOOL"}
+_NAMES = {dtype: name for dtype, name in DTYPE_NAMES.items() if name in _OURS - {"F16"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +88,37 @@ def write_safetensors(
     for tensor in ready.values():
         digest.update(tensor_bytes(tensor))
     content = digest.hexdigest()
-    header = _header_bytes(ready, _complete(metadata, content))
+    kinds = {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in ready.items()}
+    header = header_bytes(kinds, complete_metadata(metadata, content))
+    with replacing(path) as file:
+        file.write(header)
+        for tensor in ready.values():
+            file.write(tensor_bytes(tensor))
+    return content
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A new file, readable and writable, that takes the name `path` when the block ends well.
+
+    After an error the old file is still there and the new one is gone.
+    """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(struct.pack("<Q", len(header)) + header)
-            for tensor in ready.values():
-                file.write(tensor_bytes(tensor))
+        with temporary.open("x+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-    return content
 
 
 def read_header(path: str | os.PathLike[str]) -> FileHeader:
     """Parse and check the header alone. Raises FormatError, OSError."""
     with Path(path).open("rb") as file:
-        return _parse_header(file, Path(path).name)
+        return parse_header(file, Path(path).name)
 
 
 def read_safetensors(
@@ -112,10 +131,12 @@ def read_safetensors(
     """
     name, tensors, digest = Path(path).name, {}, hashlib.sha256()
     with Path(path).open("rb") as file:
-        header = _parse_header(file, name)
+        header = parse_header(file, name)
         check_kind(header.metadata, expected_kind, name)
         for key, entry in sorted(header.tensors.items(), key=lambda item: item[1].start):
-            tensor = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
+            if entry.dtype not in _OURS:
+                raise FormatError(f"{name}: tensor {key!r}: {entry.dtype} is no dtype of ours")
+            tensor = torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
             view = tensor_bytes(tensor)
             if view.nbytes and file.readinto(view) != view.nbytes:
                 raise FormatError(f"{name}: ends within tensor {key!r}. Copy or save it again.")
@@ -163,7 +184,8 @@ def _ordered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(sorted(ready.items(), key=lambda item: (-item[1].element_size(), item[0])))
 
 
-def _complete(metadata: Mapping[str, str], content: str) -> dict[str, str]:
+def complete_metadata(metadata: Mapping[str, str], content: str) -> dict[str, str]:
+    """With format, version and content hash. Raises FormatError."""
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise FormatError(f"metadata: expected text to text, got {key!r}: {value!r}")
@@ -178,22 +200,29 @@ def _complete(metadata: Mapping[str, str], content: str) -> dict[str, str]:
     }
 
 
-def _header_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def header_bytes(
+    tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> bytes:
+    """All that precedes the data section; tensors: dtype and shape by name, in file order."""
     table: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     start = 0
-    for key, tensor in tensors.items():
-        end = start + tensor.numel() * tensor.element_size()
-        shape = list(tensor.shape)
-        table[key] = {"dtype": _NAMES[tensor.dtype], "shape": shape, "data_offsets": [start, end]}
+    for key, (dtype, shape) in tensors.items():
+        end = start + math.prod(shape) * dtype.itemsize
+        table[key] = {
+            "dtype": DTYPE_NAMES[dtype],
+            "shape": list(shape),
+            "data_offsets": [start, end],
+        }
         start = end
     encoded = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += b" " * (-len(encoded) % 8)
     if len(encoded) > HEADER_CAP_BYTES:
         raise FormatError(f"header: {len(encoded)} bytes, the format allows {HEADER_CAP_BYTES}")
-    return encoded
+    return struct.pack("<Q", len(encoded)) + encoded
 
 
-def _parse_header(file: BinaryIO, name: str) -> FileHeader:
+def parse_header(file: BinaryIO, name: str) -> FileHeader:
+    """The header of a file that is open at its start; `name` is for messages. As read_header."""
     size = os.fstat(file.fileno()).st_size
     head = file.read(8)
     if len(head) < 8:
@@ -226,7 +255,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entry(value: Mapping[str, Any]) -> TensorEntry:
     start, end = value["data_offsets"]
     numbers = (*value["shape"], start, end)
-    if value["dtype"] not in _DTYPES:
+    if value["dtype"] not in DTYPES:
         raise ValueError(f"unknown dtype {value['dtype']!r}")
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("sizes and offsets must be whole numbers >= 0")
@@ -237,7 +266,7 @@ def _check_offsets(tensors: Mapping[str, TensorEntry], data_bytes: int, name: st
     """The tensors must fill the data section without gap or overlap."""
     position = 0
     for key, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
-        expected = math.prod(entry.shape) * _DTYPES[entry.dtype].itemsize
+        expected = math.prod(entry.shape) * DTYPES[entry.dtype].itemsize
         if entry.start != position or entry.end - entry.start != expected:
             raise FormatError(
                 f"{name}: tensor {key!r}: expected bytes {position} to {position + expected}, "
