@@ -1,0 +1,107 @@
+"""Estimates of what Concept Fine-tune needs on graphics cards: `python dev.py bench memory_table`.
+
+Writes docs/memory.md. Nothing is run on a card: these are the node's own estimates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+# At the end: ahead, the pack's `nodes` would hide ComfyUI's.
+sys.path.append(str(ROOT))
+
+import torch  # noqa: E402 - after the path
+from size_parts.big_model import shapes  # noqa: E402 - after the path
+
+from devtools.in_process import import_host, load_pack  # noqa: E402 - after the path
+
+PAGE = ROOT / "docs" / "memory.md"
+CARDS = (8, 12, 16, 24)
+USABLE = 0.9  # of a card, the rest being the driver's, the screen's and fragmentation
+MODELS = {"SD 1.5, 512x512": ("sd15", 64), "SDXL, 1024x1024": ("sdxl", 128)}
+GIB = 1024**3
+HEAD = """# Memory of Concept Fine-tune
+
+Written by `python dev.py bench memory_table`; estimates, not measurements. A float16 base computed
+in bfloat16, batches of 16 pictures in 16 parts, moving average on. GPU memory includes the model.
+A card is named when the estimate is at most {usable:.0%} of it; `-` is none of {cards} GB. The node
+makes the same estimate for your settings, shows it before the run and beside what was used after.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comfyui", type=Path, required=True)
+    import_host(parser.parse_args().comfyui.resolve())
+    load_pack()
+    text = HEAD.format(usable=USABLE, cards=", ".join(map(str, CARDS)))
+    for title, (name, size) in MODELS.items():
+        text += (
+            f"\n## {title}\n\n| trained | checkpointing | optimizer | GPU GiB | RAM GiB | card |\n"
+        )
+        text += "|---|---|---|---|---|---|\n" + "\n".join(rows(name, size)) + "\n"
+    PAGE.write_text(text, "utf-8")
+    print(text)
+    return 0
+
+
+def rows(name: str, size: int) -> list[str]:
+    """One line of the table for each way to train."""
+    from tverase_pack.nodes.host.memory import activations
+    from tverase_pack.tverase_core.finetune_config import FinetuneConfig
+    from tverase_pack.tverase_core.layout import detect_layout
+    from tverase_pack.tverase_core.memory_plan import memory_plan
+
+    weights = shapes(name)
+    layout, model = detect_layout(weights), empty_model(weights)
+    base = 2 * sum(math.prod(shape) for shape in weights.values())
+
+    def cross(key: str) -> bool:
+        return layout.kind(key) == "cross_attn"
+
+    lines = []
+    for words, rank, chosen in (
+        ("all weights", None, None),
+        ("cross-attention", None, cross),
+        ("all, rank 16", 16, None),
+        ("cross-attention, rank 16", 16, cross),
+    ):
+        config = FinetuneConfig(accumulation=16, rank=rank, trainable=chosen)
+        trained = {key for key, shape in weights.items() if config.allows(key, len(shape))}
+        counted = activations(model, (1, 4, size, size), trained.__contains__, dtype=torch.bfloat16)
+        for optimizer in ("adamw", "adamw8bit"):
+            whole = FinetuneConfig(
+                accumulation=16, rank=rank, trainable=chosen, optimizer=optimizer
+            )
+            for recompute in (False, True):
+                plan = memory_plan(weights, whole, counted, recompute)
+                need = (base + plan.device) / GIB
+                card = next((f"{gb} GB" for gb in CARDS if need <= USABLE * gb), "-")
+                lines.append(
+                    f"| {words} | {'on' if recompute else 'off'} | "
+                    f"{'AdamW' if optimizer == 'adamw' else '8-bit'} | {need:.1f} | "
+                    f"{plan.host / GIB:.1f} | {card} |"
+                )
+    return lines
+
+
+def empty_model(weights: dict[str, list[int]]) -> Any:
+    """The MODEL of these weights without content."""
+    import comfy.model_detection
+    import comfy.model_patcher
+
+    meta = {key: torch.empty(shape, device="meta") for key, shape in weights.items()}
+    config = comfy.model_detection.model_config_from_unet(meta, "diffusion_model.")
+    config.set_inference_dtype(torch.float16, torch.bfloat16)
+    network = config.get_model({}, "diffusion_model.", device="meta")
+    place = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(network, load_device=place, offload_device=place)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
