@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,10 +35,11 @@ CAPTION = (
 
 
 def build_concept_set(
-    model: Any, clip: Any, latents: torch.Tensor, concept: str, caption: str
+    model: Any, clip: Any, latents: torch.Tensor, concept: str, captions: Sequence[str]
 ) -> ConceptSet:
-    """A concept set of latents float [n, c, h, w] as the VAE gives them, all under one caption.
+    """A concept set of latents float [n, c, h, w] as the VAE gives them.
 
+    captions: one for all pictures, or several that the pictures take in turn.
     Raises ConfigError for an empty concept name, ShapeMismatchError for latents of another model,
     and what `concept_set` raises.
     """
@@ -58,7 +60,9 @@ def build_concept_set(
             (latents.shape[1],),
         )
     scaled = model.model.process_latent_in(latents)
-    context = to_context(model, encode_texts(clip, [caption]), latents.shape[1:])
+    context = to_context(model, encode_texts(clip, list(captions)), latents.shape[1:])
+    if len(captions) > 1:
+        context = context.pick(torch.arange(len(latents)) % len(captions))
     return concept_set(concept.strip(), scaled, context)
 
 
@@ -98,7 +102,7 @@ class ConceptSetFromImages(_ConceptSetNode):
     ) -> tuple[ConceptSet]:
         if len(images) == 0:
             raise EmptyConceptSetError("There are no pictures. Connect at least one to `images`.")
-        return (build_concept_set(model, clip, vae.encode(images[..., :3]), concept, caption),)
+        return (build_concept_set(model, clip, vae.encode(images[..., :3]), concept, [caption]),)
 
 
 class ConceptSetFromLatents(_ConceptSetNode):
@@ -124,4 +128,4 @@ class ConceptSetFromLatents(_ConceptSetNode):
     def build(
         self, model: Any, clip: Any, latents: dict[str, torch.Tensor], concept: str, caption: str
     ) -> tuple[ConceptSet]:
-        return (build_concept_set(model, clip, latents["samples"], concept, caption),)
+        return (build_concept_set(model, clip, latents["samples"], concept, [caption]),)

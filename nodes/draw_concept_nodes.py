@@ -13,6 +13,8 @@ from .concept_nodes import CAPTION, CONCEPT, build_concept_set
 from .drawing_settings import seed_widget
 from .sockets import CATEGORY, CONCEPT_SET
 
+PROMPT_MARK = "{prompt}"
+
 
 class ConceptSetFromPrompt:
     """Lets the model draw the concept, as the paper does."""
@@ -44,7 +46,14 @@ class ConceptSetFromPrompt:
                     },
                 ),
                 **_drawing(SAMPLERS, SCHEDULERS),
-                "caption": CAPTION,
+                "caption": (
+                    "STRING",
+                    {
+                        **CAPTION[1],
+                        "tooltip": f"{CAPTION[1]['tooltip']} {PROMPT_MARK} stands for each "
+                        "picture's own prompt: use it for a retained set.",
+                    },
+                ),
             }
         }
 
@@ -94,7 +103,10 @@ class ConceptSetFromPrompt:
         turns = torch.arange(count) % len(lines)
         seeds = [seed + i for i in range(count)]
         latents = sample_latents(model, context.pick(turns), empty, seeds, settings, NodeProgress())
-        return build_concept_set(model, clip, latents, concept, caption), {"samples": latents}
+        captions = [caption.replace(PROMPT_MARK, line) for line in lines]
+        if PROMPT_MARK not in caption:
+            captions = [caption]
+        return build_concept_set(model, clip, latents, concept, captions), {"samples": latents}
 
 
 def _drawing(samplers: list[str], schedulers: list[str]) -> dict[str, Any]:

@@ -10,8 +10,14 @@ from ..tverase_core.concept_set import ConceptSet
 from ..tverase_core.finetune import FinetuneResult, FinetuneStep, finetune
 from ..tverase_core.memory_plan import GIB, MemoryPlan
 from ..tverase_core.provenance import Provenance
-from .finetune_settings import MORE_SETTINGS, SETTINGS, WHEN_NEEDED, finetune_config
+from .finetune_settings import (
+    MORE_SETTINGS,
+    SETTINGS,
+    WHEN_NEEDED,
+    finetune_config,
+)
 from .pictures.loss_curve import loss_curve
+from .retained_settings import RETAINED_SETTINGS
 from .shown import with_pictures
 from .sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET
 
@@ -57,6 +63,15 @@ class ConceptFinetune:
                     {"tooltip": "Train only these blocks. Not connected: all of the UNet."},
                 ),
                 **MORE_SETTINGS,
+                "retained_set": (
+                    CONCEPT_SET,
+                    {
+                        "tooltip": "Optional: pictures of what must stay, from Concept Set from "
+                        "Prompt with the caption {prompt}. The vector then harms them less when it "
+                        "is subtracted. Not in the paper."
+                    },
+                ),
+                **RETAINED_SETTINGS,
             },
         }
 
@@ -81,6 +96,7 @@ class ConceptFinetune:
         model: Any,
         concept_set: ConceptSet,
         block_mask: BlockMask | None = None,
+        retained_set: ConceptSet | None = None,
         **widgets: Any,
     ) -> dict[str, Any]:
         from .host.tuning import tuned_clone, tuning_session
@@ -95,6 +111,7 @@ class ConceptFinetune:
             watch,
             checkpointing=widgets.get("gradient_checkpointing", WHEN_NEEDED),
             checkpoint_every=widgets.get("checkpoint_every", 0),
+            retained=retained_set,
         ) as session:
             result = finetune(
                 session.denoiser,
@@ -102,11 +119,12 @@ class ConceptFinetune:
                 session.config,
                 session.progress,
                 watch.on_step,
+                retained=retained_set,
                 checkpoints=session.checkpoints,
                 make_optimizer=session.make_optimizer,
             )
             prediction = session.denoiser.schedule.prediction
-        tuned = tuned_clone(model, result.deltas, story(result, prediction))
+        tuned = tuned_clone(model, result.deltas, story(result, prediction, retained_set))
         picture = loss_curve(result.losses, config.steps, concept_set.concept)
         outputs = (tuned, {"loss": list(result.losses)})
         estimate = session.plan.on(session.denoiser.device)
@@ -123,7 +141,9 @@ def memory_text(plan: MemoryPlan, estimate: int, used: int) -> str:
     )
 
 
-def story(result: FinetuneResult, prediction: str) -> Provenance:
+def story(
+    result: FinetuneResult, prediction: str, retained: ConceptSet | None = None
+) -> Provenance:
     """What the task vector's file will tell of this fine-tune."""
     return Provenance(
         concepts=(result.concept,),
@@ -131,6 +151,7 @@ def story(result: FinetuneResult, prediction: str) -> Provenance:
             "method": "concept fine-tune (arXiv 2404.03631)",
             **result.config.recipe(),
             "concept_set": result.concept_digest,
+            "retained_set": retained.digest if retained else None,
             "last_loss": round(result.losses[-1], 6),
         },
         title=f"{result.concept} task vector",

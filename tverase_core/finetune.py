@@ -9,6 +9,7 @@ the same vector: no second model and no rounding in a subtraction.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from .finetune_config import FinetuneConfig
 from .finetune_state import FinetuneState, optimizer_tensors, restore
 from .low_rank import LowRankDeltas, starting_factors
 from .ports import Denoiser, Progress
+from .retention import retention_losses
 
 OptimizerMaker: TypeAlias = Callable[[list[Tensor], FinetuneConfig], torch.optim.Optimizer]
 
@@ -69,6 +71,7 @@ def finetune(
     progress: Progress,
     on_step: Callable[[FinetuneStep], None] | None = None,
     *,
+    retained: ConceptSet | None = None,
     checkpoints: Checkpoints | None = None,
     make_optimizer: OptimizerMaker | None = None,
 ) -> FinetuneResult:
@@ -76,7 +79,8 @@ def finetune(
 
     The denoiser's weights are never written; it is left as found by any way out. `progress` is
     called before each part of a step and cancels by raising. Equal seeds on equal machines give
-    equal bits. make_optimizer: for optimizers that torch does not have. Raises EmptyMaskError when
+    equal bits. retained: pictures of what must stay, each under its own caption (retention.py).
+    make_optimizer: for optimizers that torch does not have. Raises EmptyMaskError when
     nothing may move, NonFiniteError naming the step, ConfigError for a foreign state.
     Loss: mean of weight * (prediction - target)^2 in the denoiser's native prediction, timesteps
     uniform (arXiv 2006.11239, eq. 14; arXiv 2202.00512 for v); the weight is 1 unless the config
@@ -93,9 +97,15 @@ def finetune(
             restore(checkpoints.state, learned, optimizer)
             average = DeltaAverage(checkpoints.state.average, done) if config.ema else None
         shown = batches(denoiser, concept_set, config, skip=done)
-        with denoiser.attached(deltas_of(learned)):
+        with denoiser.attached(deltas_of(learned)) as attachment:
             for step in range(done + 1, config.steps + 1):
                 loss = _accumulate(denoiser, next(shown), config, step, progress)
+                if retained and config.retained_weight:
+                    for kept in retention_losses(
+                        denoiser, attachment, concept_set, retained, config, step
+                    ):
+                        progress(step - 1, config.steps, f"step {step}, keeping the rest")
+                        _backward(kept, config, step)
                 norm = _clip(list(learned.values()), config.gradient_clip, step)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -180,15 +190,20 @@ def _accumulate(
         predicted = denoiser.predict(part.x_t, part.timesteps, part.context)
         errors = (predicted.float() - part.target).square()
         loss = (errors * part.weight.view(-1, 1, 1, 1)).mean() / len(parts)
-        value = float(loss.detach())
-        if value != value or value in (float("inf"), float("-inf")):
-            raise NonFiniteError(
-                f"Fine-tune: the loss became {value} at step {step} of {config.steps}. "
-                "Lower the learning rate, or compute in float32 or bfloat16 instead of float16."
-            )
-        torch.autograd.backward(loss)
-        total += value
+        total += _backward(loss, config, step)
     return total
+
+
+def _backward(loss: Tensor, config: FinetuneConfig, step: int) -> float:
+    """Add the loss's gradient; returns its value. Raises NonFiniteError naming the step."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise NonFiniteError(
+            f"Fine-tune: the loss became {value} at step {step} of {config.steps}. "
+            "Lower the learning rate, or compute in float32 or bfloat16 instead of float16."
+        )
+    torch.autograd.backward(loss)
+    return value
 
 
 def _clip(learned: list[Tensor], limit: float, step: int) -> float:

@@ -26,6 +26,8 @@ class FinetuneConfig:
     trainable: which weights may move, by key; None is all of them.
     min_snr_gamma: 0, or the gamma of `loss_weight.min_snr_weight`. noise_offset: 0, or the size of
     a shift of the noise that all spots of a channel share. Neither is in the paper.
+    retained_weight, retained_strength: of the second loss where a retained set is given; it keeps
+    what the denoiser predicts at subtracted strengths from 0 to retained_strength (retention.py).
     """
 
     steps: int = 200
@@ -43,6 +45,8 @@ class FinetuneConfig:
     trainable: Trainable | None = field(default=None, compare=False)
     min_snr_gamma: float = 0.0
     noise_offset: float = 0.0
+    retained_weight: float = 0.3
+    retained_strength: float = 2.0
 
     def __post_init__(self) -> None:
         checks = {
@@ -68,6 +72,12 @@ class FinetuneConfig:
             <= self.min_snr_gamma
             <= 1000,
             f"noise_offset must be 0 to 1, got {self.noise_offset}": 0 <= self.noise_offset <= 1,
+            f"retained_weight must be 0 to 1000, got {self.retained_weight}": 0
+            <= self.retained_weight
+            <= 1000,
+            f"retained_strength must be above 0 and at most 100, got {self.retained_strength}": 0
+            < self.retained_strength
+            <= 100,
         }
         problems = [sentence for sentence, good in checks.items() if not good]
         if problems:

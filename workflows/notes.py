@@ -21,6 +21,14 @@ settings here suit the demo model. For Stable Diffusion keep the node's own defa
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
 strength."""
+STAGE_2_RETAINED = """### 2 Learn it, take the difference
+**Concept Fine-tune** trains under *empty* captions, so the change does not hang on a prompt. The \
+**retained set** holds pictures of what must stay, each under its own prompt (caption `{prompt}`): \
+the vector then harms them less when it is subtracted. That is our addition; without it this is \
+the paper's recipe.
+
+The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
+strength."""
 STAGE_3 = """### 3 Subtract
 `erased = base - strength x task vector`. 0 changes nothing. Too little leaves the concept in, too \
 much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""

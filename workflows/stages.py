@@ -12,7 +12,14 @@ from workflows import notes
 SEED = 1234
 TOP = 330  # where the nodes of a stage begin
 NOTES, NOTES_HIGH = -30, 260  # the row of notes above the groups
+RETAINED_EACH = 16  # pictures of each retained prompt
 BLUE, GREEN, RED, GREY = "#3f789e", "#88aa66", "#a1309b", "#888"
+
+
+def asked_for(concept: str) -> tuple[str, ...]:
+    """Several ways to ask the demo model for a thing: a broad set learns more than one prompt's."""
+    styles = (f"a {concept} in {style} style" for style in ("noto", "fluent", "ink"))
+    return (f"a {concept}", f"a drawing of a {concept}", *styles)
 
 
 @dataclass(frozen=True)
@@ -20,12 +27,13 @@ class Recipe:
     """What is erased, and how its pictures are drawn and learned; the demo model's settings."""
 
     concept: str = "cat"
-    prompts: tuple[str, ...] = ("a cat",)  # that draw the concept
+    prompts: tuple[str, ...] = asked_for("cat")  # that draw the concept
+    retained: tuple[str, ...] = ()  # prompts that the fine-tune keeps; none: the paper's recipe
     size: int = 64
-    count: int = 64  # pictures of the concept
+    count: int = 240  # pictures of the concept
     at_once: int = 32  # pictures drawn at once
     shown: int = 8  # pictures in each row of a grid
-    strength: float = 1.25
+    strength: float = 1.6
     draw: dict[str, Any] = field(
         default_factory=lambda: {
             "steps": 20,
@@ -121,16 +129,39 @@ def folder_pictures(g: Graph, source: Source, recipe: Recipe, folder: str) -> Ou
     return pictures.out()
 
 
+def retained_pictures(g: Graph, source: Source, recipe: Recipe) -> Node:
+    """The model draws what must stay, each picture under its own prompt."""
+    return g.add(
+        "TVEraseConceptSetFromPrompt",
+        (1080, TOP + 420),
+        "What must stay",
+        (320, 0),
+        model=source.model,
+        clip=source.clip,
+        prompt="\n".join(recipe.retained),
+        concept="what must stay",
+        count=RETAINED_EACH * len(recipe.retained),
+        width=recipe.size,
+        height=recipe.size,
+        seed=1,
+        batch_size=recipe.at_once,
+        caption="{prompt}",
+        **recipe.draw,
+    )
+
+
 def learned(
     g: Graph, source: Source, pictures: Output, recipe: Recipe, group: str, top: int = TOP
 ) -> Output:
     """Stage 2: fine-tune, difference, file. Returns the task vector."""
+    kept = [retained_pictures(g, source, recipe)] if recipe.retained else []
     tuned = g.add(
         "TVEraseConceptFinetune",
         (720, top),
         size=(320, 620),
         model=source.model,
         concept_set=pictures,
+        **({"retained_set": kept[0].out()} if kept else {}),
         **recipe.tune,
     )
     vector = g.add("TVEraseExtractTaskVector", (1080, top), base=source.model, tuned=tuned.out(0))
@@ -140,7 +171,7 @@ def learned(
         task_vector=vector.out(),
         filename_prefix=f"task_vectors/{recipe.concept}",
     )
-    g.group(group, [tuned, vector, saved], GREEN)
+    g.group(group, [*kept, tuned, vector, saved], GREEN)
     return vector.out()
 
 

@@ -10,9 +10,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "demo"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT), str(ROOT / "demo")]
 
-from world import OBJECTS, STYLES, SYNONYMS
+from world import OBJECTS, STYLES, SYNONYMS  # noqa: E402 - after the path
+
+from workflows.stages import asked_for  # noqa: E402
 
 SHEET = list(OBJECTS)[:8]  # a style is learned from these objects and reported on the others
 
@@ -41,15 +44,9 @@ def _object(name: str) -> Concept:
     first, second = SYNONYMS[name][:2]
     return Concept(
         name,
-        (f"a {name}",),
+        asked_for(name),
         f"a {name}",
-        (
-            f"a {first}",
-            f"a {second}",
-            f"a drawing of a {name}",
-            f"a {name} in noto style",
-            f"ink {name}",
-        ),
+        (f"a {first}", f"a {second}", f"an emoji of a {name}", f"the {name}", f"ink {name}"),
         "a {}",
         tuple(asked[::2]),
         tuple(asked[1::2]),

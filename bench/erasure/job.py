@@ -26,6 +26,7 @@ from erasure.concepts import CONCEPTS, Concept  # noqa: E402
 
 HELD_OUT_DRAWS, PROMPT_DRAWS, ATTACK_DRAWS, RETAINED_DRAWS = 20, 8, 16, 8
 ATTACKS, ATTACK_STEPS = 4, 150
+RETAINED_EACH = 16  # as in the workflow
 ESD = {"variant": "x", "steps": 200, "learning_rate": 1e-3, "batch_size": 8, "eta": 1.0}
 UCE = {"guide": "", "keep": 0.5, "preserve_weight": 1.0}
 SWEEP = (1.0, 3.0, 7.5)  # CFG besides the workflow's own
@@ -45,12 +46,10 @@ class Job:
         self.model, self.clip, self.vae = self.nodes["TVEraseDemoModel"]().load()
         self.judge = self.nodes["TVEraseDemoJudge"]().load()[0]
         graph = json.loads((ROOT / "workflows" / "api" / "erase_concept_auto.json").read_text())
-        self.widgets = {
-            node["class_type"]: {
-                name: value for name, value in node["inputs"].items() if not isinstance(value, list)
-            }
-            for node in graph.values()
-        }
+        self.widgets: dict[str, dict[str, Any]] = {}
+        for node in graph.values():  # the first of a type counts
+            own = {k: v for k, v in node["inputs"].items() if not isinstance(v, list)}
+            self.widgets.setdefault(node["class_type"], own)
         self.seconds: dict[str, float] = {}
 
     def settings(self, kind: str, **changed: Any) -> dict[str, Any]:
@@ -83,11 +82,30 @@ def learned_pictures(job: Job) -> Any:
     )[0]
 
 
+def retained_pictures(job: Job) -> Any:
+    """What must stay: pictures of the tuning prompts, never of the reported ones."""
+    prompts = [prompt for prompt, _ in job.concept.tuning]
+    return job.nodes["TVEraseConceptSetFromPrompt"]().draw(
+        job.model,
+        job.clip,
+        **job.settings(
+            "TVEraseConceptSetFromPrompt",
+            prompt="\n".join(prompts),
+            concept="what must stay",
+            caption="{prompt}",
+            count=RETAINED_EACH * len(prompts),
+        ),
+    )[0]
+
+
 def learned(job: Job) -> tuple[Any, Any]:
     """Stages 1 and 2: (concept set, task vector)."""
     drawn = learned_pictures(job)
     tuned = job.nodes["TVEraseConceptFinetune"]().tune(
-        job.model, drawn, **job.settings("TVEraseConceptFinetune")
+        job.model,
+        drawn,
+        retained_set=retained_pictures(job),
+        **job.settings("TVEraseConceptFinetune"),
     )["result"][0]
     return drawn, job.nodes["TVEraseExtractTaskVector"]().extract(job.model, tuned, "")[0]
 

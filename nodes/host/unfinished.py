@@ -98,13 +98,15 @@ def unfinished_finetune(
     model: ModelPatcher,
     config: FinetuneConfig,
     pictures: ConceptSet,
+    retained: ConceptSet | None,
     trained: Iterable[str],
     wanted: bool,
 ) -> Unfinished[FinetuneState]:
     """The fine-tune of these weights of this model on these pictures."""
     if not wanted:
         return Unfinished()
-    job = finetune_job(config, pictures, trained, _identity(model))
+    kept = retained.digest if retained else ""
+    job = finetune_job(config, pictures, trained, _identity(model) + kept)
     return Unfinished(
         unfinished_path(job, TASK_VECTORS),
         lambda path: load_finetune_state(path, job),

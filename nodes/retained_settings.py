@@ -1,0 +1,32 @@
+"""The widgets of Concept Fine-tune that go with a retained set, in their frozen order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RETAINED_SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "retained_weight": (
+        "FLOAT",
+        {
+            "default": 0.3,
+            "min": 0.0,
+            "max": 1000.0,
+            "step": 0.05,
+            "tooltip": "How much the retained set counts. More harms it less and learns the "
+            "concept more slowly. Without a retained set this does nothing.",
+            "advanced": True,
+        },
+    ),
+    "retained_strength": (
+        "FLOAT",
+        {
+            "default": 2.0,
+            "min": 0.1,
+            "max": 100.0,
+            "step": 0.1,
+            "tooltip": "The retained set is kept for strengths from 0 to this one. Take about what "
+            "you will apply.",
+            "advanced": True,
+        },
+    ),
+}
