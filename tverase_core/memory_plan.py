@@ -36,18 +36,26 @@ class Activations:
 class MemoryPlan:
     """Bytes beyond the model's own weights.
 
-    device: the peak where the model computes. host: what lies in main memory beside that on a
-    GPU. parts: what the peak is made of, by name.
+    device: the peak where the model computes. average, result: what lies in main memory beside
+    that, the result once the rest is gone. parts: what the peak is made of, by name.
     """
 
     device: int
-    host: int
+    average: int
+    result: int
     parts: Mapping[str, int]
     recompute: bool
 
+    @property
+    def host(self) -> int:
+        """Main memory that training on a GPU needs."""
+        return self.average + self.result
+
     def on(self, device: torch.device) -> int:
         """The peak in the memory of that device; a CPU's is the main memory."""
-        return self.device + self.host if device.type == "cpu" else self.device
+        if device.type != "cpu":
+            return self.device
+        return self.average + max(self.device, self.result)
 
     def sentence(self) -> str:
         """The estimate in words."""
@@ -96,6 +104,6 @@ def memory_plan(
     }
     device = sum(parts.values())
     average = 4 * values if config.ema else 0
-    # A low-rank result is multiplied out once the rest is gone.
-    result = 4 * dense - device if config.rank else 0
-    return MemoryPlan(device, average + max(0, result), parts, recompute)
+    # The dense average is itself the result; factors are multiplied out at the end.
+    result = 4 * dense if config.rank or not config.ema else 0
+    return MemoryPlan(device, average, result, parts, recompute)
