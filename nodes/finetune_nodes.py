@@ -10,6 +10,7 @@ from ..tverase_core.concept_set import ConceptSet
 from ..tverase_core.finetune import FinetuneResult, FinetuneStep, finetune
 from ..tverase_core.memory_plan import GIB, MemoryPlan
 from ..tverase_core.provenance import Provenance
+from .addition_settings import ADDITIONS
 from .finetune_settings import (
     MORE_SETTINGS,
     SETTINGS,
@@ -17,7 +18,6 @@ from .finetune_settings import (
     finetune_config,
 )
 from .pictures.loss_curve import loss_curve
-from .retained_settings import RETAINED_SETTINGS
 from .shown import with_pictures
 from .sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET
 
@@ -71,7 +71,7 @@ class ConceptFinetune:
                         "is subtracted. Not in the paper."
                     },
                 ),
-                **RETAINED_SETTINGS,
+                **ADDITIONS,
             },
         }
 

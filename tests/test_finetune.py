@@ -285,3 +285,11 @@ def test_recipe_is_plain_data() -> None:
     assert recipe["steps"] == 200
     assert recipe["betas"] == [0.9, 0.999]
     assert "trainable" not in recipe
+
+
+def test_least_noise_leaves_out_the_clean_end() -> None:
+    config = replace(FAST, least_noise=0.4)
+    drawn = config.timesteps(2000, 20, torch.Generator().manual_seed(0))
+    assert drawn.unique().tolist() == list(range(8, 20))
+    every = FAST.timesteps(2000, 20, torch.Generator().manual_seed(0))
+    assert every.unique().tolist() == list(range(20))

@@ -33,7 +33,7 @@ def batches(
 ) -> Iterator[list[Part]]:
     """Endless batches, each in `accumulation` parts on the denoiser's device.
 
-    Timesteps are uniform. skip: leave out that many first batches, to go on after them.
+    skip: leave out that many first batches, to go on after them.
     """
     source = torch.Generator().manual_seed(config.seed)
     schedule = denoiser.schedule
@@ -43,7 +43,7 @@ def batches(
             flipped = torch.rand(len(rows), generator=source) < 0.5
             x0 = torch.where(flipped.view(-1, 1, 1, 1), x0.flip(-1), x0)
         noise = torch.randn(x0.shape, generator=source)
-        timesteps = torch.randint(len(schedule), (len(rows),), generator=source)
+        timesteps = config.timesteps(len(rows), len(schedule), source)
         if config.noise_offset:
             shift = torch.randn((*x0.shape[:2], 1, 1), generator=source)
             noise = noise + config.noise_offset * shift

@@ -42,7 +42,7 @@ def retention_losses(
     rows = torch.randint(len(retained), (size,), generator=source)
     x0 = retained.latents[rows]
     noise = torch.randn(x0.shape, generator=source)
-    timesteps = torch.randint(len(schedule), (size,), generator=source)
+    timesteps = config.timesteps(size, len(schedule), source)
     x_t = schedule.add_noise(x0, noise, timesteps)
     bare = torch.rand(size, generator=source) < EMPTY_SHARE
     context = mixed(retained.contexts_of(rows), concept.contexts_of(rows * 0), bare)

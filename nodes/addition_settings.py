@@ -1,10 +1,10 @@
-"""The widgets of Concept Fine-tune that go with a retained set, in their frozen order."""
+"""The widgets of Concept Fine-tune that are not in the paper, in their frozen order."""
 
 from __future__ import annotations
 
 from typing import Any
 
-RETAINED_SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
+ADDITIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "retained_weight": (
         "FLOAT",
         {
@@ -26,6 +26,18 @@ RETAINED_SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
             "step": 0.1,
             "tooltip": "The retained set is kept for strengths from 0 to this one. Take about what "
             "you will apply.",
+            "advanced": True,
+        },
+    ),
+    "least_noise": (
+        "FLOAT",
+        {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 0.9,
+            "step": 0.05,
+            "tooltip": "Above 0: leaves out this share of the noise levels, the cleanest. They "
+            "hold fine detail that all pictures share. 0 trains on all (the paper).",
             "advanced": True,
         },
     ),
