@@ -33,7 +33,7 @@ class Recipe:
     count: int = 240  # pictures of the concept
     at_once: int = 32  # pictures drawn at once
     shown: int = 8  # pictures in each row of a grid
-    strength: float = 1.6
+    strength: float = 1.7
     draw: dict[str, Any] = field(
         default_factory=lambda: {
             "steps": 20,

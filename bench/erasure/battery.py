@@ -25,6 +25,14 @@ class Battery:
     first_seed: int
     at_once: int = 32
 
+    def under(self, deltas: Any, strength: float, only: Sequence[str]) -> dict[str, Counts]:
+        """Hits by group while strength * deltas are subtracted."""
+        from tverase_pack.tverase_core.erase import signed_scale
+
+        with self.studio.denoiser.attached(deltas) as attachment:
+            attachment.scale = signed_scale(strength)
+            return self.count(only)
+
     def count(self, only: Sequence[str] | None = None) -> dict[str, Counts]:
         """Hits by group, with whatever is attached to the studio's denoiser right now."""
         return {

@@ -24,11 +24,19 @@ from devtools.in_process import import_host, load_pack  # noqa: E402
 from erasure.battery import Battery  # noqa: E402
 from erasure.concepts import CONCEPTS, Concept  # noqa: E402
 
-HELD_OUT_DRAWS, PROMPT_DRAWS, ATTACK_DRAWS, RETAINED_DRAWS = 20, 8, 16, 8
-ATTACKS, ATTACK_STEPS = 4, 150
+HELD_OUT_DRAWS, HELD_OUT_FULL, PROMPT_DRAWS, ATTACK_DRAWS, RETAINED_DRAWS = 8, 20, 6, 16, 8
+ATTACKS, ATTACK_STEPS = 3, 120
 RETAINED_EACH = 16  # as in the workflow
 ESD = {"variant": "x", "steps": 200, "learning_rate": 1e-3, "batch_size": 8, "eta": 1.0}
 UCE = {"guide": "", "keep": 0.5, "preserve_weight": 1.0}
+EVERY = ("plain", "paraphrases", "held_out", "retained")
+COMPARED = ("held_out", "retained")  # strengths and masks are compared on these
+GROUPS = {
+    "tv": (*EVERY, "held_out_full"),
+    "whole": COMPARED,
+    "plain_alpha": COMPARED,
+    "alike_alpha": COMPARED,
+}
 SWEEP = (1.0, 3.0, 7.5)  # CFG besides the workflow's own
 SWEPT = ("cat", 0)  # the job that also measures how the strength depends on CFG
 
@@ -182,17 +190,6 @@ def described(choice: Any) -> dict[str, Any]:
     }
 
 
-def counted(
-    job: Job, studio: Any, battery: Battery, deltas: Any, strength: float, **options: Any
-) -> dict[str, Any]:
-    """The battery's counts with an edit at work."""
-    from tverase_pack.tverase_core.erase import signed_scale
-
-    with studio.denoiser.attached(deltas) as attachment:
-        attachment.scale = signed_scale(strength)
-        return battery.count(**options)
-
-
 def attacked(
     job: Job, studio: Any, pictures: Any, deltas: Any, strength: float
 ) -> list[tuple[int, int]]:
@@ -305,11 +302,11 @@ def measure(job: Job) -> dict[str, Any]:
             | {name: (name, 1.0) for name in others}
             | {"base": ("tv", 0.0)}
         )
-        battery = job.timed("prepare", lambda: built_battery(job, studio, sets))
+        battery = built_battery(job, studio, sets)
         result["counts"] = {
             name: job.timed(
                 f"count {name}",
-                lambda e=e, s=s: counted(job, studio, battery, edits[e], s),
+                lambda e=e, s=s, n=name: battery.under(edits[e], s, GROUPS.get(n, EVERY)),
             )
             for name, (e, s) in methods.items()
         }
@@ -347,6 +344,7 @@ def built_battery(job: Job, studio: Any, sets: dict[str, tuple[Any, Any]]) -> Ba
             PROMPT_DRAWS,
         ),
         "held_out": (held_out, [concept.name] * len(held_out.tokens), HELD_OUT_DRAWS),
+        "held_out_full": (held_out, [concept.name] * len(held_out.tokens), HELD_OUT_FULL),
         "retained": (encode(list(prompts)), list(names), RETAINED_DRAWS),
     }
     return Battery(studio, job.judge, groups, 5_000_000 + 100_000 * job.seed)

@@ -72,9 +72,9 @@ def claim_figures(results: Sequence[Result]) -> dict[str, Figure]:
     """Every figure of the claims but the timing of inversions."""
     from tverase_core.statistics import wilson
 
-    high, count = worst(results, "tv", "held_out")
+    high, count = worst(results, "tv", "held_out_full")
     figures = {
-        "heldout_hit_mean": rate_figure(results, "tv", "held_out", "<= 0.05"),
+        "heldout_hit_mean": rate_figure(results, "tv", "held_out_full", "<= 0.05"),
         "heldout_hit_worst": Figure(
             high, "<= 0.15", count, tuple(wilson(round(high * count), count)), "rate"
         ),
