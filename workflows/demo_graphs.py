@@ -94,7 +94,8 @@ def erase_concept_auto(g: Graph) -> None:
         block_mask=mask.out(),
         retained=RETAINED,
         when_infeasible="nearest",
-        pictures_per_trigger=40,
+        pictures_per_trigger=30,
+        step=0.1,
         **base,
         **drawing,
     )
