@@ -297,6 +297,7 @@ def measure(job: Job) -> dict[str, Any]:
             for name, (e, t) in asked.items()
         }
         result["choices"] = {name: described(choice) for name, choice in choices.items()}
+        print(json.dumps(result["choices"]), flush=True)
         methods = (
             {name: (asked[name][0], result["choices"][name]["strength"]) for name in asked}
             | {name: (name, 1.0) for name in others}
