@@ -17,74 +17,13 @@ from ..tverase_core.concept_set import ConceptSet
 from ..tverase_core.inversion_set import InversionSet
 from ..tverase_core.layout import ModelLayout
 from ..tverase_core.task_vector import TaskVector
-from .drawing_settings import drawing_of, drawing_widgets, seed_widget
+from .auto_mask_settings import PICKS, SETTINGS
+from .drawing_settings import drawing_of, drawing_widgets
 from .pictures.block_map import block_map, value_map
-from .retained_prompts import RETAINED, parse_retained
+from .retained_prompts import parse_retained
 from .shown import with_pictures
 from .sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, INVERSION_SET, TASK_VECTOR
-
-PICKS = {"least harm at equal erasure": "equal_gain", "fewest blocks": "fraction"}
-SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "retained": RETAINED,
-    "pick": (
-        list(PICKS),
-        {
-            "default": "least harm at equal erasure",
-            "tooltip": "Which blocks to keep: the subset that harms least when it is strengthened "
-            "to erase as much as the whole, or the fewest that reach `fraction`.",
-        },
-    ),
-    "by_kind": (
-        "BOOLEAN",
-        {
-            "default": False,
-            "tooltip": "Rank each kind of layer in each block by itself: finer, slower.",
-        },
-    ),
-    "seed": seed_widget("Seed of the noise that is measured with, and of the retained pictures."),
-    "fraction": (
-        "FLOAT",
-        {
-            "default": 0.8,
-            "min": 0.05,
-            "max": 1.0,
-            "step": 0.05,
-            "tooltip": "The subset must keep this share of the whole vector's erasure.",
-            "advanced": True,
-        },
-    ),
-    "strength": (
-        "FLOAT",
-        {
-            "default": 1.0,
-            "min": 0.01,
-            "max": 100.0,
-            "step": 0.05,
-            "tooltip": "Strength at which blocks are compared.",
-            "advanced": True,
-        },
-    ),
-    "probes": (
-        "INT",
-        {
-            "default": 16,
-            "min": 1,
-            "max": 1024,
-            "tooltip": "Noised pictures a measure. More is surer and slower.",
-            "advanced": True,
-        },
-    ),
-    "most_triggers": (
-        "INT",
-        {
-            "default": 4,
-            "min": 1,
-            "max": 256,
-            "tooltip": "Embeddings of the set that are measured with.",
-            "advanced": True,
-        },
-    ),
-}
+from .strength_settings import SETTINGS as AUTO_STRENGTH
 
 
 class AutoBlockMask:
@@ -101,7 +40,8 @@ class AutoBlockMask:
                 "inversion_set": (INVERSION_SET, {"tooltip": "Triggers that should stop."}),
                 **SETTINGS,
                 **drawing_widgets(),
-            }
+            },
+            "optional": {"other_weights": AUTO_STRENGTH["other_weights"]},
         }
 
     RETURN_TYPES = (BLOCK_MASK, "STRING")
@@ -129,9 +69,11 @@ class AutoBlockMask:
     ) -> dict[str, Any]:
         from .host.drawing import open_studio
         from .host.edits import masked_deltas
+        from .host.own_pictures import require_own_pictures
         from .host.progress import NodeProgress
         from .host.weights import layout_of, model_shapes
 
+        require_own_pictures(model, concept_set)
         retained = parse_retained(widgets["retained"], inversion_set.concept)
         layout = layout_of(model)
         groups = group_keys(task_vector.deltas, layout, widgets["by_kind"])
@@ -142,7 +84,8 @@ class AutoBlockMask:
             seed=widgets["seed"] % 2**32,
             pick=PICKS[widgets["pick"]],  # type: ignore[arg-type]
         )
-        deltas = masked_deltas(model, task_vector, None)
+        allow = widgets.get("other_weights") == "allow"
+        deltas = masked_deltas(model, task_vector, None, allow_other_weights=allow)
         usable = inversion_set.require_valid()
         triggers = usable.subset(range(min(widgets["most_triggers"], len(usable))))
         purpose = "Auto Block Mask"
