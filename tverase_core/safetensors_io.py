@@ -44,6 +44,7 @@ DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # What files of our own may hold; only checkpoints hold the others.
 _OURS = {"F64", "I64", "F32", "I32", "BF16", "F16", "U8", "BOOL"}
 _NAMES = {dtype: name for dtype, name in DTYPE_NAMES.items() if name in _OURS - {"F16"}}
+_ANEW = "Download or save it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,20 +227,20 @@ def parse_header(file: BinaryIO, name: str) -> FileHeader:
     size = os.fstat(file.fileno()).st_size
     head = file.read(8)
     if len(head) < 8:
-        raise FormatError(f"{name}: {size} bytes is too short for a safetensors file")
+        raise FormatError(f"{name}: {size} bytes is too short for a safetensors file. {_ANEW}")
     length = struct.unpack("<Q", head)[0]
     if not 2 <= length <= min(size - 8, HEADER_CAP_BYTES):
         raise FormatError(
             f"{name}: states a header of {length} bytes in a file of {size}: "
-            "it is truncated or no safetensors file"
+            f"it is truncated or no safetensors file. {_ANEW}"
         )
     try:
         table = json.loads(file.read(length).decode(), object_pairs_hook=_no_duplicates)
         metadata = table.pop("__metadata__", {})
-        tensors = {str(key): _entry(value) for key, value in table.items()}
+        tensors = {str(key): _entry(str(key), value) for key, value in table.items()}
         texts = all(isinstance(value, str) for value in metadata.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{name}: its header is not valid: {error}") from error
+        raise FormatError(f"{name}: its header is not valid: {error}. {_ANEW}") from error
     if not texts:
         raise FormatError(f"{name}: its metadata holds something else than text")
     _check_offsets(tensors, size - 8 - length, name)
@@ -247,18 +248,21 @@ def parse_header(file: BinaryIO, name: str) -> FileHeader:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return dict(pairs)
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the name {key!r} occurs twice")
+        found[key] = value
+    return found
 
 
-def _entry(value: Mapping[str, Any]) -> TensorEntry:
+def _entry(key: str, value: Mapping[str, Any]) -> TensorEntry:
     start, end = value["data_offsets"]
     numbers = (*value["shape"], start, end)
     if value["dtype"] not in DTYPES:
-        raise ValueError(f"unknown dtype {value['dtype']!r}")
+        raise ValueError(f"tensor {key!r} has the unknown dtype {value['dtype']!r}")
     if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("sizes and offsets must be whole numbers >= 0")
+        raise ValueError(f"tensor {key!r}: sizes and offsets must be whole numbers >= 0")
     return TensorEntry(value["dtype"], tuple(value["shape"]), start, end)
 
 
@@ -275,7 +279,9 @@ def _check_offsets(tensors: Mapping[str, TensorEntry], data_bytes: int, name: st
         position = entry.end
     if position != data_bytes:
         fault = "is truncated" if position > data_bytes else "has trailing bytes"
-        raise FormatError(f"{name}: {fault}: expected {position} bytes of data, got {data_bytes}")
+        raise FormatError(
+            f"{name}: {fault}: expected {position} bytes of data, got {data_bytes}. {_ANEW}"
+        )
 
 
 def _check_finite(key: str, tensor: Tensor, where: str) -> None:
