@@ -60,11 +60,13 @@ class EsdNode:
     ) -> dict[str, Any]:
         from .host.denoiser import open_denoiser, refuse_patched
         from .host.memory import gradient_bytes
+        from .host.own_pictures import require_own_pictures
         from .host.progress import NodeProgress
         from .host.text import HostTextEncoder
         from .host.weights import fingerprint, layout_of
 
         refuse_patched(model)
+        require_own_pictures(model, concept_set)
         config = EsdConfig(**widgets)
         latents = concept_set.latents
         encoder = HostTextEncoder(model, clip, latents.shape[1:])

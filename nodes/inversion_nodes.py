@@ -68,10 +68,12 @@ class DiverseInversionNode:
     ) -> dict[str, Any]:
         from .host.drawing import open_studio
         from .host.memory import gradient_bytes
+        from .host.own_pictures import require_own_pictures
         from .host.progress import NodeProgress
         from .host.unfinished import unfinished_inversion
 
         check_names(judge, (concept_set.concept,))
+        require_own_pictures(model, concept_set)
         config = inversion_config(widgets)
         drawn: dict[int, torch.Tensor] = {}
         numbers = [str(k + 1) for k in range(config.count)]

@@ -171,6 +171,12 @@ def test_presets_parse_for_known_models() -> None:
     assert parse_mask("text_encoder", (*SD1, "TE_L00")) == BlockMask.only(["TE_L00"])
 
 
+def test_a_model_without_text_encoder_is_named_without_inner_names() -> None:
+    with pytest.raises(UnknownBlockError, match=r"has none\. It has: .*M00") as refusal:
+        parse_mask("text_encoder", SD1)
+    assert "TE_" not in str(refusal.value)
+
+
 def random_mask(source: random.Random) -> BlockMask | None:
     def some(names: tuple[str, ...]) -> dict[str, float]:
         picked = source.sample(names, source.randint(0, 3))

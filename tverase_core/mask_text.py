@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .block_mask import BlockMask, implied_defaults, unknown_name
-from .errors import ConfigError, EmptyMaskError
+from .errors import ConfigError, EmptyMaskError, UnknownBlockError
 from .layout import KINDS
 
 PRESETS = {
@@ -109,6 +109,12 @@ def _add_rule(token: str, rules: _Rules, block_names: Sequence[str]) -> None:
 
 def _add_preset(name: str, value: float | None, rules: _Rules, block_names: Sequence[str]) -> None:
     parts = [part.strip() for part in PRESETS[name].split(",")]
+    if name == "text_encoder" and not any(block.startswith("TE_") for block in block_names):
+        raise UnknownBlockError(
+            f"mask: {name!r} chooses blocks of a text encoder, and this model has none. It has: "
+            f"{', '.join(block_names)}. Choose another preset, such as 'cross_attention', the "
+            "layers that read the prompt."
+        )
     if value is not None and any(part.startswith("!") for part in parts):
         raise ConfigError(
             f"mask: {name!r} is a preset that excludes: it takes neither '!' nor a number"

@@ -11,7 +11,6 @@ import torch
 
 from ...tverase_core.block_mask import BlockMask
 from ...tverase_core.concept_set import ConceptSet
-from ...tverase_core.errors import BaseMismatchError
 from ...tverase_core.finetune import Checkpoints, OptimizerMaker
 from ...tverase_core.finetune_config import FinetuneConfig
 from ...tverase_core.memory_plan import MemoryPlan
@@ -19,6 +18,7 @@ from ...tverase_core.provenance import Provenance
 from .denoiser import HostDenoiser, open_denoiser, refuse_patched
 from .eight_bit import eight_bit_adamw, require_eight_bit
 from .memory import Peak, measured_peak
+from .own_pictures import require_own_pictures
 from .patching import patched_clone
 from .progress import NodeProgress
 from .recompute import recomputed_blocks
@@ -48,19 +48,6 @@ class TuningSession:
     make_optimizer: OptimizerMaker | None
     plan: MemoryPlan
     peak: Peak
-
-
-def require_own_pictures(model: ModelPatcher, pictures: ConceptSet) -> None:
-    """Raise BaseMismatchError when the concept set was made with a model of another family."""
-    config = model.model.model_config.unet_config
-    wanted = (model.get_model_object("latent_format").latent_channels, config.get("context_dim"))
-    got = (pictures.latents.shape[1], pictures.contexts.tokens.shape[-1])
-    if any(mine is not None and mine != theirs for mine, theirs in zip(wanted, got, strict=True)):
-        raise BaseMismatchError(
-            f"The concept set was made with another model: it has {got[0]} latent channels and "
-            f"texts of width {got[1]}, this MODEL takes {wanted[0]} and {wanted[1]}. Connect the "
-            "same MODEL and CLIP to the concept set as to the fine-tune."
-        )
 
 
 @contextmanager
