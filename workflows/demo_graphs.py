@@ -31,7 +31,7 @@ AUTO = replace(
     retained=tuple(f"a {name}" for name in KEPT),
     tune={**DEMO.tune, "learning_rate": 4e-4, "least_noise": 0.3},
 )
-INVERT = {"count": 12, "steps": 300, "learning_rate": 5e-2, "batch": 4}
+INVERT = {"count": 12, "steps": 200, "learning_rate": 5e-2, "batch": 4}
 RETAINED = "\n".join(f"a {name} | {name}" for name in KEPT)
 DOG = replace(DEMO, concept="dog", prompts=asked_for("dog"))
 STYLE = "ink"
@@ -94,8 +94,9 @@ def erase_concept_auto(g: Graph) -> None:
         block_mask=mask.out(),
         retained=RETAINED,
         when_infeasible="nearest",
-        pictures_per_trigger=30,
+        target=0.08,
         step=0.1,
+        pictures_per_trigger=40,
         **base,
         **drawing,
     )

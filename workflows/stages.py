@@ -30,7 +30,7 @@ class Recipe:
     prompts: tuple[str, ...] = asked_for("cat")  # that draw the concept
     retained: tuple[str, ...] = ()  # prompts that the fine-tune keeps; none: the paper's recipe
     size: int = 64
-    count: int = 240  # pictures of the concept
+    count: int = 160  # pictures of the concept
     at_once: int = 32  # pictures drawn at once
     shown: int = 8  # pictures in each row of a grid
     strength: float = 1.7
