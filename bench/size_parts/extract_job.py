@@ -37,7 +37,7 @@ def main() -> int:
     if mode == "make":
         make(size, base, tuned)
         return 0
-    with Watch() as watch:
+    with PartsWatch() as watch:
         start = time.perf_counter()
         if mode == "ours":
             extract_between_files(base, tuned, out)
@@ -48,6 +48,23 @@ def main() -> int:
         seconds = time.perf_counter() - start
     print(json.dumps({"seconds": seconds, "peak_mb": watch.peak_mb, "bytes": out.stat().st_size}))
     return 0
+
+
+class PartsWatch(Watch):
+    """Counts own memory and mapped files apart: the system drops pages of libraries when it needs
+    room, which would hide as much of what the job took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before = self._parts()
+
+    def _parts(self) -> tuple[int, int]:
+        status = dict(line.split(":") for line in Path("/proc/self/status").open())
+        return int(status["RssAnon"].split()[0]), int(status["RssFile"].split()[0])
+
+    def _now(self) -> float:
+        pairs = zip(self._parts(), self._before, strict=True)
+        return sum(max(0, now - before) for now, before in pairs) * 1024 / 1e6
 
 
 def make(size: str, base: Path, tuned: Path) -> None:
