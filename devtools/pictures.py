@@ -214,6 +214,8 @@ def erased_pictures(s: Studio, pack: Any) -> tuple[Any, Any]:
     both = [s.draw(model, prompts, 8) for model in (s.model, style)]
     thumbnail("erase_style", rows_card(both, (f"{STYLE} style", "the same seeds, erased")))
     dogs = s.learn("dog", ["a dog"])[1]
+    s.run("TVEraseCompareTaskVectors", first=vector, second=dogs)
+    help_picture("interference", s.shown[0])
     two = s.erase(s.run("TVEraseCombineTaskVectors", first=vector, second=dogs)[0])
     both = [s.draw(model, ["a cat", "a dog"], 8) for model in (s.model, two)]
     s.run("TVEraseBeforeAfterGrid", before=both[0], after=both[1], title="a cat, a dog")
