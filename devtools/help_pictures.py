@@ -14,7 +14,7 @@ WORDS = {  # what is to be seen, by picture
     "block_mask": "Map of the model, with the blocks that an edit touches",
     "cosines": "How alike the embeddings of a set are, pair by pair",
     "demo_model": "Eight objects in three styles, drawn by the demo model",
-    "interference": "Predicted damage, and how alike the vectors of cats and dogs are in each block",
+    "interference": "Predicted damage, and how alike two vectors are in each block",
     "inversions": "What each embedding draws, a row each",
     "loss": "Loss against step, raw and smoothed",
     "norms": "Map of the model, coloured by how much each part changed",
