@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_python_block_runs():
+def test_every_python_block_runs(tmp_path: Path):
     blocks = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
     assert blocks, "README.md has no python block"
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        (tmp_path / "block.py").write_text(block, "utf-8")
+        runpy.run_path(str(tmp_path / "block.py"))
 
 
 def test_every_relative_link_leads_to_a_file():
