@@ -59,7 +59,8 @@ class PartsWatch(Watch):
         self._before = self._parts()
 
     def _parts(self) -> tuple[int, int]:
-        status = dict(line.split(":") for line in Path("/proc/self/status").open())
+        lines = Path("/proc/self/status").read_text().splitlines()
+        status = dict(line.split(":") for line in lines)
         return int(status["RssAnon"].split()[0]), int(status["RssFile"].split()[0])
 
     def _now(self) -> float:
