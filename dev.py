@@ -10,6 +10,7 @@
     python dev.py locales       write the nodes' texts for each language
     python dev.py pictures      draw the pictures of help pages and workflows
     python dev.py hosts [...]   run the host tests on older ComfyUI versions
+    python dev.py installs      install, run and uninstall the pack as users do
     python dev.py setup         only set up
 
 Set-up needs a network once; after that nothing is downloaded. COMFYUI_PATH names your own ComfyUI
@@ -96,6 +97,12 @@ def pictures(words: list[str]) -> int:
     return jobs.script(python, ROOT / "devtools" / "pictures.py", hosts.chosen(), words)
 
 
+def installs(words: list[str]) -> int:
+    python = install.environment()
+    bare = hosts.Host(hosts.MAIN.name, hosts.unpacked(hosts.MAIN))
+    return jobs.script(python, ROOT / "devtools" / "installs.py", bare, words)
+
+
 COMMANDS = {
     "demo": demo,
     "test": test,
@@ -107,6 +114,7 @@ COMMANDS = {
     "locales": locales,
     "pictures": pictures,
     "hosts": older_hosts,
+    "installs": installs,
     "setup": setup,
 }
 

@@ -49,9 +49,10 @@ def pip(*words: str | Path) -> list[str | Path]:
     return [venv_python(), "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
 
 
-def _install_shim() -> None:
+def install_shim(python: Path) -> None:
+    """Let torchvision's CUDA build load beside a CPU torch in that environment."""
     query = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    found = subprocess.run([venv_python(), "-c", query], capture_output=True, text=True, check=True)
+    found = subprocess.run([python, "-c", query], capture_output=True, text=True, check=True)
     folder = Path(found.stdout.strip())
     (folder / "_torchvision_cpu_shim.py").write_text(SHIM.read_text("utf-8"), "utf-8")
     (folder / "_torchvision_cpu_shim.pth").write_text("import _torchvision_cpu_shim\n", "utf-8")
@@ -74,6 +75,6 @@ def environment() -> Path:
         pip("install", "-r", PINS), "pip could not install the pinned packages; is there a network?"
     )
     say("step 3 of 3: finishing the environment")
-    _install_shim()
+    install_shim(python)
     stamp.write_text(_wanted_stamp())
     return python

@@ -91,11 +91,12 @@ class Server:
         threads: int,
         base: Path | None = None,
         extra_packs: Mapping[str, Path] | None = None,
+        own_pack: bool = True,
     ):
         self.host, self.python, self.threads = host, python, threads
         self.keeps_base = base is not None  # set it after a failure, for a look at the log
         self.base = base or new_base()
-        self.packs = {PACK: ROOT, **(extra_packs or {})}
+        self.packs = {**({PACK: ROOT} if own_pack else {}), **(extra_packs or {})}
         self.log = self.base / "server.log"
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None

@@ -1,0 +1,180 @@
+"""Every way to install the pack, tried on a bare ComfyUI: `python dev.py installs`.
+
+The Registry's zip by comfy-cli and the Manager's command line with a git server on this computer.
+Takes the last commit, not the working tree. Writes bench/results/installs.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.server
+import json
+import shutil
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+
+from devtools import bare_host  # noqa: E402 - after the path
+from devtools.bare_host import BareHost, changed, output_of  # noqa: E402 - after the path
+from devtools.install import SetupError, run  # noqa: E402 - after the path
+from tverase_core.figures import Figure, figures_document, write_figures  # noqa: E402
+
+RESULT = ROOT / "bench" / "results" / "installs.json"
+NAME = "tverase"
+NODES = set(json.loads((ROOT / "tests" / "data" / "node_interface.json").read_text("utf-8")))
+TROUBLE = ("warning", "error", "not found")
+
+
+class Findings:
+    """What was found, told line by line; a figure each."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, Figure] = {}
+
+    def count(self, name: str, value: int, target: str, words: str = "") -> None:
+        """One figure with its target, and what to say where it is missed."""
+        figure = self.figures[name] = Figure(value, target)
+        verdict = "pass" if figure.met() else "FAIL"
+        print(f"{verdict}  {name}: {value} (target {target})", flush=True)
+        if not figure.met() and words:
+            print("      " + words.replace("\n", "\n      "), flush=True)
+
+    @property
+    def passed(self) -> bool:
+        return all(figure.met() for figure in self.figures.values())
+
+
+def troubles(code: int, text: str) -> list[str]:
+    """Lines of a tool's answer that warn or report an error; the exit code counts as one."""
+    lines = [line for line in text.splitlines() if any(w in line.lower() for w in TROUBLE)]
+    return lines + [f"exit code {code}"] * (code != 0)
+
+
+def check_zip(checkout: Path, cli: Path, host: BareHost, found: Findings) -> None:
+    """comfy node validate, comfy node pack, the zip unpacked by hand, pip install, run."""
+    comfy = [cli, "-m", "comfy_cli", "--skip-prompt", "node"]
+    for job in ("validate", "pack"):
+        code, text = output_of([*comfy, job], checkout)
+        found.count(f"{job}_warnings", len(troubles(code, text)), "<= 0", text)
+    with zipfile.ZipFile(checkout / "node.zip") as archive:
+        archive.extractall(host.packs / NAME)
+    before = host.packages()
+    words = ("install", "-q", "-r", host.packs / NAME / "requirements.txt")
+    code, text = host.pip(*words)
+    if code:
+        raise SetupError(f"pip install -r requirements.txt failed:\n{text}")
+    check_packages("zip", before, host, found)
+    check_run("zip", host, found)
+    shutil.rmtree(host.packs / NAME)
+    tidy(before, host)
+
+
+def check_manager(repository: Path, host: BareHost, found: Findings) -> None:
+    """ComfyUI-Manager's command line: install from a git address, run, uninstall."""
+    before, files = host.packages(), host.files()
+    cm = [host.python, "-m", "cm_cli"]
+    with served(repository.parent) as address:
+        words = ["install", "--mode", "local", f"{address}/{repository.name}"]
+        code, text = output_of([*cm, *words], host.tree, COMFYUI_PATH=str(host.tree))
+    installed = (host.packs / NAME / "__init__.py").exists()
+    found.count("manager_installed", int(installed and code == 0), ">= 1", text)
+    check_packages("manager", before, host, found)
+    check_run("manager", host, found)
+    _, text = output_of([*cm, "uninstall", NAME], host.tree, COMFYUI_PATH=str(host.tree))
+    left = sorted(host.files() - files)
+    found.count("manager_files_left", len(left), "<= 0", "\n".join([text, *left[:10]]))
+    tidy(before, host)
+
+
+def check_packages(way: str, before: dict[str, str], host: BareHost, found: Findings) -> None:
+    """No package of the host has changed, and none misses anything."""
+    after = host.packages()
+    print("      new packages:", ", ".join(sorted(set(after) - set(before))) or "none", flush=True)
+    moved = changed(before, after)
+    found.count(f"{way}_host_packages_changed", len(moved), "<= 0", "\n".join(moved))
+    code, text = host.pip("check")
+    found.count(f"{way}_pip_check_complaints", len(text.splitlines()) if code else 0, "<= 0", text)
+
+
+def check_run(way: str, host: BareHost, found: Findings) -> None:
+    """The server lists every node, and a small graph draws."""
+    nodes, pictures = host.drawn(NAME)
+    missing = f"missing: {sorted(NODES - nodes)}"
+    found.count(f"{way}_nodes_loaded", len(nodes & NODES), f">= {len(NODES)}", missing)
+    found.count(f"{way}_pictures_drawn", pictures, ">= 1")
+
+
+def tidy(before: dict[str, str], host: BareHost) -> None:
+    """Take out what an installation brought, so that the next one brings it again."""
+    new = sorted(set(host.packages()) - set(before))
+    if new:
+        host.pip("uninstall", "-q", "-y", *new)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A web server for that folder, this computer only; its address."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
+    options = parser.parse_args()
+    pins = bare_host.host_pins()
+    python = bare_host.environment("host", f"{pins}{bare_host.MANAGER}\n", "1.6 GB", shim=True)
+    cli = bare_host.environment("comfy-cli", f"{bare_host.CLI}\n", "100 MB")
+    found = Findings()
+    with tempfile.TemporaryDirectory(prefix="run-", dir=bare_host.PLACE) as name:
+        work = Path(name)
+        repository, checkout = work / f"{NAME}.git", work / "checkout"
+        failure = "git could not copy this repository; is it a git checkout?"
+        # Not by links to the loose objects: fetching each over HTTP would take long.
+        run(["git", "clone", "-q", "--bare", "--no-local", ROOT, repository], failure)
+        run(["git", "-C", repository, "update-server-info"], failure)
+        run(["git", "clone", "-q", repository, checkout], failure)
+        host = BareHost(work / "comfyui", python)
+        shutil.copytree(options.comfyui, host.tree)
+        host.packs.mkdir(exist_ok=True)
+        check_zip(checkout, cli, host, found)
+        check_manager(repository, host, found)
+    write_figures(
+        RESULT,
+        figures_document(
+            "installs",
+            "python dev.py installs",
+            datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+            {
+                "host": options.comfyui.name,
+                "comfy_cli": bare_host.CLI,
+                "manager": bare_host.MANAGER,
+                "python": sys.version.split()[0],
+            },
+            found.figures,
+        ),
+    )
+    return 0 if found.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
