@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tverase_core import file_extraction
+from tverase_core import new_file
 from tverase_core.checkpoint_file import CheckpointFile
 from tverase_core.errors import (
     BaseMismatchError,
@@ -225,7 +225,7 @@ def test_a_disk_without_room_is_seen_before_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(file_extraction.shutil, "disk_usage", lambda _: usage(1000))
+    monkeypatch.setattr(new_file.shutil, "disk_usage", lambda _: usage(1000))
     base = written(tmp_path / "a.safetensors", model())
     tuned = written(tmp_path / "b.safetensors", model(1))
     refused(base, tuned, OSError, r"out\.tv\.safetensors needs .* MB free")
@@ -240,7 +240,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
     try:
-        refused(base, tuned, OSError, r"out\.tv\.safetensors could not be written")
+        refused(base, tuned, OSError, r"while out\.tv\.safetensors was written")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 

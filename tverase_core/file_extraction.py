@@ -8,10 +8,8 @@ one are not read again: together that is hardly more than one reading.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,9 +26,10 @@ from .delta_names import file_name_of
 from .errors import BaseMismatchError, ConfigError, FormatError, KeyMismatchError, listed
 from .files import DTYPES, task_vector_metadata
 from .fingerprint import BaseFingerprint, architecture_of, tensor_bytes
+from .new_file import check_room, replacing
 from .ports import Progress, quiet
 from .provenance import Provenance
-from .safetensors_io import complete_metadata, header_bytes, replacing
+from .safetensors_io import complete_metadata, header_bytes
 from .task_vector import check_finite, check_shape
 
 FIRST_LOOK = 1 << 14  # elements read first when looking for a difference
@@ -173,8 +172,6 @@ class _Job:
                     file.write(self.header(kinds, keys, story, base_hash.result(), content))
                     self.old.check_unchanged()
                     self.new.check_unchanged()
-            except OSError as error:
-                raise _about(error, target, size) from error
             finally:
                 going.clear()
         equal = len(self.keys) - len(keys)
@@ -226,21 +223,3 @@ class _Job:
                 check_finite(piece, f"{key}: the difference of {self.new.name} and {self.old.name}")
                 yield piece
         self.progress(1, 1, "written")
-
-
-def check_room(target: Path, size: int) -> None:
-    """Raises OSError when the disk has less room than `size` bytes, before a byte is written."""
-    free = shutil.disk_usage(target.parent).free
-    if free < size:
-        raise OSError(
-            errno.ENOSPC,
-            f"{target.name} needs {size / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB free. "
-            "Make room, or write bfloat16",
-        )
-
-
-def _about(error: OSError, target: Path, size: int) -> OSError:
-    """The same error with the file's name and what it needs."""
-    reason = error.strerror or str(error)
-    text = f"{target.name} could not be written ({size / 1e6:,.0f} MB): {reason}"
-    return OSError(error.errno, text)

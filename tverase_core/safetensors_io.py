@@ -10,10 +10,8 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +21,7 @@ from torch import Tensor
 
 from .errors import FormatError, FormatVersionError, NonFiniteError
 from .fingerprint import tensor_bytes
+from .new_file import replacing
 
 FORMAT_MAJOR, FORMAT_MINOR = 1, 0
 HEADER_CAP_BYTES = 100_000_000  # the format's own limit
@@ -96,24 +95,6 @@ def write_safetensors(
         for tensor in ready.values():
             file.write(tensor_bytes(tensor))
     return content
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file, readable and writable, that takes the name `path` when the block ends well.
-
-    After an error the old file is still there and the new one is gone.
-    """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("x+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_header(path: str | os.PathLike[str]) -> FileHeader:

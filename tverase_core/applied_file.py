@@ -1,0 +1,122 @@
+"""An erased checkpoint from a checkpoint on disk and a task vector, without a host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from torch import Tensor
+
+from .block_mask import BlockMask
+from .checkpoint_file import CheckpointFile, checkpoint_sha256
+from .erase import erased_weights
+from .errors import ConfigError, FormatError
+from .fingerprint import BaseFingerprint, Verdict, architecture_of, check_base, tensor_bytes
+from .layout import detect_layout
+from .mask_text import parse_mask
+from .new_file import check_room, replacing
+from .ports import Progress, quiet
+from .task_vector import TaskVector
+
+BUFFER = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """base: what the file was recognised as. changed: weights that were changed. verdict: how
+    sure it is that the vector was made from this base, see BaseFingerprint."""
+
+    base: str
+    changed: int
+    verdict: Verdict
+
+
+class StoredWeights(Mapping[str, Tensor]):
+    """The floating-point weights of an open checkpoint; each is read when it is asked for."""
+
+    def __init__(self, checkpoint: CheckpointFile):
+        self._checkpoint, self._sizes = checkpoint, checkpoint.sizes()
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self._checkpoint.read(key).reshape(self._sizes[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._sizes
+
+
+def apply_to_file(
+    base: str | os.PathLike[str],
+    task_vector: TaskVector,
+    strength: float,
+    out: str | os.PathLike[str],
+    mask_text: str = "",
+    *,
+    allow_different_weights: bool = False,
+    progress: Progress = quiet,
+) -> Applied:
+    """Write `out`: the file `base` with W - strength * mask * delta in place of its weights.
+
+    base: one file, of any form that CheckpointFile knows; all other tensors and the metadata stay
+    as they are. mask_text: see `parse_mask`; empty is everything. Each weight is computed in
+    float32 and rounded once to its own dtype. The file appears whole or not at all.
+    Raises as `erased_weights`, `check_base` and CheckpointFile do; ConfigError, OSError.
+    """
+    source, target = Path(base), Path(out)
+    if source.is_dir() or source.suffix == ".json":
+        raise ConfigError(
+            f"{source.name}: apply writes one file, so it takes one. Give the single-file model."
+        )
+    if source.resolve() == target.resolve():
+        raise ConfigError(f"{target.name}: would replace the base. Give another name.")
+    with CheckpointFile(source) as checkpoint:
+        sizes = checkpoint.sizes()
+        layout = detect_layout(sizes)
+        mask = parse_mask(mask_text, layout.blocks()) if mask_text.strip() else BlockMask.full()
+        verdict = check_base(
+            task_vector.base,
+            _fingerprint(checkpoint, task_vector.provenance.prediction or "epsilon"),
+            allow_different_weights,
+        )
+        erased = erased_weights(StoredWeights(checkpoint), task_vector, strength, mask, layout)
+        size = source.stat().st_size
+        check_room(target, size)
+        changed = 0
+        with replacing(target) as file:
+            _copy(source, file, size)
+            for key, weight in erased:
+                progress(changed, len(task_vector), f"subtracting {key}")
+                file.seek(checkpoint.weights[key].start)
+                file.write(tensor_bytes(weight))
+                changed += 1
+            checkpoint.check_unchanged()
+        return Applied(checkpoint.described(), changed, verdict)
+
+
+def _fingerprint(checkpoint: CheckpointFile, prediction: str) -> BaseFingerprint:
+    sizes = checkpoint.sizes()
+    return BaseFingerprint(
+        architecture_of(sizes, prediction),
+        checkpoint.key_digest(),
+        checkpoint_sha256(checkpoint.path, lambda: True),
+        checkpoint.dtype(),
+        checkpoint.name,
+    )
+
+
+def _copy(source: Path, file: BinaryIO, size: int) -> None:
+    with source.open("rb") as original:
+        left = size
+        while left:
+            piece = original.read(min(left, BUFFER))
+            if not piece:
+                raise FormatError(f"{source.name}: was cut while it was read. Copy it again.")
+            left -= file.write(piece)
