@@ -1,60 +1,168 @@
 """The shipped workflows in ComfyUI's own frontend, in a real browser.
 
-Skipped where there is no browser; TVERASE_BROWSER_FULL=1 runs them unshortened (minutes), and
-TVERASE_SCREENSHOTS names a folder for the pictures.
+Skipped where there is no browser. A run that reaches every workflow writes docs/workflows.md.
+TVERASE_BROWSER_FULL=1 runs the workflows unshortened (many minutes); TVERASE_SCREENSHOTS names a
+folder for pictures of them.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from host_support import browser
+from host_support import browser, workflow_list
+from host_support.browser import Browser
 from host_support.client import Client
-from test_workflows import FOLDER, RUNNABLE, api, quick_changes
-from workflows import blueprints
+from test_workflows import FOLDER, NAMES, RUNNABLE, api, quick, quick_changes
+from workflows import blueprints, build
 
 FULL = bool(os.environ.get("TVERASE_BROWSER_FULL"))
+TIMEOUT_S = 1800 if FULL else 240
+CHECKPOINTS = [name for name in NAMES if "ckpt_name" in build.NEEDS.get(name, ())]
+SHOWS_PICTURES = {
+    "PreviewImage",
+    "SaveImage",
+    "TVEraseAutoBlockMask",
+    "TVEraseAutoStrength",
+    "TVEraseBeforeAfterGrid",
+    "TVEraseConceptFinetune",
+    "TVEraseDiverseInversion",
+}
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture(scope="session")
+def page(server: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The frontend of `server`, one page for all tests."""
+    lacking = browser.lacking()
+    if lacking:
+        pytest.skip(lacking)
+    with Browser(server.url, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def statuses(comfy_host: Any) -> Iterator[dict[str, str]]:
+    """What each workflow did, by name."""
+    found: dict[str, str] = {}
+    yield found
+    version = (comfy_host.tree / "comfyui_version.py").read_text("utf-8")
+    if set(found) == set(NAMES) and f'"{build.COMFYUI}"' in version:
+        workflow_list.write(found)
 
 
 @pytest.fixture
-def shots(tmp_path: Path) -> Any:
-    """A temporary folder whose pictures are copied to TVERASE_SCREENSHOTS, if set."""
-    yield tmp_path
-    target = os.environ.get("TVERASE_SCREENSHOTS")
-    if target:
-        Path(target).mkdir(parents=True, exist_ok=True)
-        for picture in tmp_path.glob("*.png"):
-            shutil.copy(picture, target)
+def status(request: pytest.FixtureRequest, statuses: dict[str, str]) -> Iterator[list[str]]:
+    """The sentence for this test's workflow; the first one says what failed."""
+    said = ["**fails**"]
+    yield said
+    statuses[request.node.callspec.params["name"]] = said[-1]
 
 
 def without_titles(prompt: dict[str, Any]) -> dict[str, Any]:
     return {i: {k: v for k, v in node.items() if k != "_meta"} for i, node in prompt.items()}
 
 
-@pytest.mark.training
-@pytest.mark.parametrize("name", RUNNABLE)
-def test_workflow_runs_in_the_frontend(name: str, server: Client, shots: Path) -> None:
-    lacking = browser.lacking()
-    if lacking:
-        pytest.skip(lacking)
+def opened(page: Browser, name: str) -> dict[str, Any]:
+    """Opens a shipped workflow; it is whole, fits its boxes and equals its API twin."""
     workflow = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
-    twin = api(name)
-    changes = {} if FULL else quick_changes(twin)
-    seen = browser.run_workflow(server.url, workflow, changes, shots, 900 if FULL else 240)
+    seen = page.ask("open", workflow=workflow)
     assert seen["missing"] == []
-    assert without_titles(seen["api"]) == without_titles(twin)
-    assert seen["run"]["event"] == "execution_success", seen["run"]
-    assert [error for error in seen["errors"] if "/extensions/tverase" in error] == []
-    assert (shots / "after.png").stat().st_size > 20_000
+    assert seen["dialogs"] == []
+    assert without_titles(seen["api"]) == without_titles(api(name))
     for node in seen["nodes"]:
         box, needs = node["box"], node["needs"]
         assert box[3] - 30 >= needs[1] - 1, f"{node['type']} is drawn {needs} big, not {box}"
+    return seen
+
+
+def runs(page: Browser, name: str, changes: dict[str, Any]) -> None:
+    """Sets widgets, presses Run; it succeeds, and pictures appear on the nodes that show them."""
+    page.ask("set", changes=changes)
+    ended = page.run(TIMEOUT_S)
+    assert ended["event"] == "execution_success", ended
+    shown = page.ask("pictures")["pictures"]
+    types = {node_id: node["class_type"] for node_id, node in api(name).items()}
+    assert set(shown) == {i for i, kind in types.items() if kind in SHOWS_PICTURES}
+    assert [error for error in page.errors if "/extensions/tverase/" in error] == []
+    shots = os.environ.get("TVERASE_SCREENSHOTS")
+    if shots:
+        Path(shots).mkdir(parents=True, exist_ok=True)
+        page.ask("screenshot", path=str(Path(shots) / f"{name}.png"))
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_workflow_runs_in_the_frontend(name: str, page: Browser, status: list[str]) -> None:
+    seen = opened(page, name)
+    runs(page, name, {} if FULL else quick_changes(seen["api"]))
+    status.append("runs")
+
+
+@pytest.mark.parametrize("name", ["apply_vector"])
+def test_a_saved_vector_is_chosen_and_applied(
+    name: str, server: Client, page: Browser, status: list[str]
+) -> None:
+    learn = quick("erase_concept")
+    (saver,) = [i for i, node in learn.items() if node["class_type"] == "TVEraseSaveTaskVector"]
+    file = server.run(learn)[saver]["text"][0].removeprefix("loras/")
+    page.ask("refresh")  # the R key: the list of files
+    seen = opened(page, name)
+    (loader,) = [i for i, n in seen["api"].items() if n["class_type"] == "TVEraseLoadTaskVector"]
+    runs(page, name, {**quick_changes(seen["api"]), loader: {"file": file}})
+    status.append("runs, on a vector that `erase_concept` saved")
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_only_the_checkpoint_is_missing(name: str, page: Browser, status: list[str]) -> None:
+    seen = opened(page, name)
+    refused = page.run(TIMEOUT_S)
+    assert refused["event"] == "refused"
+    faults = {
+        i: [e["extra_info"]["input_name"] for e in n["errors"]]
+        for i, n in refused["detail"].items()
+    }
+    (loader,) = [i for i, n in seen["api"].items() if n["class_type"] == "CheckpointLoaderSimple"]
+    assert faults == {loader: ["ckpt_name"]}
+    small = {"width": 64, "height": 64}
+    changes = quick_changes(seen["api"])
+    for node_id, node in seen["api"].items():
+        if "width" in node["inputs"]:
+            changes.setdefault(node_id, {}).update(small)
+    page.ask("refresh")
+    runs(page, name, {**changes, loader: {"ckpt_name": "tiny.safetensors"}})
+    status.append("right up to the loader; runs on a tiny stand-in checkpoint")
+
+
+def test_a_cancelled_run_can_be_queued_again(page: Browser) -> None:
+    seen = opened(page, "erase_concept")
+    changes = quick_changes(seen["api"])
+    (tuner,) = [i for i, n in seen["api"].items() if n["class_type"] == "TVEraseConceptFinetune"]
+    page.ask("set", changes={**changes, tuner: {**changes[tuner], "steps": 5000, "seed": 77}})
+    assert page.run(TIMEOUT_S, cancel_at=int(tuner))["event"] == "execution_interrupted"
+    runs(page, "erase_concept", {tuner: {"steps": 2}})
+
+
+def test_widgets_keep_their_values(page: Browser) -> None:
+    seen = opened(page, "erase_concept_auto")
+    shipped = page.ask("values")["values"]
+    page.ask("set", changes=quick_changes(seen["api"]))
+    changed = page.ask("values")["values"]
+    assert changed != shipped
+    page.ask("reopen", name="tverase_kept")
+    assert page.ask("values")["values"] == changed
+
+
+def test_help_pages_open(page: Browser, pack: Any) -> None:
+    for name, title in pack.NODE_DISPLAY_NAME_MAPPINGS.items():
+        seen = page.ask("help", type=name, title=title)
+        assert "Example" in seen["text"], name
+        assert seen["images"], name
+        assert all(width > 100 for width in seen["images"]), f"{name}: a picture does not load"
 
 
 def around_blueprint() -> dict[str, Any]:
@@ -83,15 +191,13 @@ def around_blueprint() -> dict[str, Any]:
     }
 
 
-@pytest.mark.training
-def test_the_blueprint_runs_in_the_frontend(server: Client, shots: Path) -> None:
-    lacking = browser.lacking()
-    if lacking:
-        pytest.skip(lacking)
-    small = {"prompt": "a dog", "count": 16, "width": 64, "height": 64, "steps": 2}
-    seen = browser.run_workflow(server.url, around_blueprint(), {"1": small}, shots, 240)
+def test_the_blueprint_runs_in_the_frontend(server: Client, page: Browser) -> None:
+    seen = page.ask("open", workflow=around_blueprint())
     assert seen["missing"] == []
-    assert seen["run"]["event"] == "execution_success", seen["run"]
+    small = {"prompt": "a dog", "count": 4, "width": 64, "height": 64, "steps": 2}
+    page.ask("set", changes={"1": small})
+    ended = page.run(TIMEOUT_S)
+    assert ended["event"] == "execution_success", ended
     drawn = [n for n in seen["api"].values() if n["class_type"] == "TVEraseConceptSetFromPrompt"]
     assert len(drawn) == 1
     saved = (server.base / "output" / "loras" / "task_vectors").glob("blueprint*")

@@ -1,19 +1,21 @@
-"""A real browser on the real frontend; tests/browser/run_workflow.cjs does the clicking."""
+"""A real browser on the real frontend; tests/browser/driver.cjs does the clicking."""
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import shutil
 import subprocess
-from collections.abc import Mapping
+import threading
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "tests" / "browser" / "run_workflow.cjs"
+SCRIPT = ROOT / "tests" / "browser" / "driver.cjs"
 NODE_MODULES = ROOT / ".host" / "browser" / "node_modules"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE_S = 200.0  # more than the driver's own; a busy computer is slow to serve the frontend
 
 
 def chromium() -> str | None:
@@ -33,39 +35,76 @@ def lacking() -> str | None:
     return None
 
 
-def run_workflow(
-    url: str,
-    workflow: Mapping[str, Any],
-    changes: Mapping[str, Mapping[str, Any]],
-    folder: Path,
-    timeout_s: float = 300.0,
-) -> dict[str, Any]:
-    """Load `workflow`, set widgets by node id, queue, wait; before.png and after.png in `folder`.
+class BrowserFailed(RuntimeError):
+    """The driver could not do what it was asked."""
 
-    Returns `missing` node types, `nodes` as laid out, `api` (what the canvas would queue before
-    the changes), `run` (the ending event) and the console's `errors`.
-    """
-    job = {
-        "url": url,
-        "workflow": workflow,
-        "changes": changes,
-        "chromium": chromium(),
-        "profile": str(folder / "profile"),
-        "before": str(folder / "before.png"),
-        "after": str(folder / "after.png"),
-        "width": 2880,
-        "height": 1500,
-        "timeout": timeout_s * 1000,
-    }
-    done = subprocess.run(
-        ["node", SCRIPT],
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        timeout=timeout_s + 180,
-        env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"the browser script failed:\n{done.stderr}")
-    return dict(json.loads(done.stdout))
+
+class Browser:
+    """One page of the frontend, open until the context ends; `ask` speaks to the driver."""
+
+    def __init__(self, url: str, profile: Path, size: tuple[int, int] = (1600, 900)):
+        self.job = {
+            "url": url,
+            "chromium": chromium(),
+            "profile": str(profile),
+            "width": size[0],
+            "height": size[1],
+        }
+        self.errors: list[str] = []  # the console's, of the last request
+        self.answers: queue.Queue[str] = queue.Queue()
+
+    def __enter__(self) -> Browser:
+        self.process = subprocess.Popen(
+            ["node", str(SCRIPT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "NODE_PATH": str(NODE_MODULES)},
+        )
+        threading.Thread(target=self._listen, daemon=True).start()
+        try:
+            self._exchange(self.job, 2 * PATIENCE_S)
+        except BrowserFailed:
+            self.process.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()  # the driver ends at the end of its input
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+    def ask(self, command: str, *, within_s: float = PATIENCE_S, **words: Any) -> dict[str, Any]:
+        """The driver's answer. Raises BrowserFailed."""
+        return self._exchange({"command": command, **words}, within_s)
+
+    def run(self, timeout_s: float, cancel_at: int | None = None) -> dict[str, Any]:
+        """Presses Run; how it ended. Presses Cancel at the first step of the node `cancel_at`."""
+        words = {"timeout": timeout_s * 1000, "cancel_at": cancel_at}
+        return dict(self.ask("run", within_s=timeout_s + PATIENCE_S, **words)["run"])
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.answers.put(line)
+        self.answers.put(json.dumps({"failed": "the driver has ended; see its stderr"}))
+
+    def _exchange(self, request: dict[str, Any], within_s: float) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            answer = dict(json.loads(self.answers.get(timeout=within_s)))
+        except BrokenPipeError as error:
+            raise BrowserFailed("the driver has ended; see its stderr") from error
+        except queue.Empty:
+            said = f"no answer to {request.get('command', 'the start')} in {within_s:.0f} s"
+            raise BrowserFailed(said) from None
+        if "failed" in answer:
+            raise BrowserFailed(answer["failed"])
+        self.errors = answer.get("errors", [])
+        return answer
