@@ -42,7 +42,9 @@ def page(server: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     lacking = browser.lacking()
     if lacking:
         pytest.skip(lacking)
-    with Browser(server.url, tmp_path_factory.mktemp("profile")) as opened:
+    # in a small window a whole graph is drawn without its words, but quicker
+    size = (2880, 1500) if os.environ.get("TVERASE_SCREENSHOTS") else (1600, 900)
+    with Browser(server.url, tmp_path_factory.mktemp("profile"), size) as opened:
         yield opened
 
 

@@ -42,7 +42,7 @@ class BrowserFailed(RuntimeError):
 class Browser:
     """One page of the frontend, open until the context ends; `ask` speaks to the driver."""
 
-    def __init__(self, url: str, profile: Path, size: tuple[int, int] = (1600, 900)):
+    def __init__(self, url: str, profile: Path, size: tuple[int, int]):
         self.job = {
             "url": url,
             "chromium": chromium(),
