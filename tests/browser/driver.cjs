@@ -171,6 +171,7 @@ const requests = {
       await page.locator(CANCEL).click();
     }
     const run = await page.evaluate(() => window.watched.end);
+    if (run.event === "timeout") await page.evaluate(() => window.app.api.interrupt());
     await page.waitForTimeout(300);
     await closeDialogs(page);
     return { run };
