@@ -22,7 +22,7 @@ sys.path.append(str(ROOT))
 
 from size_parts.apply import apply_figures  # noqa: E402 - after the path
 from size_parts.exact import exact_figures  # noqa: E402 - after the path
-from size_parts.extract import extract_figures  # noqa: E402 - after the path
+from size_parts.extract import extract_figures, extract_sdxl_figures  # noqa: E402 - after the path
 from size_parts.finetune import finetune_figures  # noqa: E402 - after the path
 from size_parts.layout import layout_figures  # noqa: E402 - after the path
 
@@ -38,6 +38,7 @@ RESULT = ROOT / "bench" / "results" / "size.json"
 Group = Callable[[Path, Path], dict[str, Figure]]
 GROUPS: dict[str, Group] = {
     "extract": extract_figures,
+    "extract_sdxl": extract_sdxl_figures,
     "finetune": finetune_figures,
     "exact": exact_figures,
     "apply": apply_figures,

@@ -33,6 +33,7 @@ PICTURES = {  # by node, without its prefix
     "DiverseInversion": "inversions",
     "ESD": "loss",
     "ExportEmbeddings": "inversions",
+    "ExtractFromFiles": "norms",
     "ExtractTaskVector": "norms",
     "LoadInversionSet": "cosines",
     "LoadTaskVector": "norms",

@@ -11,6 +11,7 @@ from .demo_nodes import DemoModel
 from .draw_concept_nodes import ConceptSetFromPrompt
 from .erase_nodes import ApplyNegatedTV, BeforeAfterGrid
 from .export_nodes import ExportUNet
+from .file_nodes import ExtractFromFiles
 from .finetune_nodes import ConceptFinetune
 from .host.paths import register_folders
 from .image_folder_nodes import LoadImageFolder
@@ -50,6 +51,7 @@ NODE_CLASS_MAPPINGS = {
     "TVEraseESD": EsdNode,
     "TVEraseUCE": UceNode,
     "TVEraseLoadImageFolder": LoadImageFolder,
+    "TVEraseExtractFromFiles": ExtractFromFiles,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -79,6 +81,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TVEraseESD": "ESD (Baseline)",
     "TVEraseUCE": "UCE (Baseline)",
     "TVEraseLoadImageFolder": "Load Images from Folder",
+    "TVEraseExtractFromFiles": "Extract from Files",
 }
 
 WEB_DIRECTORY = "./web"

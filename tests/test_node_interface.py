@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 PROMISE = Path(__file__).resolve().parent / "data" / "node_interface.json"
-HOSTS_OWN = ("sampler_name", "scheduler", "file", "folder")  # lists that the host or the disk fills
+# lists that the host or the disk fills
+HOSTS_OWN = ("sampler_name", "scheduler", "file", "folder", "base_file", "tuned_file")
 
 
 def input_kind(name: str, spec: Any) -> Any:

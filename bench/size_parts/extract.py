@@ -20,25 +20,27 @@ DISK, NAIVE_MEMORY = 5, 3.5
 
 
 def extract_figures(comfyui: Path, work: Path) -> dict[str, Figure]:
-    """Figures `extract_*`: float16 files in which every weight differs, float32 result.
+    """Figures `extract_sd15_*`: float16 files in which every weight differs, float32 result.
 
     Each runs in a process of its own and starts with files that are not in the system's cache.
     time_ratio: against reading both files and writing as many bytes as the result has, the mean
     of a run before and one after. naive: loads both state dicts and subtracts; its result is
     float16, half of ours. ComfyUI's own extraction is another job, it ends in a low rank.
     """
-    figures: dict[str, Figure] = {}
-    for size, file_gb in SIZES.items():
-        free = shutil.disk_usage(work).free / 1e9
-        if free < DISK * file_gb:
-            reason = f"{DISK * file_gb:.0f} GB of disk are needed, {free:.0f} are free"
-            figures |= {f"extract_{size}_{n}": _none(n, reason) for n in TARGETS}
-            continue
-        folder = work / size
-        folder.mkdir()
-        figures |= _measured(size, folder, file_gb)
-        shutil.rmtree(folder)
-    return figures
+    return _figures("sd15", work)
+
+
+def extract_sdxl_figures(comfyui: Path, work: Path) -> dict[str, Figure]:
+    """Figures `extract_sdxl_*`, as `extract_figures`."""
+    return _figures("sdxl", work)
+
+
+def _figures(size: str, work: Path) -> dict[str, Figure]:
+    file_gb, free = SIZES[size], shutil.disk_usage(work).free / 1e9
+    if free >= DISK * file_gb:
+        return _measured(size, work, file_gb)
+    reason = f"{DISK * file_gb:.0f} GB of disk are needed, {free:.0f} are free"
+    return {f"extract_{size}_{n}": Figure(None, goal, reason=reason) for n, goal in TARGETS.items()}
 
 
 def _measured(size: str, folder: Path, file_gb: float) -> dict[str, Figure]:
@@ -65,10 +67,6 @@ def _measured(size: str, folder: Path, file_gb: float) -> dict[str, Figure]:
         f"{stem}_naive_extra_mb": Figure(naive["peak_mb"], unit="MB"),
         f"{stem}_naive_time_ratio": Figure(naive["seconds"] / copied),
     }
-
-
-def _none(name: str, reason: str) -> Figure:
-    return Figure(None, TARGETS[name], reason=reason)
 
 
 def _available_gb() -> float:

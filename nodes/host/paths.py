@@ -14,6 +14,9 @@ SUFFIX, INVERSIONS_SUFFIX = ".tv.safetensors", ".inversions.safetensors"
 # Saved vectors go where the stock Load LoRA node looks as well.
 OUTPUT_FOLDERS = {TASK_VECTORS: "loras", INVERSION_SETS: INVERSION_SETS}
 SUFFIXES = {TASK_VECTORS: SUFFIX, INVERSION_SETS: INVERSIONS_SUFFIX}
+# Where models lie that a task vector can be extracted from, and how their files end.
+MODEL_FOLDERS = ("checkpoints", "diffusion_models")
+MODEL_SUFFIXES = (".safetensors", ".sft", ".ckpt")  # the last is refused, with what to do
 NAMES = {TASK_VECTORS: "task vector", INVERSION_SETS: "inversion set"}
 
 
@@ -44,6 +47,30 @@ def find_file(kind: str, name: str) -> Path:
         raise FileNotFoundError(
             f"No {what} {name!r} in models/{kind} or output/{OUTPUT_FOLDERS[kind]}. Press R to "
             f"refresh the list, or save one with Save {what.title()}."
+        )
+    return Path(found)
+
+
+def list_model_files() -> list[str]:
+    """Model files as "checkpoints/name.safetensors", sorted by folder and name."""
+    return [
+        f"{kind}/{name}".replace("\\", "/")
+        for kind in MODEL_FOLDERS
+        if kind in folder_paths.folder_names_and_paths
+        for name in sorted(folder_paths.get_filename_list(kind))
+        if name.lower().endswith(MODEL_SUFFIXES)
+    ]
+
+
+def find_model_file(choice: str) -> Path:
+    """Full path of a listed model file. Raises FileNotFoundError with what to do."""
+    kind, _, name = choice.replace("\\", "/").partition("/")
+    known = kind in MODEL_FOLDERS and kind in folder_paths.folder_names_and_paths
+    found = folder_paths.get_full_path(kind, name) if known and name else None
+    if found is None:
+        raise FileNotFoundError(
+            f"No model file {choice!r}. Put it into models/checkpoints or "
+            "models/diffusion_models, press R to refresh the list and choose it."
         )
     return Path(found)
 
