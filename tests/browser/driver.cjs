@@ -63,12 +63,13 @@ function values() {
 // (page) Notes how the next run ends, before it is queued.
 function watch({ timeout, node }) {
   const { api } = window.app;
+  const before = window.app.lastNodeErrors; // of an earlier run
   const watched = { stepped: false };
   watched.end = new Promise((resolve) => {
     const late = setTimeout(() => end({ type: "timeout" }), timeout);
     const look = setInterval(() => {
       const faults = window.app.lastNodeErrors ?? {};
-      if (Object.keys(faults).length) end({ type: "refused", detail: faults });
+      if (faults !== before && Object.keys(faults).length) end({ type: "refused", detail: faults });
     }, 200);
     function end({ type, detail }) {
       clearTimeout(late);
@@ -194,7 +195,7 @@ const requests = {
     }, type);
     await page.locator('[data-testid="info-button"]').click();
     const content = page.locator(".node-help-content");
-    await content.locator("h1").getByText(title, { exact: true }).waitFor({ timeout: 60000 });
+    await content.locator("h1", { hasText: title }).first().waitFor({ timeout: 60000 });
     await page.waitForFunction(() =>
       [...document.querySelectorAll(".node-help-content img")].every((i) => i.complete),
     );
