@@ -53,7 +53,7 @@ def test_files_give_what_loaded_models_give(
     assert made.base.compare(native.base) == "same"
     assert made.provenance.concepts == native.provenance.concepts == ("t",)
     assert place.startswith(f"loras/from_files/{form}_")
-    assert ("diffusers UNet" if form == "diffusers" else "CompVis") in report
+    assert ("diffusers UNet" if form == "diffusers" else "under checkpoint names") in report
     erased = [
         steps.node(
             pack,

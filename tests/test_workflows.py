@@ -71,7 +71,9 @@ def test_files_are_what_the_script_writes(all_nodes: Any, comfy_host: Any, pack:
         pytest.skip(f"the workflows are written with ComfyUI {build.COMFYUI}")
     names = {**all_nodes.NODE_DISPLAY_NAME_MAPPINGS, **pack.NODE_DISPLAY_NAME_MAPPINGS}
     for path, text in build.render(all_nodes.NODE_CLASS_MAPPINGS, names).items():
-        assert (FOLDER.parent / path).read_bytes() == text.encode(), f"run `dev.py workflows` for {path}"
+        assert (FOLDER.parent / path).read_bytes() == text.encode(), (
+            f"run `dev.py workflows` for {path}"
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
