@@ -238,7 +238,7 @@ def test_compress_and_combine(pack: Any, model: Any) -> None:
     low, text = node(pack, "CompressTaskVector", task_vector=full, rank=2, max_error=0.0)
     assert torch.linalg.matrix_rank(low.deltas[key]) == 2
     assert "ranks 2 to 2" in text
-    with pytest.raises(ConfigError, match="both are 0"):
+    with pytest.raises(ConfigError, match="all are 0"):
         node(pack, "CompressTaskVector", task_vector=full, rank=0, max_error=0.0)
     given = {"first": base, "second": full, "first_factor": 2.0, "second_factor": -1.0}
     made, _ = node(pack, "CombineTaskVectors", **given, orthogonalise=False)

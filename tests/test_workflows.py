@@ -99,9 +99,15 @@ def test_nodes_do_not_lie_on_each_other(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_api_twin_is_valid(name: str, all_nodes: Any) -> None:
+def test_api_twin_is_valid(
+    name: str, all_nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import execution
+    import folder_paths
 
+    _, extensions = folder_paths.folder_names_and_paths["task_vectors"]
+    nothing_saved = ([str(tmp_path)], extensions)  # other tests save vectors
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "task_vectors", nothing_saved)
     check = execution.validate_prompt
     prompt = api(name)
     words = ["id", prompt, None][-len(inspect.signature(check).parameters) :]

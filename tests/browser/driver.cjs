@@ -51,6 +51,7 @@ function set(changes) {
       widget.callback?.(widget.value, window.app.canvas, node, node.pos);
     }
   }
+  window.dispatchEvent(new MouseEvent("mouseup")); // the frontend then notes what to save
 }
 
 // (page) The widgets' values, by node and name.
