@@ -50,8 +50,7 @@ def _measure(storage: torch.dtype, compute: torch.dtype) -> tuple[Any, Any]:
     from tverase_pack.nodes.host.exact import exact_clone
     from tverase_pack.nodes.host.patching import patched_clone
     from tverase_pack.nodes.host.weights import model_shapes
-
-    from tverase_core.rounding import Comparison
+    from tverase_pack.tverase_core.rounding import Comparison
 
     layout = detect_layout(shapes("sd15"))
     chosen = {key for key in shapes("sd15") if layout.block(key) in BLOCKS}
@@ -85,8 +84,7 @@ def _sample(meant: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torc
 def _used(model: Any, compute: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
     """(key, float64 weight that the layer computes with), both parts of split weights."""
     import comfy.ops
-
-    from tverase_core.split_weight import SplitWeight
+    from tverase_pack.tverase_core.split_weight import SplitWeight
 
     sample = torch.empty(0, dtype=compute)
     for path, module in model.model.named_modules():
