@@ -26,7 +26,7 @@ from .files import KIND, SUFFIX, load_task_vector, read_provenance, save_task_ve
 from .fingerprint import describe
 from .provenance import Provenance
 from .safetensors_io import read_header
-from .task_vector import TaskVector
+from .vector_algebra import weighted_sum
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -86,12 +86,7 @@ def combine(options: argparse.Namespace) -> None:
         raise ConfigError(
             f"expected one --factor for each of {len(options.vectors)} vectors, got {len(factors)}"
         )
-    total: TaskVector | None = None
-    for path, factor in zip(options.vectors, factors, strict=True):
-        part = load_task_vector(path) * factor
-        total = part if total is None else total + part
-    if total is None or not len(total):
-        raise ConfigError("nothing is left of the sum. Give other vectors or factors.")
+    total = weighted_sum(zip(map(load_task_vector, options.vectors), factors, strict=True))
     save_task_vector(out, total, dtype=options.dtype)
     _say(f"{len(total)} weights, length {total.norm():.4g}: {out}")
 

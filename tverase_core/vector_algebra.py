@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,20 @@ def cosine(first: TaskVector, second: TaskVector) -> float:
     if not lengths:
         return 0.0
     return max(-1.0, min(1.0, inner_product(first, second) / lengths))
+
+
+def weighted_sum(parts: Iterable[tuple[TaskVector, float]]) -> TaskVector:
+    """The sum of factor times vector; `parts` may load its vectors as they are asked for.
+
+    Raises ConfigError when nothing is left of the sum, BaseMismatchError, ShapeMismatchError.
+    """
+    total: TaskVector | None = None
+    for vector, factor in parts:
+        part = vector * factor
+        total = part if total is None else total + part
+    if total is None or not len(total):
+        raise ConfigError("nothing is left of the sum. Give other vectors or factors.")
+    return total
 
 
 def block_cosines(first: TaskVector, second: TaskVector, layout: ModelLayout) -> dict[str, float]:

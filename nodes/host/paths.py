@@ -80,12 +80,7 @@ def new_file(kind: str, prefix: str) -> Path:
 
     Raises ConfigError when the prefix, read as on any system, leads out of that folder.
     """
-    parts = PureWindowsPath(prefix)  # takes both kinds of slash
-    if parts.anchor or ".." in parts.parts:
-        raise ConfigError(
-            f"filename_prefix {prefix!r} leads outside output/{OUTPUT_FOLDERS[kind]}. Write a "
-            "name, or folders inside it and a name, such as 'vectors/cat'."
-        )
+    _refuse_outside(kind, prefix, "filename_prefix", "vectors/cat")
     root = os.path.join(folder_paths.get_output_directory(), OUTPUT_FOLDERS[kind])
     os.makedirs(root, exist_ok=True)
     folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
@@ -94,6 +89,30 @@ def new_file(kind: str, prefix: str) -> Path:
         if not path.exists():
             return path
         counter += 1
+
+
+def list_folder(kind: str, name: str) -> Path:
+    """A folder of that name in the output folder of a kind, made if it is not there.
+
+    Raises ConfigError when the name leads out of it.
+    """
+    _refuse_outside(kind, name, "output", "my_list")
+    path = Path(folder_paths.get_output_directory(), OUTPUT_FOLDERS[kind], *_parts(name).parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _parts(name: str) -> PureWindowsPath:
+    return PureWindowsPath(name)  # takes both kinds of slash
+
+
+def _refuse_outside(kind: str, name: str, what: str, example: str) -> None:
+    parts = _parts(name)
+    if parts.anchor or ".." in parts.parts:
+        raise ConfigError(
+            f"{what} {name!r} leads outside output/{OUTPUT_FOLDERS[kind]}. Write a name, or "
+            f"folders inside it and a name, such as {example!r}."
+        )
 
 
 def embeddings_folder() -> Path:

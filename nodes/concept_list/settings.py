@@ -1,0 +1,115 @@
+"""A listed concept's settings in full: every widget of the nodes that will run, all checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...tverase_core.errors import ConfigError
+from ...tverase_core.safetensors_io import compact_json
+from ..draw_concept_nodes import ConceptSetFromPrompt
+from ..finetune_nodes import ConceptFinetune
+from ..finetune_settings import finetune_config
+from ..image_folder_nodes import folder_of
+from ..inversion_nodes import DiverseInversionNode
+from ..inversion_settings import inversion_config
+from ..retained_prompts import RetainedPrompts, parse_retained
+from ..strength_nodes import AutoStrength
+from ..strength_settings import search_config
+from .plan import AUTO, ConceptList, ListedConcept
+from .widgets import widget_values
+
+# Widgets that change how a fine-tune runs, not what it gives.
+_SAME_RESULT = ("gradient_checkpointing", "checkpoint_every")
+# The widgets that say how to draw, by what they are called in `pictures`.
+_DRAWING = {
+    "sampling_steps": "steps",
+    "pictures_at_once": "batch_size",
+    **{n: n for n in ("cfg", "width", "height", "sampler_name", "scheduler")},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Widgets by node, and two digests that change with whatever changes vector or strength.
+
+    inversion, search: empty where the strength is given. retained: None where there is nothing.
+    """
+
+    concept: ListedConcept
+    pictures: Mapping[str, Any]
+    finetune: Mapping[str, Any]
+    inversion: Mapping[str, Any]
+    search: Mapping[str, Any]
+    retained: RetainedPrompts | None
+    vector_digest: str
+    strength_digest: str
+
+
+def settings_of(concept: ListedConcept, plan: ConceptList) -> Settings:
+    """Raises ConfigError, FileNotFoundError; no weights are read."""
+    where, sections = f"concept {concept.name!r}", concept.sections
+    pictures = widget_values(
+        ConceptSetFromPrompt, sections["pictures"], f"{where}, pictures", ("prompt", "concept")
+    )
+    finetune = widget_values(ConceptFinetune, sections["finetune"], f"{where}, finetune")
+    finetune_config(finetune)
+    retained = _retained(concept, where)
+    drawing = {name: pictures[own] for name, own in _DRAWING.items()}
+    inversion: dict[str, Any] = {}
+    search: dict[str, Any] = {}
+    if concept.strength is None:
+        if retained is None:
+            raise ConfigError(
+                f"{where}: strength {AUTO} needs `retained`, prompts of what must stay."
+            )
+        first = {"prompt": concept.prompts[0] if concept.prompts else "", **drawing}
+        inversion = widget_values(
+            DiverseInversionNode, sections["inversion"], f"{where}, inversion", (), first
+        )
+        inversion_config(inversion)
+        search = widget_values(
+            AutoStrength, sections["search"], f"{where}, search", ("retained",), first
+        )
+        search_config(search)
+    lasting = {name: v for name, v in finetune.items() if name not in _SAME_RESULT}
+    vector = _digest(
+        concept.name,
+        concept.prompts or _picture_files(concept, where),
+        pictures,
+        lasting,
+        retained.prompts if retained else (),
+        plan.dtype,
+    )
+    lines = concept.retained if concept.strength is None else ()
+    judge = plan.judge if concept.strength is None else ""
+    strength = _digest(vector, concept.strength, inversion, search, lines, judge)
+    return Settings(concept, pictures, finetune, inversion, search, retained, vector, strength)
+
+
+def _retained(concept: ListedConcept, where: str) -> RetainedPrompts | None:
+    if not concept.retained:
+        return None
+    parsed = parse_retained("\n".join(concept.retained), concept.name)
+    if parsed.warnings:
+        raise ConfigError(
+            f"{where}: a retained prompt contains the concept itself, which cannot both go and "
+            "stay. Take it out, or give this concept a `retained` of its own."
+        )
+    return parsed
+
+
+def _picture_files(concept: ListedConcept, where: str) -> list[str]:
+    """The content of the folder's pictures, so that an exchanged one is noticed."""
+    from ..host.image_folders import pictures_in
+
+    found = pictures_in(folder_of(concept.images))
+    if not found:
+        raise ConfigError(f"{where}: the folder {concept.images!r} holds no pictures")
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in found]
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(compact_json(parts).encode()).hexdigest()[:16]

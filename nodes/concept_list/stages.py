@@ -1,0 +1,108 @@
+"""The pack's nodes, run for one concept: pictures, task vector, strength."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ...tverase_core.concept_set import ConceptSet
+from ...tverase_core.task_vector import TaskVector
+from ..concept_nodes import ConceptSetFromImages
+from ..demo_nodes import DemoModel
+from ..draw_concept_nodes import PROMPT_MARK, ConceptSetFromPrompt
+from ..finetune_nodes import ConceptFinetune
+from ..image_folder_nodes import LoadImageFolder
+from ..inversion_nodes import DiverseInversionNode
+from ..strength_nodes import AutoStrength
+from ..task_vector_nodes import ExtractTaskVector
+from .judges import judge_for
+from .plan import DEMO, ConceptList
+from .settings import Settings
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The loaded checkpoint. identity: of its weights, for the status files."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    identity: str
+
+
+def load_base(plan: ConceptList) -> Base:
+    """Raises ConfigError when the checkpoint lacks a part."""
+    from ..host.stock import load_checkpoint
+    from ..host.weights import fingerprint
+
+    loaded = DemoModel().load() if plan.checkpoint == DEMO else load_checkpoint(plan.checkpoint)
+    base = fingerprint(loaded[0])
+    return Base(*loaded, f"{base.key_digest}:{base.content_sha256}")
+
+
+class ConceptRun:
+    """One concept's stages; its pictures are made once and only if a stage needs them."""
+
+    def __init__(self, base: Base, settings: Settings, judge: str, say: Say):
+        self.base, self.settings, self.say = base, settings, say
+        self._judge, self._pictures = judge, None
+
+    def pictures(self) -> ConceptSet:
+        """The concept set."""
+        if self._pictures is None:
+            self.say("pictures")
+            concept, widgets = self.settings.concept, self.settings.pictures
+            if concept.prompts:
+                self._pictures = self._drawn(concept.prompts, concept.name)
+            else:
+                images, _ = LoadImageFolder().load(
+                    concept.images, widgets["width"], widgets["height"], widgets["count"]
+                )
+                self._pictures = ConceptSetFromImages().build(
+                    self.base.model,
+                    self.base.clip,
+                    self.base.vae,
+                    images,
+                    concept.name,
+                    widgets["caption"],
+                )[0]
+        return self._pictures
+
+    def vector(self) -> TaskVector:
+        """Fine-tune and extract."""
+        pictures, retained = self.pictures(), None
+        if self.settings.retained:
+            self.say("pictures of what must stay")
+            prompts = self.settings.retained.prompts
+            retained = self._drawn(prompts, "what must stay", caption=PROMPT_MARK)
+        self.say("fine-tune")
+        tuned = ConceptFinetune().tune(
+            self.base.model, pictures, retained_set=retained, **self.settings.finetune
+        )["result"][0]
+        return ExtractTaskVector().extract(self.base.model, tuned, "")[0]
+
+    def strength(self, vector: TaskVector) -> tuple[float, str]:
+        """(strength, why): the given one, or that of Diverse Inversion and Auto-Strength."""
+        given = self.settings.concept.strength
+        if given is not None:
+            return given, "given"
+        base, pictures = self.base, self.pictures()
+        judge = judge_for(self._judge, base, self.settings, pictures)
+        parts = (base.model, base.clip, base.vae)
+        self.say("inversions")
+        found = DiverseInversionNode().invert(*parts, pictures, judge, **self.settings.inversion)
+        self.say("strength")
+        retained = "\n".join(self.settings.concept.retained)
+        strength, _, report = AutoStrength().choose(
+            *parts, vector, found["result"][0], judge, retained=retained, **self.settings.search
+        )["result"]
+        return strength, report
+
+    def _drawn(self, prompts: tuple[str, ...], concept: str, **changed: Any) -> ConceptSet:
+        widgets = {**self.settings.pictures, **changed}
+        return ConceptSetFromPrompt().draw(
+            self.base.model, self.base.clip, "\n".join(prompts), concept, **widgets
+        )[0]
