@@ -1,7 +1,8 @@
 """The texts of the nodes for ComfyUI's interface: `python dev.py locales`.
 
 English comes from the node classes. Another language has a catalogue, locales/<language>.json,
-from English text to its own; locales/<language>/nodeDefs.json is made of both.
+from English text to its own; locales/<language>/nodeDefs.json is made of both. main.json beside it
+has the words of web/presets.json.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "locales"
+PRESETS = ROOT / "web" / "presets.json"
 ENGLISH = "en"
 
 
@@ -52,6 +54,13 @@ def node_texts(
     return found
 
 
+def preset_texts() -> list[str]:
+    """What the presets' menu says. web/presets.js looks it up itself, so nothing is escaped."""
+    presets = json.loads(PRESETS.read_text("utf-8"))
+    notes = [one["note"] for node in presets["nodes"].values() for one in node.values()]
+    return [*presets["words"].values(), *presets["titles"].values(), *notes]
+
+
 def catalogue(language: str) -> dict[str, str]:
     """The language's texts by the English ones."""
     return dict(json.loads((FOLDER / f"{language}.json").read_text("utf-8")))
@@ -63,7 +72,7 @@ def languages() -> list[str]:
 
 
 def texts_of(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> list[str]:
-    """Every English text once, in the order of the nodes."""
+    """Every English text once, in the order of the nodes; then what the presets say."""
     seen: dict[str, None] = {}
 
     def remember(text: str) -> str:
@@ -71,7 +80,7 @@ def texts_of(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> li
         return text
 
     node_texts(classes, display_names, remember)
-    return list(seen)
+    return list(dict.fromkeys([*seen, *preset_texts()]))
 
 
 def render(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> dict[str, str]:
@@ -80,9 +89,16 @@ def render(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> dict
     for language in (ENGLISH, *languages()):
         known = {} if language == ENGLISH else catalogue(language)
         content = node_texts(classes, display_names, lambda text, k=known: k.get(text, text))
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        files[f"locales/{language}/nodeDefs.json"] = text
+        files[f"locales/{language}/nodeDefs.json"] = written(content)
+        if language != ENGLISH:
+            own = {text: known.get(text, text) for text in preset_texts()}
+            files[f"locales/{language}/main.json"] = written({"tverase_presets": own})
     return files
+
+
+def written(content: Any) -> str:
+    """JSON as it is committed."""
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def main() -> None:

@@ -24,6 +24,14 @@ from workflows import blueprints, build
 FULL = bool(os.environ.get("TVERASE_BROWSER_FULL"))
 TIMEOUT_S = 3600 if FULL else 600  # for one run; only a busy computer comes near
 CHECKPOINTS = [name for name in NAMES if "ckpt_name" in build.NEEDS.get(name, ())]
+PRESETS = json.loads((FOLDER.parent / "web" / "presets.json").read_text("utf-8"))
+PRESET_OF = {
+    "TVEraseConceptSetFromPrompt": "paper",
+    "TVEraseConceptFinetune": "quick",
+    "TVEraseDiverseInversion": "paper",
+    "TVEraseAutoBlockMask": "thorough",
+    "TVEraseAutoStrength": "quick",
+}
 SHOWS_PICTURES = {
     "PreviewImage",
     "SaveImage",
@@ -157,6 +165,32 @@ def test_widgets_keep_their_values(page: Browser) -> None:
     assert changed != shipped
     page.ask("reopen", name="tverase_kept")
     assert page.ask("values")["values"] == changed
+
+
+def chosen_preset(page: Browser, node: str, name: str) -> tuple[dict[str, Any], str]:
+    """Applies a preset through the node's right-click menu; its values, and what is told."""
+    titles, kind = PRESETS["titles"], api("erase_concept_auto")[node]["class_type"]
+    seen = page.ask("menu", node=node, path=[PRESETS["words"]["menu"], titles[name]])
+    assert seen["offered"] == list(titles.values())
+    assert [error for error in page.errors if "/extensions/tverase/" in error] == []
+    return PRESETS["nodes"][kind][name]["values"], seen["told"][-1]
+
+
+def test_presets_are_written_into_the_widgets(page: Browser) -> None:
+    opened(page, "erase_concept_auto")
+    before = page.ask("values")["values"]
+    nodes = {n["class_type"]: i for i, n in api("erase_concept_auto").items()}
+    set_up = {nodes[kind]: name for kind, name in PRESET_OF.items()}
+    wanted = {}
+    for node, name in set_up.items():
+        preset, told = chosen_preset(page, node, name)
+        wanted[node] = {**before[node], **preset}
+        changed = {key: value for key, value in preset.items() if value != before[node][key]}
+        assert changed
+        assert all(f"{key} " in told for key in changed), told
+    assert page.ask("values")["values"] == {**before, **wanted}
+    page.ask("reopen", name="tverase_preset")
+    assert page.ask("values")["values"] == {**before, **wanted}
 
 
 def test_help_pages_open(page: Browser, pack: Any) -> None:

@@ -115,6 +115,17 @@ function fit(ids) {
   window.app.canvas.setDirty(true, true);
 }
 
+// (page) Brings a node's title to a free place of the window, and says where.
+function titleOf(id) {
+  const node = window.app.graph.getNodeById(Number(id));
+  const { canvas, ds } = window.app.canvas;
+  ds.scale = 1;
+  ds.offset = [500 - node.pos[0], 300 - node.pos[1]];
+  window.app.canvas.setDirty(true, true);
+  const box = canvas.getBoundingClientRect();
+  return { x: box.x + 560, y: box.y + 285 };
+}
+
 async function start(context, url) {
   const page = context.pages()[0] ?? (await context.newPage());
   page.setDefaultTimeout(PATIENCE);
@@ -226,6 +237,24 @@ const requests = {
       await window.app.loadGraphData(await answer.json());
     }, saved);
     return {};
+  },
+
+  // Right-clicks a node's title and goes down its menu; returns the menu's lines, and what is told.
+  async menu(page, { node, path }) {
+    const at = await page.evaluate(titleOf, node);
+    await page.waitForTimeout(300); // the canvas is drawn where it was moved to
+    await page.mouse.click(at.x, at.y, { button: "right" });
+    const menus = page.locator(".litecontextmenu");
+    await menus.first().waitFor({ timeout: 30000 });
+    let offered = [];
+    for (const label of path) {
+      const entries = menus.last().locator(".litemenu-entry");
+      offered = await entries.allInnerTexts();
+      await entries.filter({ hasText: label }).click();
+    }
+    await page.waitForTimeout(500);
+    const told = await page.locator(".p-toast-message").allInnerTexts();
+    return { offered, told };
   },
 
   async refresh(page) {
