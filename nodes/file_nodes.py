@@ -6,6 +6,7 @@ from typing import Any
 
 from ..tverase_core.file_extraction import extract_between_files
 from ..tverase_core.files import load_task_vector
+from ..tverase_core.lora_file import extract_from_lora, is_lora_file
 from ..tverase_core.provenance import Provenance
 from ..tverase_core.task_vector import TaskVector
 from .saved_files import TASK_VECTORS, utc_now
@@ -17,7 +18,7 @@ class ExtractFromFiles:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        from .host.paths import list_model_files
+        from .host.paths import LORA_FOLDERS, list_model_files
 
         files = list_model_files()
         return {
@@ -29,7 +30,10 @@ class ExtractFromFiles:
                         "UNet or diffusion transformer alone, under ComfyUI's or diffusers' names."
                     },
                 ),
-                "tuned_file": (files, {"tooltip": "The model after, of the same family."}),
+                "tuned_file": (
+                    [*files, *list_model_files(LORA_FOLDERS)],
+                    {"tooltip": "The model after, of the same family, or a LoRA made for it."},
+                ),
                 "concept": (
                     "STRING",
                     {
@@ -102,7 +106,8 @@ class ExtractFromFiles:
         name = concept.strip() or tuned.stem
         story = Provenance(concepts=(name,), title=f"{name} task vector", created=utc_now())
         path = new_file(TASK_VECTORS, filename_prefix)
-        made = extract_between_files(
+        way = extract_from_lora if is_lora_file(tuned) else extract_between_files
+        made = way(
             base,
             tuned,
             path,

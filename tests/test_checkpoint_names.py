@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from data.make_keys import UNETS
-from tverase_core.checkpoint_names import comfyui_keys, is_diffusers_unet
+from tverase_core.checkpoint_names import comfyui_keys, diffusers_names, is_diffusers_unet
 from tverase_core.errors import FormatError
 
 
@@ -31,8 +31,13 @@ def test_every_name_goes_where_the_host_puts_it(comfy_host: Any, family: str) ->
     assert is_diffusers_unet(names)
     assert comfyui_keys(names, "unet") == names
     assert set(names.values()) == set(real)
+    assert diffusers_names(real) == names
 
 
 def test_a_foreign_name_is_refused_by_name() -> None:
     with pytest.raises(FormatError, match=r"model\.safetensors: 'down_blocks\.0\.motion"):
         comfyui_keys(["down_blocks.0.motion_modules.0.proj_in.weight"], "model.safetensors")
+
+
+def test_other_models_have_no_names_in_diffusers_way() -> None:
+    assert diffusers_names(["diffusion_model.double_blocks.0.img_attn.qkv.weight"]) == {}

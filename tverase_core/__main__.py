@@ -6,8 +6,8 @@
     python -m tverase_core inspect FILE...              what a file is
 
 BASE and TUNED: a ComfyUI or CompVis checkpoint, a file of the UNet or diffusion transformer, or a
-diffusers model (file, folder, or index of shards). Exit codes: 0 done, 1 refused or failed, 2
-wrong usage, 130 interrupted.
+diffusers model (file, folder, or index of shards). TUNED may also be a LoRA made for BASE. Exit
+codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .errors import ConfigError, FormatError, TveraseError
 from .file_extraction import extract_between_files
 from .files import KIND, SUFFIX, load_task_vector, read_provenance, save_task_vector
 from .fingerprint import describe
+from .lora_file import extract_from_lora, is_lora_file
 from .provenance import Provenance
 from .safetensors_io import read_header
 from .vector_algebra import weighted_sum
@@ -49,9 +50,8 @@ def extract(options: argparse.Namespace) -> None:
     story = Provenance(
         concepts=(name,), title=f"{name} task vector", created=_now(), prediction=options.prediction
     )
-    made = extract_between_files(
-        options.base, options.tuned, out, story, dtype=options.dtype, progress=_show
-    )
+    way = extract_from_lora if is_lora_file(options.tuned) else extract_between_files
+    made = way(options.base, options.tuned, out, story, dtype=options.dtype, progress=_show)
     _say(f"base   {made.base}")
     _say(f"tuned  {made.tuned}")
     _say(f"{made.sentence()} {out}")
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add(extract, "Write tuned - base as a task vector; a few hundred MB of memory do.")
     one.add_argument("base", help="the model before it learned the concept")
-    one.add_argument("tuned", help="the model after")
+    one.add_argument("tuned", help="the model after, or a LoRA")
     one.add_argument("--concept", default="", help="its name; else the file's")
     one.add_argument("--prediction", choices=("epsilon", "v"), default="", help="what it predicts")
     two = add(apply, "Write the base with strength times the vector subtracted.")

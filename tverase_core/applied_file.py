@@ -11,10 +11,10 @@ from typing import BinaryIO
 from torch import Tensor
 
 from .block_mask import BlockMask
-from .checkpoint_file import CheckpointFile, checkpoint_sha256
+from .checkpoint_file import CheckpointFile, file_fingerprint
 from .erase import erased_weights
 from .errors import ConfigError, FormatError
-from .fingerprint import BaseFingerprint, Verdict, architecture_of, check_base, tensor_bytes
+from .fingerprint import Verdict, check_base, tensor_bytes
 from .layout import detect_layout
 from .mask_text import parse_mask
 from .new_file import check_room, replacing
@@ -83,7 +83,7 @@ def apply_to_file(
         mask = parse_mask(mask_text, layout.blocks()) if mask_text.strip() else BlockMask.full()
         verdict = check_base(
             task_vector.base,
-            _fingerprint(checkpoint, task_vector.provenance.prediction or "epsilon"),
+            file_fingerprint(checkpoint, task_vector.provenance.prediction or "epsilon"),
             allow_different_weights,
         )
         erased = erased_weights(StoredWeights(checkpoint), task_vector, strength, mask, layout)
@@ -99,17 +99,6 @@ def apply_to_file(
                 changed += 1
             checkpoint.check_unchanged()
         return Applied(checkpoint.described(), changed, verdict)
-
-
-def _fingerprint(checkpoint: CheckpointFile, prediction: str) -> BaseFingerprint:
-    sizes = checkpoint.sizes()
-    return BaseFingerprint(
-        architecture_of(sizes, prediction),
-        checkpoint.key_digest(),
-        checkpoint_sha256(checkpoint.path, lambda: True),
-        checkpoint.dtype(),
-        checkpoint.name,
-    )
 
 
 def _copy(source: Path, file: BinaryIO, size: int) -> None:

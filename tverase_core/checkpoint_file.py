@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .checkpoint_kinds import recognise
 from .errors import FormatError, listed
-from .fingerprint import architecture_of, key_digest, tensor_bytes
+from .fingerprint import BaseFingerprint, architecture_of, key_digest, tensor_bytes
 from .safetensors_io import DTYPES, FileHeader, TensorEntry, parse_header
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -152,6 +152,17 @@ def checkpoint_sha256(path: str | os.PathLike[str], wanted: Callable[[], bool]) 
                 digest.update(tensor_bytes(checkpoint.read(key, first, count)))
         checkpoint.check_unchanged()
     return digest.hexdigest()
+
+
+def file_fingerprint(checkpoint: CheckpointFile, prediction: str) -> BaseFingerprint:
+    """Who an open model is; all of its weights are read once."""
+    return BaseFingerprint(
+        architecture_of(checkpoint.sizes(), prediction),
+        checkpoint.key_digest(),
+        checkpoint_sha256(checkpoint.path, lambda: True),
+        checkpoint.dtype(),
+        checkpoint.name,
+    )
 
 
 def pieces(numel: int) -> Iterable[tuple[int, int]]:

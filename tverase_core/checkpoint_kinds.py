@@ -11,14 +11,16 @@ from .errors import FormatError, listed
 from .layout import DIFFUSION_PREFIX
 
 CHECKPOINT_PREFIX = "model.diffusion_model."
+LORA_NAME = re.compile(
+    r"[._]lora[._](?:up|down|A|B|mid|linear_layer)(?:\.|$)|\.(?:hada|lokr)_w1|\.dora_scale$"
+    r"|\.oft_(?:blocks|diag)$"
+)
 # (pattern searched in a name, what the file is, what to do); the first that fits counts.
 _NOT_MODELS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
-        re.compile(
-            r"\.lora_(?:up|down|[AB])\.|\.lora_[AB]$|\.(?:hada|lokr)_w1|\.lora\.(?:up|down)\."
-        ),
+        LORA_NAME,
         "a LoRA",
-        "Load it onto the base with ComfyUI's Load LoRA and use the node Extract Task Vector.",
+        "It cannot be a base. Give it as the tuned model, beside the base it was made for.",
     ),
     (
         re.compile(r"\.diff(?:_b)?$"),
@@ -70,6 +72,7 @@ def recognise(names: Iterable[str], file: str) -> RecognisedNames:
             f"{file}: {listed(quantised)}: its weights are quantised, so they cannot be "
             "subtracted. Use the checkpoint in fp16, bf16, fp32 or plain fp8."
         )
+    _refuse_other_files(own, file)
     if prefix:
         kind = "ComfyUI or CompVis checkpoint"
         if prefix == DIFFUSION_PREFIX or len(own) == len(every):
@@ -81,11 +84,14 @@ def recognise(names: Iterable[str], file: str) -> RecognisedNames:
     return RecognisedNames(kind, keys, len(every) - len(own))
 
 
-def _without_prefix(names: list[str], file: str) -> tuple[str, dict[str, str]]:
+def _refuse_other_files(names: list[str], file: str) -> None:
     for pattern, what, advice in _NOT_MODELS:
         found = next((name for name in names if pattern.search(name)), None)
         if found is not None:
             raise FormatError(f"{file}: {found!r} shows that it is {what}. {advice}")
+
+
+def _without_prefix(names: list[str], file: str) -> tuple[str, dict[str, str]]:
     if is_diffusers_unet(names):
         return "diffusers UNet", comfyui_keys(names, file)
     if not any(name.endswith(".weight") for name in names):

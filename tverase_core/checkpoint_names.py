@@ -1,9 +1,9 @@
-"""Diffusers' names of a UNet's weights -> ComfyUI's, for SD1, SD2 and SDXL of any depth."""
+"""Diffusers' names of a UNet's weights and ComfyUI's, for SD1, SD2 and SDXL of any depth."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .errors import FormatError
 from .layout import DIFFUSION_PREFIX
@@ -31,6 +31,10 @@ _PART = re.compile(
     r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
 )
 _MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
+_SIDES = {"input": "down_blocks", "output": "up_blocks"}
+_BLOCK = re.compile(r"(input|output)_blocks\.(\d+)\.\d+\.(.+)")
+_MIDDLE_BLOCK = re.compile(r"middle_block\.(\d+)\.(.+)")
+_SAMPLERS = {"op": "downsamplers.0.conv", "conv": "upsamplers.0.conv"}
 
 
 def is_diffusers_unet(names: Iterable[str]) -> bool:
@@ -57,6 +61,55 @@ def comfyui_keys(names: Iterable[str], file: str) -> dict[str, str]:
             )
         keys[name] = DIFFUSION_PREFIX + place
     return keys
+
+
+def diffusers_names(keys: Iterable[str]) -> dict[str, str]:
+    """ComfyUI's weight key by diffusers' name, for all weights of a UNet; what has no name in
+    diffusers' way, as with other models, is left out."""
+    places = {key.removeprefix(DIFFUSION_PREFIX): key for key in keys}
+    blocks = [match for match in map(_BLOCK.fullmatch, places) if match]
+    # A level ends in the block that changes the size.
+    ends = {
+        side: sorted({int(m[2]) for m in blocks if m[1] == side and _first(m[3]) in _SAMPLERS})
+        for side in _SIDES
+    }
+    outside = {inner: name for name, inner in reversed(_OUTSIDE.items())}  # the first counts
+    names = {}
+    for place, key in places.items():
+        module, _, leaf = place.rpartition(".")
+        name = f"{outside[module]}.{leaf}" if module in outside else _diffusers_name(place, ends)
+        if name is not None:
+            names[name] = key
+    return names
+
+
+def _diffusers_name(place: str, ends: Mapping[str, list[int]]) -> str | None:
+    middle = _MIDDLE_BLOCK.fullmatch(place)
+    if middle:
+        if middle[1] == "1":
+            return f"mid_block.attentions.0.{middle[2]}"
+        return _diffusers_resnet(f"mid_block.resnets.{int(middle[1]) // 2}", middle[2])
+    match = _BLOCK.fullmatch(place)
+    if match is None:
+        return None
+    side, block, rest = match[1], int(match[2]), match[3]
+    before = [end for end in ends[side] if end < block]
+    first = before[-1] + 1 if before else int(side == "input")
+    stem, number = f"{_SIDES[side]}.{len(before)}", block - first
+    if _first(rest) in _SAMPLERS:
+        return f"{stem}.{_SAMPLERS[_first(rest)]}.{rest.rpartition('.')[2]}"
+    resnet = _diffusers_resnet(f"{stem}.resnets.{number}", rest)
+    return resnet or f"{stem}.attentions.{number}.{rest}"
+
+
+def _diffusers_resnet(stem: str, rest: str) -> str | None:
+    module, _, leaf = rest.rpartition(".")
+    found = next((name for name, inner in _RESNET.items() if inner == module), None)
+    return f"{stem}.{found}.{leaf}" if found else None
+
+
+def _first(rest: str) -> str:
+    return rest.partition(".")[0]
 
 
 def _place(

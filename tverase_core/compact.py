@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +19,8 @@ from torch import Tensor
 from .compression import factors_of
 from .delta_names import WEIGHT, file_name_of
 from .errors import ConfigError, FormatError
+from .fingerprint import BaseFingerprint
+from .provenance import Provenance
 from .safetensors_io import compact_json, write_safetensors
 from .task_vector import TaskVector
 
@@ -94,9 +96,28 @@ def save_compact(
     rank: int | None = None,
 ) -> CompactTensors:
     """Write a compact file that says what was lost. Raises as `compact_tensors`, and OSError."""
+    made = compact_tensors(task_vector, max_error, dtype, rank)
+    keys = list(task_vector.deltas)
+    write_compact(path, made, task_vector.base, task_vector.provenance, keys, max_error, rank)
+    return made
+
+
+def write_compact(
+    path: str | os.PathLike[str],
+    made: CompactTensors,
+    base: BaseFingerprint,
+    story: Provenance,
+    keys: Sequence[str],
+    max_error: float = 0.0,
+    rank: int | None = None,
+) -> str:
+    """Write what `compact_tensors` made, or the same of another source; the content hash.
+
+    keys: the weights that change. max_error, rank: what was asked for. Raises as
+    `write_safetensors`.
+    """
     from .files import task_vector_metadata
 
-    made = compact_tensors(task_vector, max_error, dtype, rank)
     facts = {
         "error": made.error,
         "kept": made.kept,
@@ -104,11 +125,8 @@ def save_compact(
         "rank": rank,
         "ranks": [min(made.ranks.values()), max(made.ranks.values())] if made.ranks else None,
     }
-    extra = {**task_vector.provenance.extra, COMPACT: compact_json(facts)}
-    story = replace(task_vector.provenance, extra=extra)
-    metadata = task_vector_metadata(task_vector.base, story, list(task_vector.deltas))
-    write_safetensors(path, made.tensors, metadata)
-    return made
+    told = replace(story, extra={**story.extra, COMPACT: compact_json(facts)})
+    return write_safetensors(path, made.tensors, task_vector_metadata(base, told, keys))
 
 
 def expanded(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

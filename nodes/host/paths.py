@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
 import folder_paths
@@ -16,6 +17,7 @@ OUTPUT_FOLDERS = {TASK_VECTORS: "loras", INVERSION_SETS: INVERSION_SETS}
 SUFFIXES = {TASK_VECTORS: SUFFIX, INVERSION_SETS: INVERSIONS_SUFFIX}
 # Where models lie that a task vector can be extracted from, and how their files end.
 MODEL_FOLDERS = ("checkpoints", "diffusion_models")
+LORA_FOLDERS = ("loras",)
 MODEL_SUFFIXES = (".safetensors", ".sft", ".ckpt")  # the last is refused, with what to do
 NAMES = {TASK_VECTORS: "task vector", INVERSION_SETS: "inversion set"}
 
@@ -51,21 +53,21 @@ def find_file(kind: str, name: str) -> Path:
     return Path(found)
 
 
-def list_model_files() -> list[str]:
+def list_model_files(folders: Sequence[str] = MODEL_FOLDERS) -> list[str]:
     """Model files as "checkpoints/name.safetensors", sorted by folder and name."""
     return [
         f"{kind}/{name}".replace("\\", "/")
-        for kind in MODEL_FOLDERS
+        for kind in folders
         if kind in folder_paths.folder_names_and_paths
         for name in sorted(folder_paths.get_filename_list(kind))
-        if name.lower().endswith(MODEL_SUFFIXES)
+        if name.lower().endswith(MODEL_SUFFIXES) and not name.endswith(SUFFIX)
     ]
 
 
 def find_model_file(choice: str) -> Path:
     """Full path of a listed model file. Raises FileNotFoundError with what to do."""
     kind, _, name = choice.replace("\\", "/").partition("/")
-    known = kind in MODEL_FOLDERS and kind in folder_paths.folder_names_and_paths
+    known = kind in (*MODEL_FOLDERS, *LORA_FOLDERS) and kind in folder_paths.folder_names_and_paths
     found = folder_paths.get_full_path(kind, name) if known and name else None
     if found is None:
         raise FileNotFoundError(
