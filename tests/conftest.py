@@ -54,6 +54,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         in_process.import_host(tree)
         if not in_process.can_train():
             pytest.skip("this ComfyUI cannot be trained through (0.3.41 or newer can)")
+    if item.get_closest_marker("injections"):
+        in_process.import_host(_tree_or_skip())
+        from comfy.model_patcher import ModelPatcher
+
+        if not hasattr(ModelPatcher, "set_injections"):
+            pytest.skip("this ComfyUI has no injections (0.3.7 or newer has)")
 
 
 def _tree_or_skip() -> Path:

@@ -15,6 +15,8 @@ from tverase_core.errors import BaseMismatchError
 from tverase_core.rounding import compare_changes
 from tverase_core.task_vector import TaskVector
 
+pytestmark = pytest.mark.injections
+
 Make = Callable[..., Any]
 FP8 = torch.float8_e4m3fn
 

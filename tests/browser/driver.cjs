@@ -33,7 +33,7 @@ async function load(workflow) {
       id: n.id,
       type: n.type,
       box: [n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30],
-      needs: n.computeSize(),
+      needs: [...n.computeSize()], // an older frontend's is a Float32Array
     })),
     api: twin.output,
   };
@@ -100,7 +100,7 @@ function pictures() {
   return shown;
 }
 
-// (page) Brings the nodes into view, all of them or those named.
+// (page) Brings the nodes into view, all of them or those named; where they are in the window.
 function fit(ids) {
   const chosen = window.app.graph.nodes.filter((n) => !ids || ids.includes(n.id));
   const boxes = chosen.map((n) => [n.pos[0], n.pos[1] - 80, ...n.size]);
@@ -113,6 +113,7 @@ function fit(ids) {
   view.scale = scale;
   view.offset = [60 / scale - left, 90 / scale - top];
   window.app.canvas.setDirty(true, true);
+  return { x: 60, y: 90, width: width * scale, height: height * scale };
 }
 
 // (page) Brings a node's title to a free place of the window, and says where.
@@ -130,7 +131,8 @@ async function start(context, url) {
   const page = context.pages()[0] ?? (await context.newPage());
   page.setDefaultTimeout(PATIENCE);
   // without it the first visit opens the templates over the canvas
-  await page.request.post(`${url}/settings`, { data: { "Comfy.TutorialCompleted": true } });
+  const settings = { "Comfy.TutorialCompleted": true, "Comfy.Minimap.Visible": false };
+  await page.request.post(`${url}/settings`, { data: settings });
   await page.addInitScript(() => localStorage.setItem("vueNodesBannerDismissed", "true"));
   await page.goto(url, { waitUntil: "domcontentloaded" });
   await ready(page);
@@ -262,10 +264,11 @@ const requests = {
     return {};
   },
 
-  async screenshot(page, { path, nodes, clip }) {
-    await page.evaluate(fit, nodes ?? null);
+  // Of the window, or of the nodes alone that are named.
+  async screenshot(page, { path, nodes }) {
+    const clip = await page.evaluate(fit, nodes ?? null);
     await page.waitForTimeout(1200);
-    await page.screenshot({ path, ...(clip ? { clip } : {}) });
+    await page.screenshot({ path, ...(nodes ? { clip } : {}) });
     return {};
   },
 };

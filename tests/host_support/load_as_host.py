@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import sys
 import time
@@ -16,7 +17,9 @@ def main(tree: Path, pack: Path) -> None:
     before = set(sys.modules)
     own = set(host.nodes.NODE_CLASS_MAPPINGS)
     began = time.process_time()
-    loaded = asyncio.run(host.nodes.load_custom_node(str(pack)))
+    loaded = host.nodes.load_custom_node(str(pack))
+    if inspect.isawaitable(loaded):  # in older ComfyUI it is no coroutine
+        loaded = asyncio.run(loaded)
     seconds = time.process_time() - began
     brought = {name.partition(".")[0] for name in set(sys.modules) - before}
     answer = {
