@@ -83,6 +83,18 @@ def test_equal_gain_prefers_the_harmless_block_at_a_higher_strength() -> None:
     assert out_of_reach.chosen != ("IN01",)
 
 
+def test_a_small_saving_is_not_worth_a_mask() -> None:
+    """OUT does all the harm that can be saved; MIDDLE must stay."""
+    deltas = {MIDDLE: PLANTED[MIDDLE], OUT: column(1, 0.1)}
+    config = RankingConfig(fraction=0.1, pick="equal_gain", least_saving=0.0)
+    with_mask = ranked(deltas, config)
+    assert with_mask.chosen == ("M00",)
+    saved = 1 - with_mask.equal_damage[0] / with_mask.prefix_damage[-1]
+    assert 0 < saved < 0.1
+    assert ranked(deltas, replace(config, least_saving=saved / 2)).chosen == ("M00",)
+    assert ranked(deltas, replace(config, least_saving=saved * 2)).chosen == ("M00", "OUT01")
+
+
 def test_mask_keeps_exactly_the_chosen_weights() -> None:
     denoiser = blank()
     layout = denoiser.layout()

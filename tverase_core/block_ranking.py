@@ -36,7 +36,9 @@ class RankingConfig:
     subset must reach, in (0, 1]. probes: noised latents a measure. seed: of their noise.
     pick: "fraction" takes the shortest prefix of the ranking that reaches `fraction`;
     "equal_gain" takes, of the prefixes that reach `fraction`, the one that does least damage when
-    its strength is raised until it gains as much as the whole (up to `most_raise` times).
+    its strength is raised until it gains as much as the whole (up to `most_raise` times); all
+    groups where none saves `least_saving` of the whole's damage, in [0, 1): smaller savings did
+    not show in drawn pictures (docs/decisions/0009-all-blocks-when-in-doubt.md).
     """
 
     strength: float = 1.0
@@ -45,6 +47,7 @@ class RankingConfig:
     seed: int = 0
     pick: Literal["fraction", "equal_gain"] = "fraction"
     most_raise: float = 3.0
+    least_saving: float = 0.2
 
     def __post_init__(self) -> None:
         problems = []
@@ -58,6 +61,8 @@ class RankingConfig:
             problems.append(f"pick: expected 'fraction' or 'equal_gain', got {self.pick!r}")
         if not 1 <= self.most_raise < math.inf:
             problems.append(f"most_raise: expected 1 or more, got {self.most_raise}")
+        if not 0 <= self.least_saving < 1:
+            problems.append(f"least_saving: expected 0 <= least_saving < 1, got {self.least_saving}")
         if problems:
             raise ConfigError("; ".join(problems))
 
@@ -211,8 +216,7 @@ def rank_blocks(
     for size in range(1, len(names) + 1):
         together.append(effects.measure(ranked[:size], config.strength))
         progress(len(names) + size, total, f"best {size} together")
-    gains = [g for g, _ in together]
-    equal, size = _pick(effects, ranked, gains, config)
+    equal, size = _pick(effects, ranked, together, config)
     while confirm is not None and size < len(names) and not confirm(tuple(ranked[:size])):
         size += 1
     return BlockRanking(
@@ -221,7 +225,7 @@ def rank_blocks(
         damage=tuple(d for _, d in alone),
         ratio=ratio,
         order=order,
-        prefix_gain=tuple(gains),
+        prefix_gain=tuple(g for g, _ in together),
         prefix_damage=tuple(d for _, d in together),
         equal_strength=tuple(s for s, _ in equal),
         equal_damage=tuple(d for _, d in equal),
@@ -245,9 +249,13 @@ def _check(
 
 
 def _pick(
-    effects: _Effects, ranked: Sequence[str], gains: Sequence[float], config: RankingConfig
+    effects: _Effects,
+    ranked: Sequence[str],
+    together: Sequence[tuple[float, float]],
+    config: RankingConfig,
 ) -> tuple[list[tuple[float | None, float | None]], int]:
     """(strength, damage) at equal gain by prefix, and the length of the prefix to take."""
+    gains = [gain for gain, _ in together]
     if gains[-1] <= 0:
         raise EmptyMaskError(
             f"block ranking: at strength {config.strength:g} the task vector does not raise the "
@@ -257,7 +265,9 @@ def _pick(
     if config.pick == "fraction":
         return [(None, None)] * len(ranked), min(enough) + 1
     equal = _equal_gains(effects, ranked, gains, enough, config)
-    return equal, min(enough, key=lambda i: _or_infinite(equal[i][1])) + 1
+    best = min(enough, key=lambda i: _or_infinite(equal[i][1]))
+    worth_it = _or_infinite(equal[best][1]) <= (1 - config.least_saving) * together[-1][1]
+    return equal, best + 1 if worth_it else len(ranked)
 
 
 def _or_infinite(value: float | None) -> float:

@@ -80,6 +80,7 @@ def erase_concept_auto(g: Graph) -> None:
         concept_set=pictures,
         inversion_set=found.out(),
         retained=RETAINED,
+        strength=2.0,  # near what Auto-Strength chooses on the demo model
         **base,
         **drawing,
     )

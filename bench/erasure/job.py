@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import torch  # noqa: E402 - after the path
 from devtools.in_process import import_host, load_pack  # noqa: E402
 from erasure.battery import Battery  # noqa: E402
 from erasure.concepts import CONCEPTS, Concept  # noqa: E402
+from erasure.shared import SharedMeasurement  # noqa: E402
 
 HELD_OUT_DRAWS, HELD_OUT_FULL, PROMPT_DRAWS, ATTACK_DRAWS, RETAINED_DRAWS = 8, 20, 6, 16, 8
 ATTACKS, ATTACK_STEPS = 3, 120
@@ -37,6 +38,7 @@ GROUPS = {
     "plain_alpha": COMPARED,
     "alike_alpha": COMPARED,
 }
+EDIT_OF = {"plain_alpha": "tv", "alike_alpha": "tv"}  # searches on the same edit
 SWEEP = (1.0, 3.0, 7.5)  # CFG besides the workflow's own
 SWEPT = ("cat", 0)  # the job that also measures how the strength depends on CFG
 
@@ -162,7 +164,10 @@ class Tuner:
         prompts, self.names = zip(*job.concept.tuning, strict=True)
         self.kept = studio.encoder.encode(prompts)
 
-    def choice(self, deltas: Any, triggers: Any) -> Any:
+    def choices(
+        self, deltas: Any, triggers: Any, searches: dict[str, Sequence[int]]
+    ) -> dict[str, Any]:
+        """One search a name, each with its rows of `triggers`; pictures are drawn once for all."""
         from tverase_pack.tverase_core.strength_measure import ModelMeasurement
         from tverase_pack.tverase_core.strength_search import find_strength
 
@@ -176,7 +181,13 @@ class Tuner:
                 self.kept,
                 self.names,
             )
-            return find_strength(measure, self.config)
+            return {
+                name: self.job.timed(
+                    f"strength {name}",
+                    lambda r=rows: find_strength(SharedMeasurement(measure, r), self.config),
+                )
+                for name, rows in searches.items()
+            }
 
 
 def described(choice: Any) -> dict[str, Any]:
@@ -253,7 +264,6 @@ def measure(job: Job) -> dict[str, Any]:
     from tverase_pack.nodes.host.drawing import open_studio
     from tverase_pack.nodes.host.edits import masked_deltas
     from tverase_pack.nodes.host.memory import gradient_bytes
-    from tverase_pack.tverase_core.ports import joined
 
     pictures, vector = job.timed("learn", lambda: learned(job))
     diverse = job.timed("invert", lambda: inversions(job, pictures))
@@ -279,38 +289,19 @@ def measure(job: Job) -> dict[str, Any]:
         autocast=True,
     ) as studio:
         sets = {"diverse": split(diverse, job.seed), "alike": split(alike, job.seed)}
-        tuner, encode = Tuner(job, studio), studio.encoder.encode
-        plain = encode([job.concept.plain])
-        tuning = {
-            name: joined(plain, tune.contexts(studio.encoder)) for name, (tune, _) in sets.items()
-        }
-        asked = {
-            "tv": ("tv", tuning["diverse"]),
-            "plain_alpha": ("tv", plain),
-            "alike_alpha": ("tv", tuning["alike"]),
-            "whole": ("whole", tuning["diverse"]),
-        }
-        if result["mask"]["all_blocks"]:
-            del asked["whole"]
-        choices = {
-            name: job.timed(f"strength {name}", lambda e=e, t=t: tuner.choice(edits[e], t))
-            for name, (e, t) in asked.items()
-        }
+        tuner = Tuner(job, studio)
+        triggers, rows = tuning_triggers(job, studio, sets)
+        choices = tuner.choices(edits["tv"], triggers, rows)
+        if not result["mask"]["all_blocks"]:
+            choices |= tuner.choices(edits["whole"], triggers, {"whole": rows["tv"]})
         result["choices"] = {name: described(choice) for name, choice in choices.items()}
         print(json.dumps(result["choices"]), flush=True)
         methods = (
-            {name: (asked[name][0], result["choices"][name]["strength"]) for name in asked}
+            {n: (EDIT_OF.get(n, n), c["strength"]) for n, c in result["choices"].items()}
             | {name: (name, 1.0) for name in others}
             | {"base": ("tv", 0.0)}
         )
-        battery = built_battery(job, studio, sets)
-        result["counts"] = {
-            name: job.timed(
-                f"count {name}",
-                lambda e=e, s=s, n=name: battery.under(edits[e], s, GROUPS.get(n, EVERY)),
-            )
-            for name, (e, s) in methods.items()
-        }
+        result["counts"] = counted(job, built_battery(job, studio, sets), edits, methods)
         for name in ("base", "tv", "esd", "uce"):
             edit, strength = methods[name]
             result["counts"][name]["attack"] = job.timed(
@@ -323,6 +314,42 @@ def measure(job: Job) -> dict[str, Any]:
         result["cfg"][str(drawing.cfg)] = result["choices"]["tv"]
     result["seconds"] = job.seconds
     return result
+
+
+def counted(
+    job: Job, battery: Battery, edits: dict[str, Any], methods: dict[str, tuple[str, float]]
+) -> dict[str, Any]:
+    """Hits by method and group; methods that share an edit and a strength share the pictures."""
+    known: dict[tuple[str, float], dict[str, Any]] = {}
+    counts = {}
+    for name, (edit, strength) in methods.items():
+        groups = GROUPS.get(name, EVERY)
+        seen = known.setdefault((edit, strength), {})
+        missing = [group for group in groups if group not in seen]
+        seen |= job.timed(
+            f"count {name}",
+            lambda e=edits[edit], s=strength, m=missing: battery.under(e, s, m),
+        )
+        counts[name] = {group: seen[group] for group in groups}
+    return counts
+
+
+def tuning_triggers(
+    job: Job, studio: Any, sets: dict[str, tuple[Any, Any]]
+) -> tuple[Any, dict[str, list[int]]]:
+    """(context with every trigger that any search tunes on, its rows by search)."""
+    from tverase_pack.tverase_core.ports import joined
+
+    plain = studio.encoder.encode([job.concept.plain])
+    diverse, alike = (sets[name][0] for name in ("diverse", "alike"))
+    first, second = len(diverse.tokens), len(alike.tokens)
+    every = joined(plain, diverse.contexts(studio.encoder), alike.contexts(studio.encoder))
+    rows = {
+        "tv": [0, *range(1, 1 + first)],
+        "plain_alpha": [0],
+        "alike_alpha": [0, *range(1 + first, 1 + first + second)],
+    }
+    return every, rows
 
 
 def split(found: Any, seed: int) -> tuple[Any, Any]:
@@ -375,10 +402,9 @@ def swept(job: Job, drawing: Any, deltas: Any, tuning: Any) -> dict[str, Any]:
             triggers = joined(
                 studio.encoder.encode([job.concept.plain]), tuning.contexts(studio.encoder)
             )
-            tuner = Tuner(job, studio)
-            choice = job.timed(
-                f"strength at CFG {cfg:g}", lambda t=triggers, u=tuner: u.choice(deltas, t)
-            )
+            name = f"at CFG {cfg:g}"
+            searches = {name: range(len(triggers.tokens))}
+            choice = Tuner(job, studio).choices(deltas, triggers, searches)[name]
             found[str(cfg)] = described(choice)
     return found
 
