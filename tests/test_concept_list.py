@@ -6,6 +6,7 @@ import importlib
 import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from tverase_core.fingerprint import BaseFingerprint
 from tverase_core.provenance import Provenance
 from tverase_core.task_vector import TaskVector
 
+ROOT = Path(__file__).resolve().parent.parent
 NAMES = itertools.count()
 KEY = "diffusion_model.out.2.bias"
 START = """
@@ -125,6 +127,49 @@ def test_real_nodes_make_every_file_and_a_second_run_makes_none(listing: Any) ->
     assert listing.run(work) == 0
     assert work.asked == []
     assert {p.name: p.read_bytes() for p in listing.folder.iterdir()} == before
+
+
+@pytest.mark.training
+def test_the_vector_is_the_canvas_s(listing: Any, pack: Any) -> None:
+    from host_support import host_steps as steps
+
+    stock = importlib.import_module("tverase_pack.nodes.host.stock")
+    listing.write(CAT.replace(", retained: [a dog | dog]", ""))
+    assert listing.run() == 0
+    with torch.inference_mode():
+        model, clip, _ = stock.load_checkpoint("tiny.safetensors")
+    drawn, _ = steps.node(
+        pack,
+        "ConceptSetFromPrompt",
+        **{"model": model, "clip": clip, "prompt": "a cat", "concept": "cat", "caption": ""},
+        **{"count": 2, "width": 64, "height": 64, "seed": 0, "steps": 2, "cfg": 1.0},
+        **{"sampler_name": "dpmpp_2m", "scheduler": "karras", "batch_size": 2},
+    )
+    tuned, _ = steps.node(
+        pack,
+        "ConceptFinetune",
+        **{"model": model, "concept_set": drawn, "steps": 2, "learning_rate": 1e-3, "seed": 0},
+        **{"batch_size": 2, "accumulation": 1, "flip": True, "ema": True, "rank": 0},
+        **{"weight_decay": 0.01, "gradient_clip": 1.0},
+    )
+    (vector,) = steps.node(pack, "ExtractTaskVector", base=model, tuned=tuned, concept="")
+    made = load_task_vector(listing.folder / "cat.tv.safetensors")
+    assert made.same_deltas(vector)
+    assert made.base == vector.base
+
+
+def test_the_examples_are_right(listing: Any) -> None:
+    text = (ROOT / "docs" / "erase-a-list.md").read_text("utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    listing.path.write_text(block, "utf-8")
+    plan = listing.run_module.read_list(listing.path)
+    assert [(c.name, c.strength) for c in plan.concepts] == [("cat", 1.5), ("Van Gogh", None)]
+    with pytest.raises(ConfigError, match=r"no 'my_model\.safetensors' in models"):
+        listing.run_module.checked_settings(plan)
+    shipped = listing.run_module.read_list(ROOT / "demo" / "erase_list.yaml")
+    cat, dog = listing.run_module.checked_settings(shipped)
+    assert cat.search["target"] == 0.15
+    assert (dog.search, dog.concept.strength) == ({}, 1.5)
 
 
 def test_only_what_changed_is_done_again(listing: Any) -> None:
