@@ -62,7 +62,7 @@ class RankingConfig:
         if not 1 <= self.most_raise < math.inf:
             problems.append(f"most_raise: expected 1 or more, got {self.most_raise}")
         if not 0 <= self.least_saving < 1:
-            problems.append(f"least_saving: expected 0 <= least_saving < 1, got {self.least_saving}")
+            problems.append(f"least_saving: expected 0 or more, under 1, got {self.least_saving}")
         if problems:
             raise ConfigError("; ".join(problems))
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import shutil
 import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
+from devtools import in_process
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "browser" / "driver.cjs"
 NODE_MODULES = ROOT / ".host" / "browser" / "node_modules"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FIRST = (0, 3, 75)  # the clicks follow that version's frontend
 PATIENCE_S = 200.0  # more than the driver's own; a busy computer is slow to serve the frontend
 
 
@@ -32,7 +36,18 @@ def lacking() -> str | None:
         return "no node (Node.js) on the path"
     if not (NODE_MODULES / "playwright-core").is_dir():
         return "no playwright-core: npm install --prefix .host/browser playwright-core@1.64.1"
+    if host_version() < FIRST:
+        return f"written for the frontend of ComfyUI {'.'.join(map(str, FIRST))} and newer"
     return None
+
+
+def host_version() -> tuple[int, ...]:
+    """The version of the ComfyUI under test; () before it had one."""
+    file = in_process.host_tree() / "comfyui_version.py"
+    said = (
+        re.search(r'__version__ = "([\d.]+)"', file.read_text("utf-8")) if file.exists() else None
+    )
+    return tuple(map(int, said[1].split("."))) if said else ()
 
 
 class BrowserFailed(RuntimeError):
