@@ -37,6 +37,7 @@ def values(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed + 7 * len(shape)))
 
 
+FOLDERS = ("checkpoints", "loras")
 UP, DOWN = values(4, 2, seed=1), values(2, 4, seed=2)
 
 
@@ -231,4 +232,34 @@ def test_it_is_what_the_host_adds(
     assert "LoRA of" in report
 
 
-FOLDERS = ("checkpoints", "loras")
+@pytest.mark.parametrize("kind", ["LoHa", "LoKr", "DoRA"])
+def test_what_only_the_host_reads_goes_through_a_model(
+    pack: Any, comfy_host: Any, make_tiny_model: Callable[..., Any], kind: str
+) -> None:
+    """The way that the refusal names: Load LoRA, then Extract Task Vector."""
+    import comfy.sd
+
+    from host_support import host_steps as steps
+
+    base = make_tiny_model(seed=1, storage=torch.float32)
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+    weight, stem = steps.weights(base)[key], key.removesuffix(".weight")
+    a, b = values(32, 2, seed=1), values(2, 32, seed=2)
+    c, d = values(32, 2, seed=3), values(2, 32, seed=4)
+    if kind == "LoHa":
+        lora = {"hada_w1_a": a, "hada_w1_b": b, "hada_w2_a": c, "hada_w2_b": d}
+        expected = (a @ b) * (c @ d) * 3 / 2
+    elif kind == "LoKr":
+        left, right = values(4, 4, seed=5), values(8, 8, seed=6)
+        lora, expected = {"lokr_w1": left, "lokr_w2": right}, torch.kron(left, right)
+    else:
+        lengths = weight.norm(dim=0, keepdim=True)
+        lora = {"lora_up.weight": a, "lora_down.weight": b, "dora_scale": 2 * lengths}
+        tuned = weight + a @ b * 3 / 2
+        expected = 2 * lengths * tuned / tuned.norm(dim=0, keepdim=True) - weight
+    lora["alpha"] = torch.tensor(3.0)
+    named = {f"{stem}.{part}": tensor for part, tensor in lora.items()}
+    tuned, _ = comfy.sd.load_lora_for_models(base, None, named, 1.0, 0.0)
+    vector = steps.node(pack, "ExtractTaskVector", base=base, tuned=tuned, concept="x")[0]
+    assert list(vector.deltas) == [key]
+    assert torch.allclose(vector.deltas[key], expected, rtol=1e-4, atol=1e-5)

@@ -58,6 +58,8 @@ def erase_list(path: Path, processes: Processes, stages: Stages = ConceptRun) ->
                 f"{len(every)} concepts, {done} of them finished earlier; output: "
                 f"{output_relative(folder)}"
             )
+        if processes.count == 1:
+            _show_progress()
         for settings in mine:
             erase_one(base, plan, settings, ConceptFiles(folder, settings.concept.stem), stages)
         processes.wait()
@@ -141,6 +143,19 @@ def _finished(settings: Settings, base: Base, files: ConceptFiles) -> bool:
         return False
     advice = read_provenance(files.vector)[1].recommended
     return advice is not None and advice.strength == status.strength
+
+
+def _show_progress() -> None:
+    """A line that overwrites itself, for people only."""
+    from ..host.stock import watch_progress
+
+    def show(done: int, total: int) -> None:
+        text = f"  {done} of {total}" if done < total else ""
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+    if sys.stderr.isatty():
+        watch_progress(show)
 
 
 def _say(line: str) -> None:
