@@ -100,10 +100,23 @@ def runs(page: Browser, name: str, changes: dict[str, Any]) -> None:
     types = {node_id: node["class_type"] for node_id, node in api(name).items()}
     assert set(shown) == {i for i, kind in types.items() if kind in SHOWS_PICTURES}
     assert [error for error in page.errors if "/extensions/tverase/" in error] == []
-    shots = os.environ.get("TVERASE_SCREENSHOTS")
-    if shots:
-        Path(shots).mkdir(parents=True, exist_ok=True)
-        page.ask("screenshot", path=str(Path(shots) / f"{name}.png"))
+    if os.environ.get("TVERASE_SCREENSHOTS"):
+        take_pictures(page, name, Path(os.environ["TVERASE_SCREENSHOTS"]))
+
+
+def take_pictures(page: Browser, name: str, folder: Path) -> None:
+    """The window, and each stage of the workflow alone: in the whole of it no word can be read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page.ask("screenshot", path=str(folder / f"{name}.png"))
+    workflow = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    for place, group in enumerate(workflow["groups"], 1):
+        left, top, width, height = group["bounding"]
+        inside = [
+            node["id"]
+            for node in workflow["nodes"]
+            if left <= node["pos"][0] < left + width and top <= node["pos"][1] < top + height
+        ]
+        page.ask("screenshot", path=str(folder / f"{name}_{place}.png"), nodes=inside)
 
 
 @pytest.mark.parametrize("name", RUNNABLE)

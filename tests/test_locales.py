@@ -75,3 +75,6 @@ def test_the_server_hands_them_out(server: Client) -> None:
     for language in (locales.ENGLISH, *LANGUAGES):
         own = json.loads((locales.FOLDER / language / "nodeDefs.json").read_text("utf-8"))
         assert own.items() <= served[language]["nodeDefs"].items()
+    for language in LANGUAGES:
+        words = json.loads((locales.FOLDER / language / "main.json").read_text("utf-8"))
+        assert words.items() <= served[language].items()  # web/presets.js reads them from here
