@@ -341,9 +341,9 @@ def tuning_triggers(
     from tverase_pack.tverase_core.ports import joined
 
     plain = studio.encoder.encode([job.concept.plain])
-    diverse, alike = (sets[name][0] for name in ("diverse", "alike"))
+    diverse, alike = (sets[name][0].contexts(studio.encoder) for name in ("diverse", "alike"))
     first, second = len(diverse.tokens), len(alike.tokens)
-    every = joined(plain, diverse.contexts(studio.encoder), alike.contexts(studio.encoder))
+    every = joined(plain, diverse, alike)
     rows = {
         "tv": [0, *range(1, 1 + first)],
         "plain_alpha": [0],
@@ -363,6 +363,7 @@ def built_battery(job: Job, studio: Any, sets: dict[str, tuple[Any, Any]]) -> Ba
 
     concept, encode = job.concept, studio.encoder.encode
     held_out = joined(*(held.contexts(studio.encoder) for _, held in sets.values()))
+    count = len(held_out.tokens)
     prompts, names = zip(*concept.reported, strict=True)
     groups = {
         "plain": (encode([concept.plain]), [concept.name], 2 * PROMPT_DRAWS),
@@ -371,8 +372,8 @@ def built_battery(job: Job, studio: Any, sets: dict[str, tuple[Any, Any]]) -> Ba
             [concept.name] * len(concept.paraphrases),
             PROMPT_DRAWS,
         ),
-        "held_out": (held_out, [concept.name] * len(held_out.tokens), HELD_OUT_DRAWS),
-        "held_out_full": (held_out, [concept.name] * len(held_out.tokens), HELD_OUT_FULL),
+        "held_out": (held_out, [concept.name] * count, HELD_OUT_DRAWS),
+        "held_out_full": (held_out, [concept.name] * count, HELD_OUT_FULL),
         "retained": (encode(list(prompts)), list(names), RETAINED_DRAWS),
     }
     return Battery(studio, job.judge, groups, 5_000_000 + 100_000 * job.seed)
