@@ -29,7 +29,7 @@ SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "fraction": (
         "FLOAT",
         {
-            "default": 0.8,
+            "default": 1.0,
             "min": 0.05,
             "max": 1.0,
             "step": 0.05,
