@@ -56,8 +56,9 @@ def text(
         "",
         f"Written by `{document['command']}` on {document['date']}; do not edit. Model: the demo "
         f"model. Concepts: {', '.join(names)}; {len(results)} runs, each with its own "
-        "seeds, of the nine that the whole measurement has. Everything is automatic: fine-tune, Diverse Inversion, Auto Block Mask and "
-        "Auto-Strength run with the settings of `workflows/erase_concept_auto.json`. Strengths are "
+        "seeds, of the nine that the whole measurement has. Everything is automatic: fine-tune, "
+        "Diverse Inversion, Auto Block Mask and Auto-Strength run with the settings of "
+        "`workflows/erase_concept_auto.json`. Strengths are "
         "tuned on one group of triggers, prompts and seeds, and reported on another. Intervals "
         'are 95 % and resample triggers, not pictures. "Reduced to x %" holds under these '
         "triggers and attacks, not under all.",
