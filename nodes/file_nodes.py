@@ -9,7 +9,7 @@ from ..tverase_core.files import load_task_vector
 from ..tverase_core.lora_file import extract_from_lora, is_lora_file
 from ..tverase_core.provenance import Provenance
 from ..tverase_core.task_vector import TaskVector
-from .saved_files import TASK_VECTORS, utc_now
+from .saved_files import TASK_VECTORS, utc_now, vector_file_widgets
 from .sockets import CATEGORY, TASK_VECTOR
 
 
@@ -42,21 +42,7 @@ class ExtractFromFiles:
                         "its file.",
                     },
                 ),
-                "filename_prefix": (
-                    "STRING",
-                    {
-                        "default": "task_vectors/extracted",
-                        "tooltip": "Folder and name under output/loras; a number is added.",
-                    },
-                ),
-                "dtype": (
-                    ["float32", "bfloat16"],
-                    {
-                        "default": "float32",
-                        "tooltip": "bfloat16 halves the file, each value is then 0.4 % off at "
-                        "most.",
-                    },
-                ),
+                **vector_file_widgets("task_vectors/extracted"),
             }
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from typing import Any
 
 TASK_VECTORS, INVERSION_SETS = "task_vectors", "inversion_sets"
 
@@ -30,6 +31,26 @@ class ReadsFile:
 
         facts = find_file(cls.KIND, file).stat()
         return f"{facts.st_mtime_ns} {facts.st_size}"
+
+
+def vector_file_widgets(default: str) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Where a node writes a task vector, and in which dtype. default: folder and name."""
+    return {
+        "filename_prefix": (
+            "STRING",
+            {
+                "default": default,
+                "tooltip": "Folder and name under output/loras; a number is added.",
+            },
+        ),
+        "dtype": (
+            ["float32", "bfloat16"],
+            {
+                "default": "float32",
+                "tooltip": "bfloat16 halves the file, each value is then 0.4 % off at most.",
+            },
+        ),
+    }
 
 
 def utc_now() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from ..tverase_core.compact import save_compact
 from ..tverase_core.files import load_task_vector, save_task_vector
 from ..tverase_core.task_vector import TaskVector
-from .saved_files import TASK_VECTORS, ReadsFile, utc_now
+from .saved_files import TASK_VECTORS, ReadsFile, utc_now, vector_file_widgets
 from .sockets import CATEGORY, TASK_VECTOR
 
 
@@ -67,21 +67,7 @@ class SaveTaskVector:
         return {
             "required": {
                 "task_vector": (TASK_VECTOR, {"tooltip": "What to save."}),
-                "filename_prefix": (
-                    "STRING",
-                    {
-                        "default": "task_vectors/concept",
-                        "tooltip": "Folder and name under output/loras; a number is added.",
-                    },
-                ),
-                "dtype": (
-                    ["float32", "bfloat16"],
-                    {
-                        "default": "float32",
-                        "tooltip": "bfloat16 halves the file, each value is then 0.4 % off at "
-                        "most.",
-                    },
-                ),
+                **vector_file_widgets("task_vectors/concept"),
             },
             "optional": {
                 "max_error": (

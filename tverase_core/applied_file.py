@@ -17,7 +17,7 @@ from .errors import ConfigError, FormatError
 from .fingerprint import Verdict, check_base, tensor_bytes
 from .layout import detect_layout
 from .mask_text import parse_mask
-from .new_file import check_room, replacing
+from .new_file import check_not_source, check_room, replacing
 from .ports import Progress, quiet
 from .task_vector import TaskVector
 
@@ -75,8 +75,7 @@ def apply_to_file(
         raise ConfigError(
             f"{source.name}: apply writes one file, so it takes one. Give the single-file model."
         )
-    if source.resolve() == target.resolve():
-        raise ConfigError(f"{target.name}: would replace the base. Give another name.")
+    check_not_source(target, (source,))
     with CheckpointFile(source) as checkpoint:
         sizes = checkpoint.sizes()
         layout = detect_layout(sizes)

@@ -23,10 +23,10 @@ from torch import Tensor
 
 from .checkpoint_file import CheckpointFile, checkpoint_sha256, pieces
 from .delta_names import file_name_of
-from .errors import BaseMismatchError, ConfigError, FormatError, KeyMismatchError, listed
+from .errors import BaseMismatchError, FormatError, KeyMismatchError, listed
 from .files import DTYPES, task_vector_metadata
 from .fingerprint import BaseFingerprint, architecture_of, tensor_bytes
-from .new_file import check_room, replacing
+from .new_file import check_not_source, check_room, replacing
 from .ports import Progress, quiet
 from .provenance import Provenance
 from .safetensors_io import complete_metadata, header_bytes
@@ -74,8 +74,7 @@ def extract_between_files(
     if dtype not in DTYPES:
         raise FormatError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
     target = Path(out)
-    if any(target.resolve() == Path(p).resolve() for p in (base, tuned)):
-        raise ConfigError(f"{target.name}: would replace a model it is made of. Give another name.")
+    check_not_source(target, (base, tuned))
     with CheckpointFile(base) as old, CheckpointFile(tuned) as new:
         check_same_family(old, new)
         refuse_swapped(old, new)

@@ -25,7 +25,6 @@ from .compact import DOWN, DTYPES, UP, CompactTensors, write_compact
 from .delta_names import WEIGHT
 from .errors import (
     BaseMismatchError,
-    ConfigError,
     FormatError,
     KeyMismatchError,
     ShapeMismatchError,
@@ -34,6 +33,7 @@ from .errors import (
 )
 from .file_extraction import Extraction
 from .layout import DIFFUSION_PREFIX
+from .new_file import check_not_source
 from .ports import Progress, quiet
 from .provenance import Provenance
 from .safetensors_io import read_header
@@ -97,8 +97,7 @@ def extract_from_lora(
     if dtype not in DTYPES:
         raise FormatError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
     source, target = Path(lora), Path(out)
-    if any(target.resolve() == Path(p).resolve() for p in (base, lora)):
-        raise ConfigError(f"{target.name}: would replace a file it is made of. Give another name.")
+    check_not_source(target, (base, lora))
     header = read_header(source)
     if "tverase.kind" in header.metadata:
         raise FormatError(f"{source.name}: is a task vector already. Use it as it is.")

@@ -6,10 +6,12 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from .errors import ConfigError
 
 
 @contextmanager
@@ -34,6 +36,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise OSError(error.errno, reason) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_not_source(target: Path, sources: Iterable[str | os.PathLike[str]]) -> None:
+    """Raises ConfigError when `target` is one of the files or folders it is made of."""
+    if any(target.resolve() == Path(source).resolve() for source in sources):
+        raise ConfigError(f"{target.name}: would replace a file it is made of. Give another name.")
 
 
 def check_room(target: Path, size: int) -> None:
