@@ -18,7 +18,7 @@ from tverase_core import checkpoint_file, file_extraction
 from tverase_core.checkpoint_file import CheckpointFile
 from tverase_core.file_extraction import extract_between_files
 from tverase_core.files import save_task_vector
-from tverase_core.fingerprint import BaseFingerprint, architecture_of, content_sha256, key_digest
+from tverase_core.fingerprint import BaseFingerprint, architecture_of, key_digest, sample_sha256
 from tverase_core.provenance import Provenance
 from tverase_core.task_vector import TaskVector
 
@@ -82,7 +82,7 @@ def test_the_file_has_the_bytes_of_the_difference_in_memory(
     fingerprint = BaseFingerprint(
         architecture_of(shapes),
         key_digest(shapes),
-        content_sha256(base),
+        sample_sha256(base),
         str(stored).removeprefix("torch."),
         "base.safetensors",
     )

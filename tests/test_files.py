@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from tverase_core.safetensors_io import read_safetensors, write_safetensors
 from tverase_core.task_vector import TaskVector
 
 DATA = Path(__file__).parent / "data"
-RELEASED = DATA / "cat.v1_0.tv.safetensors"
-RELEASED_SHA256 = "4a66bd55f9084d9b3b3a931189385469d643f68ee096a2277677f26dc78d5823"
+RELEASED = DATA / "cat.v1_1.tv.safetensors"
+OLDER = DATA / "cat.v1_0.tv.safetensors"  # with content_sha256 in place of sample_sha256
+RELEASED_SHA256 = "77dc84750c6f4617c4fe2a1636141741a7dcbb3e9009d9d5d7986c1c3bb6139b"
 STORY = Provenance(
     concepts=("cat", "Kätzchen"),
     recipe={"steps": 200, "learning_rate": 1e-5},
@@ -89,10 +91,13 @@ def test_golden_bytes(tmp_path: Path) -> None:
     assert path.read_bytes() == RELEASED.read_bytes()
 
 
-def test_released_file_stays_loadable() -> None:
-    loaded = load_task_vector(RELEASED)
+@pytest.mark.parametrize(
+    ("file", "base"), [(RELEASED, BASE), (OLDER, replace(BASE, sample_sha256=None))]
+)
+def test_released_files_stay_loadable(file: Path, base: BaseFingerprint) -> None:
+    loaded = load_task_vector(file)
     assert loaded.same_deltas(sample())
-    assert loaded.base == BASE
+    assert loaded.base == base
     assert loaded.provenance == STORY
 
 
@@ -157,7 +162,7 @@ def test_required_metadata(saved: Path) -> None:
         "modelspec.date": "2026-01-31T12:00:00Z",
         "modelspec.prediction_type": "epsilon",
         "format": "pt",
-        "tverase.format": "1.0",
+        "tverase.format": "1.1",
         "tverase.kind": "task_vector",
         "tverase.direction": "toward-concept",
         "tverase.concepts": '["cat","Kätzchen"]',

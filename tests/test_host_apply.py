@@ -153,7 +153,7 @@ def other_family(vector: TaskVector) -> TaskVector:
 
 
 def other_weights(vector: TaskVector) -> TaskVector:
-    return replace(vector, base=replace(vector.base, content_sha256="1" * 64))
+    return replace(vector, base=replace(vector.base, sample_sha256="1" * 64))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from tverase_core.fingerprint import (
     BaseFingerprint,
     architecture_of,
     check_base,
-    content_sha256,
     key_digest,
+    sample_sha256,
+    sampled_runs,
 )
 from tverase_core.layout import ModelLayout, detect_layout
 from tverase_core.mask_text import parse_mask
@@ -288,8 +290,29 @@ def test_malformed_fingerprint_names_every_problem() -> None:
         BaseFingerprint("", "xyz", file_name="folder/model.safetensors")
 
 
-def test_content_sha256_sees_dtype_and_value_not_order() -> None:
+def test_sample_sha256_sees_dtype_and_value_not_order() -> None:
     one, two = torch.ones(3), torch.zeros(2, dtype=torch.bfloat16)
-    assert content_sha256({"a": one, "b": two}) == content_sha256({"b": two, "a": one})
-    assert content_sha256({"a": one}) != content_sha256({"a": one.half()})
-    assert content_sha256({"a": one}) != content_sha256({"a": one * 2})
+    assert sample_sha256({"a": one, "b": two}) == sample_sha256({"b": two, "a": one})
+    assert sample_sha256({"a": one}) != sample_sha256({"a": one.half()})
+    assert sample_sha256({"a": one}) != sample_sha256({"a": one * 2})
+
+
+@pytest.mark.parametrize("numel", [0, 1, 4096, 4097, 3_686_400])
+def test_the_sample_is_all_of_a_small_weight_and_both_ends_of_a_large_one(numel: int) -> None:
+    runs = sampled_runs(numel)
+    assert sum(count for _, count in runs) == min(numel, 4096)
+    ends = [first + count for first, count in runs]
+    if runs:
+        assert (runs[0][0], ends[-1]) == (0, numel)
+    if numel >= 2 * 4096:
+        assert all(end <= first for end, (first, _) in zip(ends, runs[1:], strict=False))
+
+
+def test_the_sample_is_the_bytes_that_the_format_names() -> None:
+    weight = torch.arange(10_000, dtype=torch.float16).view(100, 100)
+    starts = [(10_000 - 256) * i // 15 for i in range(16)]
+    picked = torch.cat([weight.view(-1)[start : start + 256] for start in starts])
+    assert sample_sha256({"w": weight}) == hashlib.sha256(picked.numpy().tobytes()).hexdigest()
+    assert sample_sha256({"w": weight.T}) != sample_sha256({"w": weight})
+    fp8, other = (w.to(torch.float8_e4m3fn) for w in (weight, -weight))
+    assert sample_sha256({"w": fp8}) != sample_sha256({"w": other})

@@ -85,7 +85,7 @@ def write_task_vectors(folder: Path, pack: Any) -> None:
     family = TaskVector({BIAS: torch.ones(4)}, fingerprint(tiny_host.build_model()), story)
     save_task_vector(folder / "family.tv.safetensors", family)
     demo = fingerprint(load_demo_model(MODEL_FOLDER)[0])
-    other = TaskVector({BIAS: torch.ones(24)}, replace(demo, content_sha256="0" * 64), story)
+    other = TaskVector({BIAS: torch.ones(24)}, replace(demo, sample_sha256="0" * 64), story)
     save_task_vector(folder / "merge.tv.safetensors", other)
     whole = (folder / "merge.tv.safetensors").read_bytes()
     (folder / "half.tv.safetensors").write_bytes(whole[:-20])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedReader
@@ -20,7 +20,13 @@ from torch import Tensor
 
 from .checkpoint_kinds import recognise
 from .errors import FormatError, listed
-from .fingerprint import BaseFingerprint, architecture_of, key_digest, tensor_bytes
+from .fingerprint import (
+    BaseFingerprint,
+    architecture_of,
+    key_digest,
+    sampled_runs,
+    tensor_bytes,
+)
 from .safetensors_io import DTYPES, FileHeader, TensorEntry, parse_header
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -138,28 +144,16 @@ class CheckpointFile:
                 )
 
 
-def checkpoint_sha256(path: str | os.PathLike[str], wanted: Callable[[], bool]) -> str:
-    """As `fingerprint.content_sha256` of a model on disk, in a reading of its own.
-
-    wanted: asked between pieces; "" is returned once it says no. Raises as CheckpointFile does.
-    """
-    digest = hashlib.sha256()
-    with CheckpointFile(path) as checkpoint:
-        for key in sorted(checkpoint.weights):
-            for first, count in pieces(checkpoint.weights[key].numel):
-                if not wanted():
-                    return ""
-                digest.update(tensor_bytes(checkpoint.read(key, first, count)))
-        checkpoint.check_unchanged()
-    return digest.hexdigest()
-
-
 def file_fingerprint(checkpoint: CheckpointFile, prediction: str) -> BaseFingerprint:
-    """Who an open model is; all of its weights are read once."""
+    """Who an open model is; a little of each weight is read (`fingerprint.sample_sha256`)."""
+    digest = hashlib.sha256()
+    for key in sorted(checkpoint.weights):
+        for first, count in sampled_runs(checkpoint.weights[key].numel):
+            digest.update(tensor_bytes(checkpoint.read(key, first, count)))
     return BaseFingerprint(
         architecture_of(checkpoint.sizes(), prediction),
         checkpoint.key_digest(),
-        checkpoint_sha256(checkpoint.path, lambda: True),
+        digest.hexdigest(),
         checkpoint.dtype(),
         checkpoint.name,
     )

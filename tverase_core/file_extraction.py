@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from typing import BinaryIO, Literal
 import torch
 from torch import Tensor
 
-from .checkpoint_file import CheckpointFile, checkpoint_sha256, pieces
+from .checkpoint_file import CheckpointFile, file_fingerprint, pieces
 from .delta_names import file_name_of
 from .errors import BaseMismatchError, FormatError, KeyMismatchError, listed
 from .files import DTYPES, task_vector_metadata
-from .fingerprint import BaseFingerprint, architecture_of, tensor_bytes
+from .fingerprint import BaseFingerprint, tensor_bytes
 from .new_file import check_not_source, check_room, replacing
 from .ports import Progress, quiet
 from .provenance import Provenance
@@ -156,44 +155,20 @@ class _Job:
         kinds = {file_name_of(key): (self.dtype, self.old.weights[key].shape) for key in keys}
         if len(kinds) != len(keys):
             raise FormatError(f"{self.old.name}: two weights would have one name in the file")
-        room = len(self.header(kinds, keys, story, _UNKNOWN_HASH, _UNKNOWN_HASH))
+        base = file_fingerprint(self.old, story.prediction or "epsilon")
+        room = len(header(kinds, keys, base, story, _UNKNOWN_HASH))
         size = room + sum(torch.Size(s).numel() * d.itemsize for d, s in kinds.values())
         check_room(target, size)
-        going = threading.Event()
-        going.set()
-        with ThreadPoolExecutor(1) as reading:
-            base_hash = reading.submit(checkpoint_sha256, self.old.path, going.is_set)
-            try:
-                with replacing(target) as file:
-                    file.seek(room)
-                    content = self.write_data(file, keys)
-                    file.seek(0)
-                    file.write(self.header(kinds, keys, story, base_hash.result(), content))
-                    self.old.check_unchanged()
-                    self.new.check_unchanged()
-            finally:
-                going.clear()
+        with replacing(target) as file:
+            file.seek(room)
+            content = self.write_data(file, keys)
+            file.seek(0)
+            file.write(header(kinds, keys, base, story, content))
+            self.old.check_unchanged()
+            self.new.check_unchanged()
         equal = len(self.keys) - len(keys)
         described = self.old.described(), self.new.described()
         return Extraction(*described, len(keys), equal, size, content)
-
-    def header(
-        self,
-        kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]],
-        keys: list[str],
-        story: Provenance,
-        base_hash: str,
-        content: str,
-    ) -> bytes:
-        base = BaseFingerprint(
-            architecture_of(self.old.sizes(), story.prediction or "epsilon"),
-            self.old.key_digest(),
-            base_hash,
-            self.old.dtype(),
-            self.old.name,
-        )
-        metadata = task_vector_metadata(base, story, sorted(keys), story.recommended)
-        return header_bytes(kinds, complete_metadata(metadata, content))
 
     def write_data(self, file: BinaryIO, keys: list[str]) -> str:
         """The deltas, hashed and written while the next piece is computed; returns the hash."""
@@ -222,3 +197,15 @@ class _Job:
                 check_finite(piece, f"{key}: the difference of {self.new.name} and {self.old.name}")
                 yield piece
         self.progress(1, 1, "written")
+
+
+def header(
+    kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]],
+    keys: list[str],
+    base: BaseFingerprint,
+    story: Provenance,
+    content: str,
+) -> bytes:
+    """The file's header; its length does not depend on the content's hash."""
+    metadata = task_vector_metadata(base, story, sorted(keys), story.recommended)
+    return header_bytes(kinds, complete_metadata(metadata, content))

@@ -165,7 +165,7 @@ def task_vector_metadata(
             {
                 "architecture": base.architecture,
                 "key_digest": base.key_digest,
-                "content_sha256": base.content_sha256,
+                "sample_sha256": base.sample_sha256,
                 "dtype": base.dtype,
                 "file_name": base.file_name,
             }
@@ -208,7 +208,8 @@ def _check_direction(metadata: Mapping[str, str], name: str) -> None:
 
 
 def _base(metadata: Mapping[str, str], name: str) -> BaseFingerprint:
-    fields = _json(metadata, "tverase.base", dict, None, name)
+    fields = dict(_json(metadata, "tverase.base", dict, None, name))
+    fields.pop("content_sha256", None)  # of all values, in files of version 1.0: not compared
     try:
         return BaseFingerprint(**fields)
     except (TypeError, ConfigError) as error:

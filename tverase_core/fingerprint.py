@@ -13,6 +13,7 @@ from torch import Tensor
 from .errors import BaseMismatchError, ConfigError
 from .layout import DIFFUSION_PREFIX
 
+RUNS, RUN = 16, 256  # how much of each weight tells models apart
 Verdict = Literal["same", "unverified", "different_weights", "different_architecture"]
 
 
@@ -22,14 +23,14 @@ class BaseFingerprint:
 
     architecture: name such as "stable-diffusion-v1" (see `architecture_of`).
     key_digest: 64 hex digits, see `key_digest`.
-    content_sha256: 64 hex digits of the base weights in their stored dtype, or None.
+    sample_sha256: 64 hex digits, see `sample_sha256`; None where the weights were not seen.
     dtype, file_name: what the weights were stored as and in (base name only), for people.
     Raises ConfigError on a malformed field.
     """
 
     architecture: str
     key_digest: str
-    content_sha256: str | None = None
+    sample_sha256: str | None = None
     dtype: str | None = None
     file_name: str | None = None
 
@@ -39,8 +40,8 @@ class BaseFingerprint:
             problems.append("architecture is empty")
         if not _is_sha256(self.key_digest):
             problems.append(f"key_digest: expected 64 hex digits, got {self.key_digest!r}")
-        if self.content_sha256 is not None and not _is_sha256(self.content_sha256):
-            problems.append(f"content_sha256: expected 64 hex digits, got {self.content_sha256!r}")
+        if self.sample_sha256 is not None and not _is_sha256(self.sample_sha256):
+            problems.append(f"sample_sha256: expected 64 hex digits, got {self.sample_sha256!r}")
         if self.file_name is not None and ("/" in self.file_name or "\\" in self.file_name):
             problems.append("file_name: give the base name only, a path would leak the machine")
         if problems:
@@ -51,16 +52,16 @@ class BaseFingerprint:
 
         "different_architecture": other names or shapes. "different_weights": same names and
         shapes, but another architecture name (SD2 with epsilon or with v) or, in the same
-        dtype, other contents. "unverified": nothing speaks against it, but a content hash is
-        missing or the dtypes differ. "same": equal contents.
+        dtype, other values. "unverified": nothing speaks against it, but a hash is missing or
+        the dtypes differ. "same": equal values wherever the hash looks.
         """
         if self.key_digest != other.key_digest:
             return "different_architecture"
         if self.architecture != other.architecture:
             return "different_weights"
-        if self.content_sha256 is None or other.content_sha256 is None:
+        if self.sample_sha256 is None or other.sample_sha256 is None:
             return "unverified"
-        if self.content_sha256 == other.content_sha256:
+        if self.sample_sha256 == other.sample_sha256:
             return "same"
         return "different_weights" if self.dtype == other.dtype else "unverified"
 
@@ -89,8 +90,8 @@ def check_base(
 def describe(base: BaseFingerprint) -> str:
     """A short name for sentences."""
     named = f" '{base.file_name}'" if base.file_name else ""
-    content = base.content_sha256[:12] if base.content_sha256 else "unknown"
-    return f"{base.architecture}{named} (keys {base.key_digest[:12]}, content {content})"
+    values = base.sample_sha256[:12] if base.sample_sha256 else "unknown"
+    return f"{base.architecture}{named} (keys {base.key_digest[:12]}, values {values})"
 
 
 def key_digest(shapes: Mapping[str, Sequence[int]]) -> str:
@@ -112,12 +113,31 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
     return memoryview(flat.numpy())  # type: ignore[arg-type]
 
 
-def content_sha256(weights: Mapping[str, Tensor]) -> str:
-    """sha256 of all weights' bytes in their stored dtype, in the order of their names, in hex."""
+def sample_sha256(weights: Mapping[str, Tensor]) -> str:
+    """sha256 of `sampled_runs` of every weight, in their stored dtype, in the order of names, hex.
+
+    Training moves nearly every value, so a sample tells models apart; all values of an SDXL model
+    would take as long to hash as the model takes to load (docs/decisions/0010).
+    """
     digest = hashlib.sha256()
     for name in sorted(weights):
-        digest.update(tensor_bytes(weights[name].cpu()))
+        flat = weights[name].detach().reshape(-1)
+        # As bytes, because fp8 cannot be concatenated; in one piece, because each copy from a GPU
+        # waits for it.
+        runs = [
+            flat[first : first + count].view(torch.uint8)
+            for first, count in sampled_runs(len(flat))
+        ]
+        if runs:
+            digest.update(tensor_bytes(torch.cat(runs).cpu()))
     return digest.hexdigest()
+
+
+def sampled_runs(numel: int) -> list[tuple[int, int]]:
+    """(first value, number of values): all of a small weight, else 16 even runs of 256."""
+    if numel <= RUNS * RUN:
+        return [(0, numel)] if numel else []
+    return [((numel - RUN) * i // (RUNS - 1), RUN) for i in range(RUNS)]
 
 
 def architecture_of(shapes: Mapping[str, Sequence[int]], prediction: str = "epsilon") -> str:

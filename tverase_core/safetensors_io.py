@@ -23,7 +23,7 @@ from .errors import FormatError, FormatVersionError, NonFiniteError
 from .fingerprint import tensor_bytes
 from .new_file import replacing
 
-FORMAT_MAJOR, FORMAT_MINOR = 1, 0
+FORMAT_MAJOR, FORMAT_MINOR = 1, 1
 HEADER_CAP_BYTES = 100_000_000  # the format's own limit
 DTYPES = {
     "F64": torch.float64,

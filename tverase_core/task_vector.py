@@ -205,9 +205,7 @@ def common_base(first: TaskVector, second: TaskVector) -> BaseFingerprint:
             f"{describe(first.base)} and {describe(second.base)}. "
             "Only vectors of one base model can be combined."
         )
-    return (
-        first.base if first.base.content_sha256 or not second.base.content_sha256 else second.base
-    )
+    return first.base if first.base.sample_sha256 or not second.base.sample_sha256 else second.base
 
 
 def check_same_shapes(first: TaskVector, second: TaskVector) -> None:

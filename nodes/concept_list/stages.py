@@ -40,7 +40,7 @@ def load_base(plan: ConceptList) -> Base:
 
     loaded = DemoModel().load() if plan.checkpoint == DEMO else load_checkpoint(plan.checkpoint)
     base = fingerprint(loaded[0])
-    return Base(*loaded, f"{base.key_digest}:{base.content_sha256}")
+    return Base(*loaded, f"{base.key_digest}:{base.sample_sha256}")
 
 
 class ConceptRun:

@@ -117,4 +117,4 @@ def unfinished_finetune(
 def _identity(model: ModelPatcher) -> str:
     """The base's content, and the patches on it by where they are and how strong."""
     patches = sorted((str(k), [p[0] for p in v]) for k, v in model.patches.items())
-    return f"{fingerprint(model).content_sha256}{patches}"
+    return f"{fingerprint(model).sample_sha256}{patches}"

@@ -13,8 +13,8 @@ from ...tverase_core.errors import BaseMismatchError
 from ...tverase_core.fingerprint import (
     BaseFingerprint,
     architecture_of,
-    content_sha256,
     key_digest,
+    sample_sha256,
 )
 from ...tverase_core.layout import ModelLayout, detect_layout
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 PREFIX = "diffusion_model."
-_content: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
+_sampled: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
 
 
 def model_shapes(model: ModelPatcher) -> dict[str, torch.Size]:
@@ -91,13 +91,13 @@ def base_reader(model: ModelPatcher) -> Callable[[str], torch.Tensor]:
     return lambda key: base_weight(entries[key]).detach()
 
 
-def _content_of(model: ModelPatcher) -> str:
-    """Content hash of the base weights as stored; computed once per loaded model."""
+def _sample_of(model: ModelPatcher) -> str:
+    """`sample_sha256` of the base weights; computed once per loaded model."""
     module = model.model
-    if module not in _content:
+    if module not in _sampled:
         entries = model.get_key_patches(PREFIX)
-        _content[module] = content_sha256({k: base_weight(e).detach() for k, e in entries.items()})
-    return _content[module]
+        _sampled[module] = sample_sha256({k: base_weight(e).detach() for k, e in entries.items()})
+    return _sampled[module]
 
 
 def layout_of(model: ModelPatcher) -> ModelLayout:
@@ -106,11 +106,11 @@ def layout_of(model: ModelPatcher) -> ModelLayout:
 
 
 def fingerprint(model: ModelPatcher, prediction: str = "epsilon") -> BaseFingerprint:
-    """Who this base is: family, digest of its weight names and shapes, hash of its content."""
+    """Who this base is: family, digest of its weights' names and shapes, hash of their sample."""
     shapes = model_shapes(model)
     return BaseFingerprint(
         architecture_of(shapes, prediction),
         key_digest(shapes),
-        _content_of(model),
+        _sample_of(model),
         dtype=str(model.model_dtype()).removeprefix("torch."),
     )
