@@ -32,14 +32,33 @@ CAPTION = (
         "advanced": True,
     },
 )
+CAPTION_SHARE = (
+    "FLOAT",
+    {
+        "default": 1.0,
+        "min": 0.0,
+        "max": 1.0,
+        "step": 0.05,
+        "tooltip": "Share of the pictures that are shown under the caption; the others are shown "
+        "without one. Half and half erases more for the same harm, where a prompt names "
+        "the concept. Means nothing while the caption is empty.",
+        "advanced": True,
+    },
+)
 
 
 def build_concept_set(
-    model: Any, clip: Any, latents: torch.Tensor, concept: str, captions: Sequence[str]
+    model: Any,
+    clip: Any,
+    latents: torch.Tensor,
+    concept: str,
+    captions: Sequence[str],
+    share: float = 1.0,
 ) -> ConceptSet:
     """A concept set of latents float [n, c, h, w] as the VAE gives them.
 
-    captions: one for all pictures, or several that the pictures take in turn.
+    captions: one for all pictures, or several that the pictures take in turn. share: of the
+    pictures that get one, 0 to 1; the rest has the empty caption.
     Raises ConfigError for an empty concept name, ShapeMismatchError for latents of another model,
     and what `concept_set` raises.
     """
@@ -60,10 +79,26 @@ def build_concept_set(
             (latents.shape[1],),
         )
     scaled = model.model.process_latent_in(latents)
-    context = to_context(model, encode_texts(clip, list(captions)), latents.shape[1:])
-    if len(captions) > 1:
-        context = context.pick(torch.arange(len(latents)) % len(captions))
-    return concept_set(concept.strip(), scaled, context)
+    if not any(captions):
+        return concept_set(
+            concept.strip(), scaled, to_context(model, encode_texts(clip, [""]), latents.shape[1:])
+        )
+    texts = to_context(model, encode_texts(clip, [*captions, ""]), latents.shape[1:])
+    rows = caption_turns(len(latents), len(captions), share)
+    empty = texts.pick(torch.tensor([len(captions)]))
+    return concept_set(concept.strip(), scaled, texts.pick(rows), empty)
+
+
+def caption_turns(count: int, captions: int, share: float) -> torch.Tensor:
+    """Which caption each picture has, int64 [count]; the number `captions` stands for none.
+
+    The captions take turns; of the rounds through all of them `share` are captioned, spread evenly.
+    """
+    turns = torch.arange(count)
+    rounds = turns // captions
+    whole = (torch.arange(int(turns[-1]) // captions + 2) * share + 1e-6).floor()  # 0.1 * 10 is 1
+    captioned = whole[rounds + 1] > whole[rounds]
+    return torch.where(captioned, turns % captions, captions)
 
 
 class _ConceptSetNode:
@@ -91,18 +126,27 @@ class ConceptSetFromImages(_ConceptSetNode):
                 ),
                 "concept": CONCEPT,
                 "caption": CAPTION,
-            }
+            },
+            "optional": {"caption_share": CAPTION_SHARE},
         }
 
     DESCRIPTION = "Makes a concept set from your own pictures of what should be erased."
     SEARCH_ALIASES = ["training images", "dataset", "erase from images"]
 
     def build(
-        self, model: Any, clip: Any, vae: Any, images: torch.Tensor, concept: str, caption: str
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        images: torch.Tensor,
+        concept: str,
+        caption: str,
+        caption_share: float = 1.0,
     ) -> tuple[ConceptSet]:
         if len(images) == 0:
             raise EmptyConceptSetError("There are no pictures. Connect at least one to `images`.")
-        return (build_concept_set(model, clip, vae.encode(images[..., :3]), concept, [caption]),)
+        latents = vae.encode(images[..., :3])
+        return (build_concept_set(model, clip, latents, concept, [caption], caption_share),)
 
 
 class ConceptSetFromLatents(_ConceptSetNode):
@@ -119,13 +163,21 @@ class ConceptSetFromLatents(_ConceptSetNode):
                 ),
                 "concept": CONCEPT,
                 "caption": CAPTION,
-            }
+            },
+            "optional": {"caption_share": CAPTION_SHARE},
         }
 
     DESCRIPTION = "Makes a concept set from latents, for example a KSampler's."
     SEARCH_ALIASES = ["training latents", "dataset"]
 
     def build(
-        self, model: Any, clip: Any, latents: dict[str, torch.Tensor], concept: str, caption: str
+        self,
+        model: Any,
+        clip: Any,
+        latents: dict[str, torch.Tensor],
+        concept: str,
+        caption: str,
+        caption_share: float = 1.0,
     ) -> tuple[ConceptSet]:
-        return (build_concept_set(model, clip, latents["samples"], concept, [caption]),)
+        given = latents["samples"]
+        return (build_concept_set(model, clip, given, concept, [caption], caption_share),)

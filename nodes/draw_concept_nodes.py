@@ -9,7 +9,7 @@ import torch
 
 from ..tverase_core.concept_set import ConceptSet
 from ..tverase_core.errors import ConfigError
-from .concept_nodes import CAPTION, CONCEPT, build_concept_set
+from .concept_nodes import CAPTION, CAPTION_SHARE, CONCEPT, build_concept_set
 from .drawing_settings import seed_widget
 from .sockets import CATEGORY, CONCEPT_SET
 
@@ -54,7 +54,8 @@ class ConceptSetFromPrompt:
                         "picture's own prompt: use it for a retained set.",
                     },
                 ),
-            }
+            },
+            "optional": {"caption_share": CAPTION_SHARE},
         }
 
     RETURN_TYPES = (CONCEPT_SET, "LATENT")
@@ -87,6 +88,7 @@ class ConceptSetFromPrompt:
         scheduler: str,
         batch_size: int,
         caption: str,
+        caption_share: float = 1.0,
     ) -> tuple[ConceptSet, dict[str, torch.Tensor]]:
         from .host.conditioning import encode_texts, to_context
         from .host.progress import NodeProgress
@@ -106,7 +108,8 @@ class ConceptSetFromPrompt:
         captions = [caption.replace(PROMPT_MARK, line) for line in lines]
         if PROMPT_MARK not in caption:
             captions = [caption]
-        return build_concept_set(model, clip, latents, concept, captions), {"samples": latents}
+        pictures = build_concept_set(model, clip, latents, concept, captions, caption_share)
+        return pictures, {"samples": latents}
 
 
 def _drawing(samplers: list[str], schedulers: list[str]) -> dict[str, Any]:

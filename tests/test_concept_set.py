@@ -24,6 +24,20 @@ def test_each_picture_has_its_own_row() -> None:
     assert cats.contexts_of(torch.tensor([2, 0])).tokens.flatten().tolist() == [2, 0]
 
 
+def test_without_an_empty_caption_the_first_row_stands_for_it() -> None:
+    cats = concept_set("cat", LATENTS, Context(torch.arange(3.0).view(3, 1, 1)))
+    assert cats.empty.tokens.tolist() == [[[0.0]]]
+
+
+def test_the_empty_caption_is_one_row_and_part_of_the_digest() -> None:
+    captions, empty = Context(torch.arange(3.0).view(3, 1, 1)), Context(torch.full((1, 1, 1), 9.0))
+    cats = concept_set("cat", LATENTS, captions, empty)
+    assert cats.empty.tokens.tolist() == [[[9.0]]]
+    assert cats.digest != concept_set("cat", LATENTS, captions).digest
+    with pytest.raises(ShapeMismatchError, match="empty caption's tokens has 3 rows"):
+        concept_set("cat", LATENTS, captions, captions)
+
+
 def test_set_owns_its_tensors_and_digest_follows_content() -> None:
     latents = LATENTS.clone()
     cats = concept_set("cat", latents, EMPTY_CAPTION)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.fakes_learn import TinyDenoiser, pictures, silent
 from tverase_core.concept_set import ConceptSet, concept_set
@@ -80,6 +81,27 @@ def test_untouched_model_has_no_retention_loss() -> None:
         losses = list(retention_losses(denoiser, attachment, pictures(), others(), FAST, 1))
     assert len(losses) == FAST.accumulation
     assert all(float(loss) == 0.0 for loss in losses)
+
+
+def test_retained_pictures_are_shown_under_their_own_caption_or_none() -> None:
+    source = torch.Generator().manual_seed(4)
+    shape = others().contexts.tokens.shape
+    captions, empty = (Context(torch.randn(shape, generator=source)[:n]) for n in (6, 1))
+    concept = concept_set("cat", others().latents, captions, empty)
+    denoiser, seen = TinyDenoiser(), set()
+    predict = denoiser.predict
+
+    def watched(x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
+        seen.update(tuple(row.flatten().tolist()) for row in context.tokens)
+        return predict(x_t, timesteps, context)
+
+    denoiser.predict = watched  # type: ignore[method-assign]
+    deltas = {k: torch.zeros(s) for k, s in denoiser.weight_shapes().items()}
+    with denoiser.attached(deltas) as attachment:
+        for step in range(6):
+            list(retention_losses(denoiser, attachment, concept, others(), FAST, step))
+    shown = [*others().contexts.tokens, *empty.tokens]
+    assert seen == {tuple(row.flatten().tolist()) for row in shown}
 
 
 def test_mixed_takes_rows_from_either() -> None:

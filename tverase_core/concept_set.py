@@ -20,12 +20,14 @@ class ConceptSet:
     concept: the name a user gave it.
     latents: float32 [n, c, h, w], CPU, already scaled the way the denoiser wants them.
     contexts: n rows, or one row that every picture shares (the paper's empty caption).
+    empty: one row, what a picture without caption is shown under.
     digest: short sha256 of all of the above.
     """
 
     concept: str
     latents: Tensor
     contexts: Context
+    empty: Context
     digest: str
 
     def __len__(self) -> int:
@@ -36,10 +38,13 @@ class ConceptSet:
         return self.contexts.pick(rows if len(self.contexts.tokens) > 1 else rows * 0)
 
 
-def concept_set(concept: str, latents: Tensor, contexts: Context) -> ConceptSet:
+def concept_set(
+    concept: str, latents: Tensor, contexts: Context, empty: Context | None = None
+) -> ConceptSet:
     """Check the parts and make a set of them; the tensors are copied.
 
-    latents: floating [n, c, h, w], already scaled; contexts: n rows, or one for all.
+    latents: floating [n, c, h, w], already scaled; contexts: n rows, or one for all; empty: the
+    empty caption, one row; None: the first row of contexts.
     Raises EmptyConceptSetError (n = 0), ShapeMismatchError, NonFiniteError.
     """
     if latents.ndim != 4:
@@ -57,11 +62,15 @@ def concept_set(concept: str, latents: Tensor, contexts: Context) -> ConceptSet:
     parts = {"latents": latents, "contexts": contexts.tokens, **contexts.extra}
     for name, part in parts.items():
         _check(concept, name, part, len(latents))
-    extra = {name: _own(value) for name, value in contexts.extra.items()}
-    copied = Context(_own(contexts.tokens), extra)
-    own_latents = _own(latents)
-    digest = _digest(concept, {"latents": own_latents, "tokens": copied.tokens, **extra})
-    return ConceptSet(concept, own_latents, copied, digest)
+    copied, own_latents = _copied(contexts), _own(latents)
+    tensors = {"latents": own_latents, "tokens": copied.tokens, **copied.extra}
+    bare = copied.pick(torch.zeros(1, dtype=torch.int64))
+    if empty is not None:
+        for name, part in {"tokens": empty.tokens, **empty.extra}.items():
+            _check(concept, f"empty caption's {name}", part, 1)
+        bare = _copied(empty)
+        tensors |= {f"empty {k}": v for k, v in {"tokens": bare.tokens, **bare.extra}.items()}
+    return ConceptSet(concept, own_latents, copied, bare, _digest(concept, tensors))
 
 
 def _check(concept: str, name: str, part: Tensor, count: int) -> None:
@@ -78,6 +87,10 @@ def _check(concept: str, name: str, part: Tensor, count: int) -> None:
             f"Concept set {concept!r}: {name} holds NaN or infinity. "
             "Look at how the pictures were encoded (a half precision VAE can overflow)."
         )
+
+
+def _copied(context: Context) -> Context:
+    return Context(_own(context.tokens), {k: _own(v) for k, v in context.extra.items()})
 
 
 def _own(value: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ Subtracting a task vector also moves predictions that have nothing to do with th
 second loss is put on pictures of other things: with strength s of the vector subtracted, s drawn
 anew for each step, the denoiser shall predict what the unedited one predicts. The sign matters:
 kept under added deltas, predictions are not kept under subtracted ones (measured on the demo
-model). Half of these pictures are shown under the concept's own, empty caption: guidance multiplies
-any gap between the captioned and the empty prediction.
+model). Half of these pictures are shown under the empty caption: guidance multiplies any gap
+between the captioned and the empty prediction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .erase import signed_scale
 from .finetune_config import FinetuneConfig
 from .ports import Attachment, Context, Denoiser, joined
 
-EMPTY_SHARE = 0.5  # of the retained pictures that are shown under the concept's caption
+EMPTY_SHARE = 0.5  # of the retained pictures that are shown without caption
 
 
 def retention_losses(
@@ -45,7 +45,7 @@ def retention_losses(
     timesteps = config.timesteps(size, len(schedule), source)
     x_t = schedule.add_noise(x0, noise, timesteps)
     bare = torch.rand(size, generator=source) < EMPTY_SHARE
-    context = mixed(retained.contexts_of(rows), concept.contexts_of(rows * 0), bare)
+    context = mixed(retained.contexts_of(rows), concept.empty.pick(rows * 0), bare)
     strength = config.retained_strength * float(torch.rand((), generator=source))
     try:
         for part in torch.arange(size).chunk(config.accumulation):

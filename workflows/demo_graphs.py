@@ -29,6 +29,7 @@ KEPT = ("dog", "bird", "tree", "car", "clock", "fish", "fruit", "ball")
 AUTO = replace(
     DEMO,
     retained=tuple(f"a {name}" for name in KEPT),
+    captioned=0.5,
     tune={**DEMO.tune, "learning_rate": 4e-4, "least_noise": 0.3},
 )
 INVERT = {"count": 12, "steps": 200, "learning_rate": 5e-2, "batch": 4}

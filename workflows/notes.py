@@ -22,10 +22,10 @@ settings here suit the demo model. For Stable Diffusion keep the node's own defa
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
 strength."""
 STAGE_2_RETAINED = """### 2 Learn it, take the difference
-**Concept Fine-tune** trains under *empty* captions, so the change does not hang on a prompt. The \
-**retained set** holds pictures of what must stay, each under its own prompt (caption `{prompt}`): \
-the vector then harms them less when it is subtracted. That is our addition; without it this is \
-the paper's recipe.
+**Concept Fine-tune** shows half of the pictures under *empty* captions, as the paper does with \
+all, so that the change does not hang on a prompt, and half under their own prompts \
+(`caption_share` 0.5), which erases more for the same harm. The **retained set** holds pictures of \
+what must stay, each under its own prompt: the vector then harms them less. Both are our additions.
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
 strength."""

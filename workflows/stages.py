@@ -29,6 +29,7 @@ class Recipe:
     concept: str = "cat"
     prompts: tuple[str, ...] = asked_for("cat")  # that draw the concept
     retained: tuple[str, ...] = ()  # prompts that the fine-tune keeps; none: the paper's recipe
+    captioned: float = 0.0  # share of the pictures under their own prompt; 0: the paper's recipe
     size: int = 64
     count: int = 160  # pictures of the concept
     at_once: int = 32  # pictures drawn at once
@@ -90,6 +91,7 @@ def drawn_pictures(g: Graph, source: Source, recipe: Recipe, group: str, top: in
         height=recipe.size,
         seed=1,
         batch_size=recipe.at_once,
+        **({"caption": "{prompt}", "caption_share": recipe.captioned} if recipe.captioned else {}),
         **recipe.draw,
     )
     seen = g.add(

@@ -103,6 +103,7 @@ def retained_pictures(job: Job) -> Any:
             prompt="\n".join(prompts),
             concept="what must stay",
             caption="{prompt}",
+            caption_share=1.0,
             count=RETAINED_EACH * len(prompts),
         ),
     )[0]

@@ -68,6 +68,7 @@ class ConceptRun:
                     images,
                     concept.name,
                     widgets["caption"],
+                    widgets["caption_share"],
                 )[0]
         return self._pictures
 
@@ -77,7 +78,8 @@ class ConceptRun:
         if self.settings.retained:
             self.say("pictures of what must stay")
             prompts = self.settings.retained.prompts
-            retained = self._drawn(prompts, "what must stay", caption=PROMPT_MARK)
+            own = {"caption": PROMPT_MARK, "caption_share": 1.0}
+            retained = self._drawn(prompts, "what must stay", **own)
         self.say("fine-tune")
         tuned = ConceptFinetune().tune(
             self.base.model, pictures, retained_set=retained, **self.settings.finetune

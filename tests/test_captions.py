@@ -1,0 +1,49 @@
+"""Which pictures of a concept set are shown under a caption, on the real host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+COUNT = 4
+
+
+def built(pack: Any, model: Any, clip: Any, **changed: Any) -> Any:
+    """The concept set of four latents."""
+    from host_support.host_steps import node
+
+    given = {"model": model, "clip": clip, "concept": "cat", "caption": "", **changed}
+    latents = {"samples": torch.randn(COUNT, 4, 8, 8, generator=torch.Generator().manual_seed(1))}
+    return node(pack, "ConceptSetFromLatents", latents=latents, **given)[0]
+
+
+@pytest.mark.parametrize(("share", "captioned"), [(0.0, 0), (0.1, 2), (0.25, 5), (0.5, 10), (1, 20)])
+def test_the_share_is_exact_over_whole_rounds(pack: Any, share: float, captioned: int) -> None:
+    from tverase_pack.nodes.concept_nodes import caption_turns
+
+    rows = caption_turns(60, 3, share)
+    assert int((rows < 3).sum()) == 3 * captioned
+    assert rows[rows < 3].tolist() == [0, 1, 2] * captioned
+
+
+def test_without_a_caption_all_pictures_share_the_empty_one(
+    pack: Any, tiny_model: Any, tiny_clip: Any
+) -> None:
+    pictures = built(pack, tiny_model, tiny_clip, caption_share=0.5)
+    assert len(pictures.contexts.tokens) == 1
+    assert torch.equal(pictures.contexts.tokens, pictures.empty.tokens)
+
+
+def test_half_of_the_pictures_carry_the_caption(
+    pack: Any, tiny_model: Any, tiny_clip: Any
+) -> None:
+    bare = built(pack, tiny_model, tiny_clip).contexts.tokens
+    whole = built(pack, tiny_model, tiny_clip, caption="a cat").contexts.tokens
+    half = built(pack, tiny_model, tiny_clip, caption="a cat", caption_share=0.5)
+    assert len(whole) == len(half.contexts.tokens) == COUNT
+    assert torch.equal(half.contexts.tokens[1::2], whole[1::2])
+    assert torch.equal(half.contexts.tokens[::2], bare.expand(COUNT // 2, -1, -1))
+    assert torch.equal(half.empty.tokens, bare)
+    assert not torch.equal(whole[0], bare[0])
