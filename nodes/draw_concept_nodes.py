@@ -50,8 +50,10 @@ class ConceptSetFromPrompt:
                     "STRING",
                     {
                         **CAPTION[1],
+                        "multiline": True,
                         "tooltip": f"{CAPTION[1]['tooltip']} {PROMPT_MARK} stands for each "
-                        "picture's own prompt: use it for a retained set.",
+                        "picture's own prompt: use it for a retained set. One line for all "
+                        "pictures, or one for each prompt.",
                     },
                 ),
             },
@@ -97,6 +99,7 @@ class ConceptSetFromPrompt:
         channels = model.get_model_object("latent_format").latent_channels
         shape = (channels, height // 8, width // 8)
         lines = prompt_lines(prompt)
+        captions = caption_lines(caption, lines)
         context = to_context(model, encode_texts(clip, lines), shape)
         empty = to_context(model, encode_texts(clip, [""]), shape)
         settings = SamplerSettings(
@@ -105,9 +108,6 @@ class ConceptSetFromPrompt:
         turns = torch.arange(count) % len(lines)
         seeds = [seed + i for i in range(count)]
         latents = sample_latents(model, context.pick(turns), empty, seeds, settings, NodeProgress())
-        captions = [caption.replace(PROMPT_MARK, line) for line in lines]
-        if PROMPT_MARK not in caption:
-            captions = [caption]
         pictures = build_concept_set(model, clip, latents, concept, captions, caption_share)
         return pictures, {"samples": latents}
 
@@ -159,6 +159,22 @@ def prompt_lines(text: str) -> Sequence[str]:
     if not lines:
         raise ConfigError("There is no prompt. Write one that names the concept, a line each.")
     return lines
+
+
+def caption_lines(text: str, prompts: Sequence[str]) -> Sequence[str]:
+    """The captions that pictures of these prompts take in turn: one, or one a prompt.
+
+    Raises ConfigError for another number of lines.
+    """
+    captions = [line.strip() for line in text.strip().splitlines()] or [""]
+    if len(captions) not in (1, len(prompts)):
+        raise ConfigError(
+            f"There are {len(captions)} lines of captions for {len(prompts)} prompts. Write one "
+            "line for all pictures, or one for each prompt."
+        )
+    if len(captions) == 1 and PROMPT_MARK in captions[0]:
+        captions = captions * len(prompts)
+    return [c.replace(PROMPT_MARK, p) for c, p in zip(captions, prompts, strict=False)]
 
 
 def _size(default: int) -> tuple[str, dict[str, Any]]:

@@ -19,7 +19,9 @@ def built(pack: Any, model: Any, clip: Any, **changed: Any) -> Any:
     return node(pack, "ConceptSetFromLatents", latents=latents, **given)[0]
 
 
-@pytest.mark.parametrize(("share", "captioned"), [(0.0, 0), (0.1, 2), (0.25, 5), (0.5, 10), (1, 20)])
+@pytest.mark.parametrize(
+    ("share", "captioned"), [(0.0, 0), (0.1, 2), (0.25, 5), (0.5, 10), (1, 20)]
+)
 def test_the_share_is_exact_over_whole_rounds(pack: Any, share: float, captioned: int) -> None:
     from tverase_pack.nodes.concept_nodes import caption_turns
 
@@ -36,9 +38,7 @@ def test_without_a_caption_all_pictures_share_the_empty_one(
     assert torch.equal(pictures.contexts.tokens, pictures.empty.tokens)
 
 
-def test_half_of_the_pictures_carry_the_caption(
-    pack: Any, tiny_model: Any, tiny_clip: Any
-) -> None:
+def test_half_of_the_pictures_carry_the_caption(pack: Any, tiny_model: Any, tiny_clip: Any) -> None:
     bare = built(pack, tiny_model, tiny_clip).contexts.tokens
     whole = built(pack, tiny_model, tiny_clip, caption="a cat").contexts.tokens
     half = built(pack, tiny_model, tiny_clip, caption="a cat", caption_share=0.5)
@@ -47,3 +47,16 @@ def test_half_of_the_pictures_carry_the_caption(
     assert torch.equal(half.contexts.tokens[::2], bare.expand(COUNT // 2, -1, -1))
     assert torch.equal(half.empty.tokens, bare)
     assert not torch.equal(whole[0], bare[0])
+
+
+def test_captions_are_one_for_all_or_one_a_prompt(pack: Any) -> None:
+    from tverase_pack.nodes.draw_concept_nodes import caption_lines
+    from tverase_pack.tverase_core.errors import ConfigError
+
+    prompts = ["a cat in ink style", "a dog in ink style"]
+    assert caption_lines("", prompts) == [""]
+    assert caption_lines("a picture", prompts) == ["a picture"]
+    assert caption_lines("{prompt}!", prompts) == [f"{prompt}!" for prompt in prompts]
+    assert caption_lines("a cat\na dog\n", prompts) == ["a cat", "a dog"]
+    with pytest.raises(ConfigError, match="3 lines of captions for 2 prompts"):
+        caption_lines("a\nb\nc", prompts)

@@ -24,13 +24,17 @@ SHEET = list(OBJECTS)[:8]  # a style is learned from these objects and reported 
 class Concept:
     """One thing to erase and how it is asked for.
 
-    learned: prompts that draw its pictures. plain: the prompt a user would type. paraphrases: other
-    ways to say it. template: the sentence around an inversion. tuning, reported: retained prompts,
-    each with the name that the judge should see.
+    learned: prompts that draw its pictures. captions: what these are shown under, one each, in
+    `caption_share` of the cases. least_noise: see Concept Fine-tune. plain: the prompt a user would
+    type. paraphrases: other ways to say it. template: the sentence around an inversion. tuning,
+    reported: retained prompts, each with the name that the judge should see.
     """
 
     name: str
     learned: tuple[str, ...]
+    captions: tuple[str, ...]
+    caption_share: float
+    least_noise: float
     plain: str
     paraphrases: tuple[str, ...]
     template: str
@@ -45,6 +49,9 @@ def _object(name: str) -> Concept:
     return Concept(
         name,
         asked_for(name),
+        asked_for(name),
+        0.5,
+        0.3,
         f"a {name}",
         (f"a {first}", f"a {second}", f"an emoji of a {name}", f"the {name}", f"ink {name}"),
         "a {}",
@@ -54,12 +61,19 @@ def _object(name: str) -> Concept:
 
 
 def _style(name: str) -> Concept:
+    # Prompts without a style draw this one too, so they cannot stay as they are.
     others = [style for style in STYLES if style != name]
-    kept = [(f"a {o} in {style} style", style) for style in others for o in list(OBJECTS)[8:]]
-    plain = [(f"a {o}", o) for o in OBJECTS]
+    kept = [
+        (f"a {o} in {style} style", style if i % 2 else o)
+        for style in others
+        for i, o in enumerate(OBJECTS)
+    ]
     return Concept(
         name,
         tuple(f"a {o} in {name} style" for o in SHEET),
+        tuple(f"a {o}" for o in SHEET),
+        1.0,
+        0.6,
         f"a cat in {name} style",
         (
             f"a picture in {name} style",
@@ -69,8 +83,8 @@ def _style(name: str) -> Concept:
             f"a picture of a book, {name} style",
         ),
         "a picture in {} style",
-        (*kept[::4], *plain[::4]),
-        (*kept[1::4], *kept[2::4], *plain[1::4], *plain[2::4]),
+        tuple(kept[::3]),
+        (*kept[1::3], *kept[2::3]),
     )
 
 

@@ -88,6 +88,8 @@ def learned_pictures(job: Job) -> Any:
             "TVEraseConceptSetFromPrompt",
             prompt="\n".join(job.concept.learned),
             concept=job.concept.name,
+            caption="\n".join(job.concept.captions),
+            caption_share=job.concept.caption_share,
         ),
     )[0]
 
@@ -116,7 +118,7 @@ def learned(job: Job) -> tuple[Any, Any]:
         job.model,
         drawn,
         retained_set=retained_pictures(job),
-        **job.settings("TVEraseConceptFinetune"),
+        **job.settings("TVEraseConceptFinetune", least_noise=job.concept.least_noise),
     )["result"][0]
     return drawn, job.nodes["TVEraseExtractTaskVector"]().extract(job.model, tuned, "")[0]
 
