@@ -28,7 +28,7 @@ from erasure.shared import SharedMeasurement  # noqa: E402
 HELD_OUT_DRAWS, HELD_OUT_FULL, PROMPT_DRAWS, ATTACK_DRAWS, RETAINED_DRAWS = 8, 20, 6, 16, 8
 ATTACKS, ATTACK_STEPS = 3, 120
 RETAINED_EACH = 16  # as in the workflow
-ESD = {"variant": "x", "steps": 200, "learning_rate": 1e-3, "batch_size": 8, "eta": 1.0}
+ESD = {"variant": "x", "steps": 200, "learning_rate": 1e-4, "batch_size": 8, "eta": 1.0}
 UCE = {"guide": "", "keep": 0.5, "preserve_weight": 1.0}
 EVERY = ("plain", "paraphrases", "held_out", "retained")
 COMPARED = ("held_out", "retained")  # strengths and masks are compared on these
