@@ -12,6 +12,7 @@ import math
 import os
 import struct
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from .errors import FormatError, FormatVersionError, NonFiniteError
 from .fingerprint import tensor_bytes
+from .finite import all_finite
 from .new_file import replacing
 
 FORMAT_MAJOR, FORMAT_MINOR = 1, 1
@@ -112,7 +114,8 @@ def read_safetensors(
     Raises FormatError, FormatVersionError, NonFiniteError naming the tensor, OSError.
     """
     name, tensors, digest = Path(path).name, {}, hashlib.sha256()
-    with Path(path).open("rb") as file:
+    # Hashed while the next tensor is read and looked at; one thread keeps the order.
+    with Path(path).open("rb") as file, ThreadPoolExecutor(1) as hashing:
         header = parse_header(file, name)
         check_kind(header.metadata, expected_kind, name)
         for key, entry in sorted(header.tensors.items(), key=lambda item: item[1].start):
@@ -122,7 +125,7 @@ def read_safetensors(
             view = tensor_bytes(tensor)
             if view.nbytes and file.readinto(view) != view.nbytes:
                 raise FormatError(f"{name}: ends within tensor {key!r}. Copy or save it again.")
-            digest.update(view)
+            hashing.submit(digest.update, view)
             _check_finite(key, tensor, name)
             tensors[key] = tensor
     stated = header.metadata.get("modelspec.hash_sha256", "").removeprefix("0x")
@@ -266,5 +269,5 @@ def _check_offsets(tensors: Mapping[str, TensorEntry], data_bytes: int, name: st
 
 
 def _check_finite(key: str, tensor: Tensor, where: str) -> None:
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+    if tensor.is_floating_point() and not all_finite(tensor):
         raise NonFiniteError(f"{where}: tensor {key!r} holds NaN or infinity")

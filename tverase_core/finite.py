@@ -1,0 +1,25 @@
+"""One look at a tensor's values, for all the questions that are asked of every weight."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def extremes(tensor: Tensor) -> tuple[float, float]:
+    """(smallest, largest value); NaN where there is one, (0, 0) of an empty tensor.
+
+    NaN and infinity show in the extremes, and so does whether all values are zero. Far faster than
+    to ask every value.
+    """
+    if not tensor.numel():
+        return 0.0, 0.0
+    low, high = torch.aminmax(tensor)
+    return float(low), float(high)
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a floating-point tensor holds neither NaN nor infinity."""
+    return all(map(math.isfinite, extremes(tensor)))
