@@ -110,6 +110,26 @@ def test_save_load_save_gives_equal_bytes(tmp_path: Path, dtype: Any) -> None:
         assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_loaded_vector_and_its_file_do_not_touch_each_other(saved: Path) -> None:
+    raw, loaded = saved.read_bytes(), load_task_vector(saved)
+    save_task_vector(saved, vector(1))
+    assert loaded.same_deltas(sample())
+    save_task_vector(saved, sample())
+    tensors, _ = read_safetensors(saved, "task_vector")
+    for tensor in tensors.values():
+        tensor.add_(1)
+    assert saved.read_bytes() == raw
+
+
+@pytest.mark.parametrize("padding", range(8))
+def test_data_may_begin_anywhere(saved: Path, padding: int) -> None:
+    raw = saved.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    header = raw[8 : 8 + length] + b" " * padding
+    saved.write_bytes(struct.pack("<Q", len(header)) + header + raw[8 + length :])
+    assert load_task_vector(saved).same_deltas(sample())
+
+
 def test_nothing_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "x"
     save_task_vector(path, vector(3, STORY))
