@@ -119,7 +119,9 @@ def read_safetensors(
     with Path(path).open("rb") as file, ThreadPoolExecutor(1) as hashing:
         header = parse_header(file, name)
         check_kind(header.metadata, expected_kind, name)
-        data = _mapped(path, os.fstat(file.fileno()).st_size)[header.data_start :]
+        size = os.fstat(file.fileno()).st_size
+        mapped = torch.from_file(os.fspath(path), shared=False, size=size, dtype=torch.uint8)
+        data = mapped[header.data_start :]
         for key, entry in sorted(header.tensors.items(), key=lambda item: item[1].start):
             if entry.dtype not in _OURS:
                 raise FormatError(f"{name}: tensor {key!r}: {entry.dtype} is no dtype of ours")
@@ -230,14 +232,8 @@ def parse_header(file: BinaryIO, name: str) -> FileHeader:
     return FileHeader(metadata, tensors, 8 + length)
 
 
-def _mapped(path: str | os.PathLike[str], size: int) -> Tensor:
-    """The whole file as uint8 [size], copied page by page where it is written to."""
-    storage = torch.UntypedStorage.from_file(os.fspath(path), shared=False, nbytes=size)
-    return torch.empty(0, dtype=torch.uint8).set_(storage)
-
-
 def _placed(data: Tensor, entry: TensorEntry) -> Tensor:
-    """The tensor at its place in the file's data; a copy where the place does not suit its dtype."""
+    """The tensor at its place in the data; a copy where the place does not suit its dtype."""
     dtype = DTYPES[entry.dtype]
     raw = data[entry.start : entry.end]
     if raw.storage_offset() % dtype.itemsize:
