@@ -1,0 +1,152 @@
+"""The stages of the automatic graph, run by the pack's nodes with the graph's own settings."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from devtools.in_process import import_host, load_pack
+
+from .concepts import ROOT, Concept
+
+RETAINED_EACH = 16  # as in the workflow
+ESD = {"variant": "x", "steps": 200, "learning_rate": 1e-4, "batch_size": 8, "eta": 1.0}
+UCE = {"guide": "", "keep": 0.5, "preserve_weight": 1.0}
+
+
+class Job:
+    """The parts that every stage needs."""
+
+    def __init__(self, comfyui: Path, concept: Concept, seed: int):
+        host = import_host(comfyui)
+        self.folder = tempfile.TemporaryDirectory()  # the nodes' pictures; gone with the job
+        host.folder_paths.set_temp_directory(self.folder.name)
+        host.folder_paths.set_output_directory(self.folder.name)
+        self.pack, self.concept, self.seed = load_pack(), concept, seed
+        self.nodes = self.pack.NODE_CLASS_MAPPINGS
+        self.model, self.clip, self.vae = self.nodes["TVEraseDemoModel"]().load()
+        self.judge = self.nodes["TVEraseDemoJudge"]().load()[0]
+        graph = json.loads((ROOT / "workflows" / "api" / "erase_concept_auto.json").read_text())
+        self.widgets: dict[str, dict[str, Any]] = {}
+        for node in graph.values():  # the first of a type counts
+            own = {k: v for k, v in node["inputs"].items() if not isinstance(v, list)}
+            self.widgets.setdefault(node["class_type"], own)
+        self.seconds: dict[str, float] = {}
+
+    def settings(self, kind: str, **changed: Any) -> dict[str, Any]:
+        """The workflow's widgets of a node type, with this job's seed."""
+        values = {**self.widgets[kind], **changed}
+        if "seed" in values:
+            values["seed"] += 1000 * self.seed
+        return values
+
+    def timed(self, name: str, work: Callable[[], Any]) -> Any:
+        began = time.monotonic()
+        result = work()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+        print(
+            f"{self.concept.name}/{self.seed} {name} {time.monotonic() - began:.0f} s", flush=True
+        )
+        return result
+
+
+def learned_pictures(job: Job) -> Any:
+    """Stage 1 of the workflow: the concept's pictures."""
+    return job.nodes["TVEraseConceptSetFromPrompt"]().draw(
+        job.model,
+        job.clip,
+        **job.settings(
+            "TVEraseConceptSetFromPrompt",
+            prompt="\n".join(job.concept.learned),
+            concept=job.concept.name,
+            caption="\n".join(job.concept.captions),
+            caption_share=job.concept.caption_share,
+        ),
+    )[0]
+
+
+def retained_pictures(job: Job) -> Any:
+    """What must stay: pictures of the tuning prompts, never of the reported ones."""
+    prompts = [prompt for prompt, _ in job.concept.tuning]
+    return job.nodes["TVEraseConceptSetFromPrompt"]().draw(
+        job.model,
+        job.clip,
+        **job.settings(
+            "TVEraseConceptSetFromPrompt",
+            prompt="\n".join(prompts),
+            concept="what must stay",
+            caption="{prompt}",
+            caption_share=1.0,
+            count=RETAINED_EACH * len(prompts),
+        ),
+    )[0]
+
+
+def learned(job: Job) -> tuple[Any, Any]:
+    """Stages 1 and 2: (concept set, task vector)."""
+    drawn = learned_pictures(job)
+    tuned = job.nodes["TVEraseConceptFinetune"]().tune(
+        job.model,
+        drawn,
+        retained_set=retained_pictures(job),
+        **job.settings("TVEraseConceptFinetune", least_noise=job.concept.least_noise),
+    )["result"][0]
+    return drawn, job.nodes["TVEraseExtractTaskVector"]().extract(job.model, tuned, "")[0]
+
+
+def inversions(job: Job, pictures: Any, **changed: Any) -> Any:
+    """Stage 3: a validated inversion set."""
+    return job.nodes["TVEraseDiverseInversion"]().invert(
+        job.model,
+        job.clip,
+        job.vae,
+        pictures,
+        job.judge,
+        **job.settings(
+            "TVEraseDiverseInversion",
+            prompt=job.concept.plain,
+            template=job.concept.template,
+            **changed,
+        ),
+    )["result"][0]
+
+
+def measured_mask(job: Job, vector: Any, pictures: Any, found: Any) -> Any:
+    """Stage 4: the block mask that Auto Block Mask chooses."""
+    return job.nodes["TVEraseAutoBlockMask"]().rank(
+        job.model,
+        job.clip,
+        vector,
+        pictures,
+        found,
+        **job.settings("TVEraseAutoBlockMask", retained=retained_text(job.concept)),
+    )["result"][0]
+
+
+def retained_text(concept: Concept) -> str:
+    return "\n".join(f"{prompt} | {name}" for prompt, name in concept.tuning)
+
+
+def baselines(job: Job, pictures: Any) -> dict[str, Any]:
+    """ESD-x and UCE as task vectors; strength 1 is the method's own edit."""
+    esd = job.nodes["TVEraseESD"]().erase(
+        job.model,
+        job.clip,
+        pictures,
+        prompts="\n".join(job.concept.learned),
+        seed=job.seed,
+        anchor="null",
+        **ESD,
+    )["result"][0]
+    uce = job.nodes["TVEraseUCE"]().erase(
+        job.model,
+        job.clip,
+        concepts=job.concept.name,
+        preserve="\n".join(name for _, name in job.concept.tuning),
+        **UCE,
+    )[0]
+    return {"esd": esd, "uce": uce}
