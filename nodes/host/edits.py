@@ -10,8 +10,9 @@ import torch
 from ...tverase_core.block_mask import BlockMask
 from ...tverase_core.erase import plan_patches
 from ...tverase_core.fingerprint import check_base
+from ...tverase_core.layout import detect_layout
 from ...tverase_core.task_vector import TaskVector
-from .weights import fingerprint, layout_of, model_shapes
+from .weights import fingerprint, model_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -30,7 +31,8 @@ def checked_plan(
     Raises what `plan_patches` and `check_base` raise: keys, shapes, empty mask, other base.
     """
     mask = block_mask or BlockMask.full()
-    plan = plan_patches(task_vector, strength, mask, layout_of(model), model_shapes(model))
+    shapes = model_shapes(model)
+    plan = plan_patches(task_vector, strength, mask, detect_layout(shapes), shapes)
     base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
     check_base(task_vector.base, base, allow_different_weights=allow_other_weights)
     return plan
