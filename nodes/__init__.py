@@ -7,6 +7,7 @@ from .auto_mask_nodes import AutoBlockMask
 from .baseline_nodes import EsdNode, UceNode
 from .compare_nodes import CompareTaskVectors
 from .concept_nodes import ConceptSetFromImages, ConceptSetFromLatents
+from .damage_nodes import MeasureInterference
 from .demo_nodes import DemoModel
 from .draw_concept_nodes import ConceptSetFromPrompt
 from .erase_nodes import ApplyNegatedTV, BeforeAfterGrid
@@ -52,6 +53,7 @@ NODE_CLASS_MAPPINGS = {
     "TVEraseUCE": UceNode,
     "TVEraseLoadImageFolder": LoadImageFolder,
     "TVEraseExtractFromFiles": ExtractFromFiles,
+    "TVEraseMeasureInterference": MeasureInterference,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -82,6 +84,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TVEraseUCE": "UCE (Baseline)",
     "TVEraseLoadImageFolder": "Load Images from Folder",
     "TVEraseExtractFromFiles": "Extract from Files",
+    "TVEraseMeasureInterference": "Measure Interference",
 }
 
 WEB_DIRECTORY = "./web"

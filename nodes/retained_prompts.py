@@ -30,6 +30,19 @@ class RetainedPrompts:
 
 def parse_retained(text: str, concept: str) -> RetainedPrompts:
     """Raises ConfigError when there is no prompt, or a line names no prompt or no concept."""
+    prompts, names = parse_prompts(text, "Retained prompts")
+    if not prompts:
+        raise ConfigError(
+            "There are no retained prompts. Write what must stay, one a line, such as `a dog | dog`"
+        )
+    return RetainedPrompts(tuple(prompts), tuple(names), warnings_about(prompts, names, concept))
+
+
+def parse_prompts(text: str, title: str) -> tuple[list[str], list[str]]:
+    """(prompts, what the judge should see in each); title: of the list, for the message.
+
+    Raises ConfigError when a line names no prompt or no concept.
+    """
     prompts, names = [], []
     for line in filter(None, map(str.strip, text.splitlines())):
         prompt, bar, name = (part.strip() for part in line.rpartition("|"))
@@ -37,16 +50,12 @@ def parse_retained(text: str, concept: str) -> RetainedPrompts:
             prompt, name = name, re.sub(r"^(an?|the)\s+", "", name, flags=re.IGNORECASE)
         if not prompt or not name:
             raise ConfigError(
-                f"Retained prompts: {line!r} lacks a part. Write `a dog | dog`: the prompt, a bar, "
+                f"{title}: {line!r} lacks a part. Write `a dog | dog`: the prompt, a bar, "
                 "and the name by which the judge knows what should be seen."
             )
         prompts.append(prompt)
         names.append(name)
-    if not prompts:
-        raise ConfigError(
-            "There are no retained prompts. Write what must stay, one a line, such as `a dog | dog`"
-        )
-    return RetainedPrompts(tuple(prompts), tuple(names), warnings_about(prompts, names, concept))
+    return prompts, names
 
 
 def warnings_about(prompts: list[str], names: list[str], concept: str) -> tuple[str, ...]:

@@ -308,3 +308,47 @@ def test_judge_from_examples(pack: Any) -> None:
             counter_examples=left[4:],
             **given,
         )
+
+
+def interfere(pack: Any, model: Any, clip: Any, **changes: Any) -> Any:
+    from host_support import attack_steps as world
+    from host_support.host_steps import node
+
+    cls = pack.NODE_CLASS_MAPPINGS["TVEraseMeasureInterference"]
+    vector = world.bright_vector(model)
+    given = {
+        "judge": world.MeanJudge(),
+        "first": vector,
+        "second": vector * 0.001,
+        "first_strength": 1.5,
+        "pictures": 6,
+        **world.DRAWING,
+        **changes,
+    }
+    given = world.defaults(cls, **given)
+    return node(pack, "MeasureInterference", model=model, clip=clip, vae=world.flat_vae(), **given)
+
+
+def test_interference_is_measured_with_pictures(pack: Any, model: Any, tiny_clip: Any) -> None:
+    from host_support.host_steps import same, weights
+
+    before = weights(model)
+    picture, text = interfere(pack, model, tiny_clip)
+    assert picture.shape[0] == 1
+    lines = text.splitlines()
+    assert lines[1].startswith("Unedited: cat 100%")
+    assert lines[2].startswith("Erasing cat: cat 0%")  # bright pictures show no cat, but a dog
+    assert "dog 100%" in lines[2]
+    assert lines[3].startswith("Erasing dog: cat 100%")  # the second vector is next to nothing
+    assert lines[4].startswith("Erasing all: cat 0%")
+    assert same(weights(model), before)
+    assert not any(getattr(m, "weight_function", None) for m in model.model.modules())
+
+
+def test_a_line_is_needed_for_each_vector(pack: Any, model: Any, tiny_clip: Any) -> None:
+    with pytest.raises(ConfigError, match="2 vectors and 1 lines in `concepts`"):
+        interfere(pack, model, tiny_clip, concepts="a cat | cat")
+    with pytest.raises(ConfigError, match=r"Concepts: 'a cat \|' lacks a part"):
+        interfere(pack, model, tiny_clip, concepts="a cat |\na dog | dog")
+    with pytest.raises(JudgeError, match="does not know 'cow'"):
+        interfere(pack, model, tiny_clip, concepts="a cat | cat\na cow | cow")

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ...tverase_core.interference import Interference
+from .damage_table import draw_damage
 from .figure import new_figure, to_picture
 
 
@@ -17,18 +18,7 @@ def interference_map(found: Interference, blocks: Sequence[str]) -> Image.Image:
     height = 1.6 + max(0.45 * count, 0.22 * len(blocks))
     figure = new_figure(5.0 + 0.9 * count + 0.7 * len(found.blocks), height)
     left, right = figure.subplots(1, 2, width_ratios=[count, max(2, len(found.blocks))])
-    damage = 100 * found.damage.numpy()
-    # PuOr keeps its order for every kind of colour vision; white is "untouched".
-    left.imshow(damage, cmap="PuOr_r", vmin=-100, vmax=100, aspect="auto")
-    for i in range(count):
-        for j in range(count):
-            color = "white" if abs(damage[i, j]) > 70 else "black"
-            left.text(j, i, f"{damage[i, j]:.0f}", ha="center", va="center", color=color)
-    left.set_xticks(range(count), found.names, rotation=30, ha="right")
-    left.set_yticks(range(count), found.names)
-    left.set_xlabel("... takes this much of, %")
-    left.set_ylabel("Erasing ...")
-    left.set_title("Predicted damage")
+    draw_damage(left, found.damage.numpy(), found.names, found.names, "Predicted damage")
     pairs = list(found.blocks)
     table = np.array([[found.blocks[pair].get(b, np.nan) for pair in pairs] for b in blocks])
     drawn = right.imshow(table, cmap="PuOr_r", vmin=-1, vmax=1, aspect="auto")

@@ -1,0 +1,147 @@
+"""What erasing concepts takes of one another, measured with pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..tverase_core.damage_measure import measure_damage
+from ..tverase_core.errors import ConfigError
+from ..tverase_core.judges.prototype_judge import check_names
+from ..tverase_core.task_vector import TaskVector
+from .compare_nodes import PLACES
+from .drawing_settings import drawing_of, drawing_widgets, seed_widget
+from .pictures.damage_table import damage_picture
+from .pictures.figure import to_tensor
+from .retained_prompts import parse_prompts
+from .shown import with_pictures
+from .sockets import CATEGORY, JUDGE, TASK_VECTOR
+
+
+class MeasureInterference:
+    """Draws every concept with every vector subtracted, alone and together, and counts."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        vectors = {
+            place: (TASK_VECTOR, {"tooltip": f"The {place} concept's vector."}) for place in PLACES
+        }
+        strengths = {f"{place}_strength": _strength(place) for place in PLACES}
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The base model of all vectors."}),
+                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "vae": ("VAE", {"tooltip": "Its VAE; the judge looks at pictures."}),
+                "judge": (JUDGE, {"tooltip": "Tells which concept is in a picture."}),
+                **{place: vectors[place] for place in PLACES[:2]},
+                "concepts": (
+                    "STRING",
+                    {
+                        "default": "a cat | cat\na dog | dog",
+                        "multiline": True,
+                        "tooltip": "One line for each vector, in their order: a prompt that draws "
+                        "the concept, a bar, and the name by which the judge knows it.",
+                    },
+                ),
+                **{name: strengths[name] for name in list(strengths)[:2]},
+                "pictures": (
+                    "INT",
+                    {
+                        "default": 16,
+                        "min": 1,
+                        "max": 1000,
+                        "tooltip": "Pictures of each concept in each state. Two concepts have four "
+                        "states: unedited, either erased, both erased.",
+                    },
+                ),
+                "seed": seed_widget("Picture i of every prompt is drawn from seed + i."),
+                **drawing_widgets(),
+                "other_weights": (
+                    ["refuse", "allow"],
+                    {
+                        "default": "refuse",
+                        "tooltip": "What to do when the model has other weights than the vector "
+                        "was made from.",
+                        "advanced": True,
+                    },
+                ),
+            },
+            "optional": {
+                **{place: vectors[place] for place in PLACES[2:]},
+                **{name: strengths[name] for name in list(strengths)[2:]},
+            },
+        }
+
+    RETURN_TYPES = ("IMAGE", "STRING")
+    RETURN_NAMES = ("table", "report")
+    OUTPUT_TOOLTIPS = (
+        "What each erasure takes of each concept, as a picture.",
+        "Every rate with its interval.",
+    )
+    FUNCTION = "measure"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Draws each concept with each vector subtracted, and with all of them, and counts with a "
+        "judge how much of every concept is left. Compare Task Vectors predicts the same without "
+        "a picture."
+    )
+    SEARCH_ALIASES = ["interference", "collateral damage", "several concepts", "cross talk"]
+
+    def measure(
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        judge: Any,
+        concepts: str,
+        pictures: int,
+        seed: int,
+        **given: Any,
+    ) -> dict[str, Any]:
+        from .host.drawing import open_studio
+        from .host.edits import masked_deltas
+        from .host.progress import NodeProgress
+
+        places = [place for place in PLACES if given.get(place) is not None]
+        prompts, names = parse_prompts(concepts, "Concepts")
+        if len(prompts) != len(places):
+            raise ConfigError(
+                f"There are {len(places)} vectors and {len(prompts)} lines in `concepts`. "
+                "Write one line for each vector, in their order, such as `a cat | cat`."
+            )
+        check_names(judge, tuple(names))
+        allow = given["other_weights"] == "allow"
+        edits = []
+        for place in places:
+            vector: TaskVector = given[place]
+            deltas = masked_deltas(model, vector, None, allow_other_weights=allow)
+            strength = given.get(f"{place}_strength", 1.0)
+            edits.append({key: strength * delta for key, delta in deltas.items()})
+        with open_studio(
+            model, clip, vae, drawing_of(given), purpose="Measure Interference"
+        ) as studio:
+            found = measure_damage(
+                studio.denoiser,
+                studio.sampler,
+                judge,
+                edits,
+                studio.encoder.encode(prompts),
+                names,
+                pictures=pictures,
+                seed=seed,
+                progress=NodeProgress(),
+            )
+        picture, text = damage_picture(found), found.to_text()
+        return with_pictures({"damage": picture}, (to_tensor(picture), text), text)
+
+
+def _strength(place: str) -> tuple[str, dict[str, Any]]:
+    return (
+        "FLOAT",
+        {
+            "default": 1.0,
+            "min": 0.0,
+            "max": 100.0,
+            "step": 0.05,
+            "tooltip": f"The strength that the {place} vector is subtracted at.",
+        },
+    )
