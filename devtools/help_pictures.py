@@ -13,6 +13,7 @@ WORDS = {  # what is to be seen, by picture
     "before_after": "Pictures, and the same seeds on the erased model",
     "block_mask": "Map of the model, with the blocks that an edit touches",
     "cosines": "How alike the embeddings of a set are, pair by pair",
+    "damage": "What erasing cats, dogs or both takes of each, in per cent",
     "demo_model": "Eight objects in three styles, drawn by the demo model",
     "interference": "Predicted damage, and how alike two vectors are in each block",
     "inversions": "What each embedding draws, a row each",
@@ -37,6 +38,7 @@ PICTURES = {  # by node, without its prefix
     "ExtractTaskVector": "norms",
     "LoadInversionSet": "cosines",
     "LoadTaskVector": "norms",
+    "MeasureInterference": "damage",
     "SaveInversionSet": "cosines",
     "SaveTaskVector": "norms",
 }

@@ -216,6 +216,11 @@ def erased_pictures(s: Studio, pack: Any) -> tuple[Any, Any]:
     dogs = s.learn("dog", ["a dog"])[1]
     s.run("TVEraseCompareTaskVectors", first=vector, second=dogs)
     help_picture("interference", s.shown[0])
+    judge = s.run("TVEraseDemoJudge")[0]
+    strengths = {f"{place}_strength": DEMO.strength for place in ("first", "second")}
+    parts = {"model": s.model, "clip": s.clip, "vae": s.vae, "judge": judge}
+    s.run("TVEraseMeasureInterference", first=vector, second=dogs, **parts, **strengths, **DRAWING)
+    help_picture("damage", s.shown[0])
     two = s.erase(s.run("TVEraseCombineTaskVectors", first=vector, second=dogs)[0])
     both = [s.draw(model, ["a cat", "a dog"], 8) for model in (s.model, two)]
     s.run("TVEraseBeforeAfterGrid", before=both[0], after=both[1], title="a cat, a dog")
