@@ -79,12 +79,13 @@ def build_concept_set(
             (latents.shape[1],),
         )
     scaled = model.model.process_latent_in(latents)
-    if not any(captions):
+    if not any(captions) or not len(latents):
         return concept_set(
             concept.strip(), scaled, to_context(model, encode_texts(clip, [""]), latents.shape[1:])
         )
     texts = to_context(model, encode_texts(clip, [*captions, ""]), latents.shape[1:])
     rows = caption_turns(len(latents), len(captions), share)
+    rows = rows[:1] if bool((rows == rows[0]).all()) else rows  # one row serves all
     empty = texts.pick(torch.tensor([len(captions)]))
     return concept_set(concept.strip(), scaled, texts.pick(rows), empty)
 
@@ -92,13 +93,14 @@ def build_concept_set(
 def caption_turns(count: int, captions: int, share: float) -> torch.Tensor:
     """Which caption each picture has, int64 [count]; the number `captions` stands for none.
 
-    The captions take turns; of the rounds through all of them `share` are captioned, spread evenly.
+    The captions take turns. Each is left out in 1 - share of its turns, spread evenly; different
+    captions are left out in different rounds, so that a round has about its share as well.
     """
-    turns = torch.arange(count)
-    rounds = turns // captions
-    whole = (torch.arange(int(turns[-1]) // captions + 2) * share + 1e-6).floor()  # 0.1 * 10 is 1
-    captioned = whole[rounds + 1] > whole[rounds]
-    return torch.where(captioned, turns % captions, captions)
+    turns = torch.arange(count, dtype=torch.float64)
+    rounds, caption = turns.div(captions, rounding_mode="floor"), turns % captions
+    phase = (caption + 0.5) / captions + 1e-9  # the last term: 0.1 * 10 shall be 1
+    captioned = ((rounds + 1) * share + phase).floor() > (rounds * share + phase).floor()
+    return torch.where(captioned, caption, captions).long()
 
 
 class _ConceptSetNode:

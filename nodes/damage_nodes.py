@@ -98,7 +98,7 @@ class MeasureInterference:
         **given: Any,
     ) -> dict[str, Any]:
         from .host.drawing import open_studio
-        from .host.edits import masked_deltas
+        from .host.edits import checked_plan
         from .host.progress import NodeProgress
 
         places = [place for place in PLACES if given.get(place) is not None]
@@ -113,9 +113,8 @@ class MeasureInterference:
         edits = []
         for place in places:
             vector: TaskVector = given[place]
-            deltas = masked_deltas(model, vector, None, allow_other_weights=allow)
-            strength = given.get(f"{place}_strength", 1.0)
-            edits.append({key: strength * delta for key, delta in deltas.items()})
+            checked_plan(model, vector, 1.0, None, allow_other_weights=allow)
+            edits.append((given.get(f"{place}_strength", 1.0), vector.deltas))
         with open_studio(
             model, clip, vae, drawing_of(given), purpose="Measure Interference"
         ) as studio:
@@ -128,6 +127,7 @@ class MeasureInterference:
                 names,
                 pictures=pictures,
                 seed=seed,
+                at_once=given["pictures_at_once"],
                 progress=NodeProgress(),
             )
         picture, text = damage_picture(found), found.to_text()

@@ -164,9 +164,9 @@ def prompt_lines(text: str) -> Sequence[str]:
 def caption_lines(text: str, prompts: Sequence[str]) -> Sequence[str]:
     """The captions that pictures of these prompts take in turn: one, or one a prompt.
 
-    Raises ConfigError for another number of lines.
+    Empty lines do not count. Raises ConfigError for another number of lines.
     """
-    captions = [line.strip() for line in text.strip().splitlines()] or [""]
+    captions = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     if len(captions) not in (1, len(prompts)):
         raise ConfigError(
             f"There are {len(captions)} lines of captions for {len(prompts)} prompts. Write one "

@@ -144,6 +144,6 @@ class LoadTaskVector(ReadsFile):
     SEARCH_ALIASES = ["load lora", "import"]
 
     def load(self, file: str) -> tuple[TaskVector]:
-        from .host.paths import find_file
+        from .host.paths import find_file, may_map
 
-        return (load_task_vector(find_file(self.KIND, file)),)
+        return (load_task_vector(find_file(self.KIND, file), mapped=may_map()),)

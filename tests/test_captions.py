@@ -19,15 +19,28 @@ def built(pack: Any, model: Any, clip: Any, **changed: Any) -> Any:
     return node(pack, "ConceptSetFromLatents", latents=latents, **given)[0]
 
 
-@pytest.mark.parametrize(
-    ("share", "captioned"), [(0.0, 0), (0.1, 2), (0.25, 5), (0.5, 10), (1, 20)]
-)
-def test_the_share_is_exact_over_whole_rounds(pack: Any, share: float, captioned: int) -> None:
+@pytest.mark.parametrize("captions", [1, 3, 8])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5, 0.95, 1.0])
+def test_every_caption_has_its_share(pack: Any, captions: int, share: float) -> None:
     from tverase_pack.nodes.concept_nodes import caption_turns
 
-    rows = caption_turns(60, 3, share)
-    assert int((rows < 3).sum()) == 3 * captioned
-    assert rows[rows < 3].tolist() == [0, 1, 2] * captioned
+    rows = caption_turns(captions * 40, captions, share)
+    turns = torch.arange(captions * 40) % captions
+    shown = rows < captions
+    assert torch.equal(rows[shown], turns[shown])  # each in its own turn, or none
+    assert (
+        rows.bincount(minlength=captions + 1)[:captions].tolist() == [round(40 * share)] * captions
+    )
+
+
+@pytest.mark.parametrize("count", [1, 7, 20, 100])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_part_of_a_round_has_about_its_share(pack: Any, count: int, share: float) -> None:
+    from tverase_pack.nodes.concept_nodes import caption_turns
+
+    for captions in (16, 100):
+        shown = int((caption_turns(count, captions, share) < captions).sum())
+        assert abs(shown - count * share) <= max(1.0, captions * 0.5)
 
 
 def test_without_a_caption_all_pictures_share_the_empty_one(
@@ -42,9 +55,10 @@ def test_half_of_the_pictures_carry_the_caption(pack: Any, tiny_model: Any, tiny
     bare = built(pack, tiny_model, tiny_clip).contexts.tokens
     whole = built(pack, tiny_model, tiny_clip, caption="a cat").contexts.tokens
     half = built(pack, tiny_model, tiny_clip, caption="a cat", caption_share=0.5)
-    assert len(whole) == len(half.contexts.tokens) == COUNT
-    assert torch.equal(half.contexts.tokens[1::2], whole[1::2])
-    assert torch.equal(half.contexts.tokens[::2], bare.expand(COUNT // 2, -1, -1))
+    assert len(whole) == 1  # one row serves all
+    assert len(half.contexts.tokens) == COUNT
+    assert torch.equal(half.contexts.tokens[::2], whole.expand(COUNT // 2, -1, -1))
+    assert torch.equal(half.contexts.tokens[1::2], bare.expand(COUNT // 2, -1, -1))
     assert torch.equal(half.empty.tokens, bare)
     assert not torch.equal(whole[0], bare[0])
 

@@ -308,6 +308,16 @@ MISTAKES: list[tuple[Callable[[str], str], str]] = [
     (lambda t: t.replace("1e-3", "5"), "learning_rate is 5.0; expected 1e-08 to 1"),
     (lambda t: t.replace("1e-3", "fast"), "learning_rate is 'fast'; expected a number"),
     (lambda t: t.replace("steps: 2, cfg", "sampler_name: oiler, cfg"), "'oiler' is unknown"),
+    (
+        lambda t: t.replace("steps: 2, cfg", 'caption: "a\\nb", steps: 2, cfg'),
+        "concept 'cat', caption: There are 2 lines of captions for 1 prompts",
+    ),
+    (
+        lambda t: t.replace("prompts: [a cat]", "images: 'demo: cats'").replace(
+            "steps: 2, cfg", 'caption: "{prompt}", steps: 2, cfg'
+        ),
+        "pictures from a folder have no prompts",
+    ),
     (lambda t: t.replace("accumulation: 1", "accumulation: 3"), "accumulation"),
     (lambda t: t.replace("output: list", "output: ../list"), "leads outside output/loras"),
     (lambda t: t.replace("output: list", "dtype: half\noutput: list"), "float32 or bfloat16"),

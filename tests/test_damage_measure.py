@@ -55,8 +55,8 @@ def edit(denoiser: LinearDenoiser, key: str) -> Mapping[str, Tensor]:
 def measured(judge: Any = None, **changes: Any) -> tuple[MeasuredDamage, SignSampler]:
     denoiser = LinearDenoiser()
     sampler = SignSampler(denoiser)
-    edits = [edit(denoiser, CAT), edit(denoiser, DOG)]
-    given = {"names": ["cat", "dog"], "pictures": 4, "seed": 7, **changes}
+    edits = [(1.5, edit(denoiser, CAT)), (0.5, edit(denoiser, DOG))]
+    given = {"names": ["cat", "dog"], "pictures": 4, "seed": 7, "at_once": 3, **changes}
     names = given.pop("names")
     found = measure_damage(
         denoiser,  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def test_each_edit_takes_its_own_concept_and_all_take_both() -> None:
     assert found.after == ((0, 4), (4, 0), (0, 0))
     assert found.damage().tolist() == [[1, 0], [0, 1], [1, 1]]
     assert found.rows == ("cat", "dog", "all")
-    assert sampler.seeds == [[7, 8, 9, 10]] * 8  # the same in all four states, for both prompts
+    assert sampler.seeds == [[7, 8, 9], [10]] * 8  # the same in all four states, for both prompts
 
 
 def test_the_text_has_a_line_for_each_state_with_intervals() -> None:
@@ -94,7 +94,7 @@ def test_a_judge_that_cannot_see_is_refused_before_any_edit() -> None:
         measured(BlindTo("dog"))
 
 
-@pytest.mark.parametrize("change", [{"names": ["cat"]}, {"pictures": 0}])
+@pytest.mark.parametrize("change", [{"names": ["cat"]}, {"pictures": 0}, {"at_once": 0}])
 def test_counts_that_do_not_fit_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="measured damage"):
         measured(**change)
@@ -102,7 +102,7 @@ def test_counts_that_do_not_fit_are_refused(change: dict[str, Any]) -> None:
 
 def test_together_is_the_sum() -> None:
     one, two = {"a": torch.ones(2)}, {"a": torch.ones(2), "b": torch.full((1,), 3.0)}
-    total = together([one, two])
-    assert total["a"].tolist() == [2, 2]
-    assert total["b"].tolist() == [3]
+    total = together([(2.0, one), (0.5, two)], torch.device("cpu"))
+    assert total["a"].tolist() == [2.5, 2.5]
+    assert total["b"].tolist() == [1.5]
     assert one["a"].tolist() == [1, 1]

@@ -150,6 +150,7 @@ def file_fingerprint(checkpoint: CheckpointFile, prediction: str) -> BaseFingerp
     for key in sorted(checkpoint.weights):
         for first, count in sampled_runs(checkpoint.weights[key].numel):
             digest.update(tensor_bytes(checkpoint.read(key, first, count)))
+    checkpoint.check_unchanged()
     return BaseFingerprint(
         architecture_of(checkpoint.sizes(), prediction),
         checkpoint.key_digest(),

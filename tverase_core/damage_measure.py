@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .collapse_guard import picture_statistics
 from .erase import signed_scale
 from .errors import ConfigError, JudgeError
 from .ports import Context, Denoiser, Judge, Progress, Sampler, quiet
@@ -65,53 +64,64 @@ def measure_damage(
     denoiser: Denoiser,
     sampler: Sampler,
     judge: Judge,
-    edits: Sequence[Mapping[str, Tensor]],
+    edits: Sequence[tuple[float, Mapping[str, Tensor]]],
     prompts: Context,
     names: Sequence[str],
     *,
     pictures: int,
     seed: int = 0,
+    at_once: int = 8,
     progress: Progress = quiet,
 ) -> MeasuredDamage:
     """Draw each concept's prompt unedited, under each edit and under all, at the same seeds.
 
-    edits: n, strength * mask * delta by weight key, towards the concept, on the denoiser's device.
-    prompts: n rows, what draws each concept. names: the judge's, n. pictures: of each prompt in
-    each state, >= 1, at seeds `seed`, `seed` + 1, ...
+    edits: n pairs of a strength >= 0 and deltas by weight key, towards the concept, on the CPU; one
+    state's deltas are on the denoiser's device at a time. prompts: n rows, what draws each concept.
+    names: the judge's, n. pictures: of each prompt in each state, >= 1, at seeds `seed`,
+    `seed` + 1, ...; at_once: of them held at a time, >= 1.
     Raises ConfigError (fewer than two concepts, counts that differ), JudgeError when the judge
     sees a concept in less than half of the unedited model's pictures.
     """
     count = len(names)
-    if count < 2 or len(edits) != count or len(prompts.tokens) != count or pictures < 1:
+    counts = {count, len(edits), len(prompts.tokens)}
+    if count < 2 or len(counts) > 1 or min(pictures, at_once) < 1:
         raise ConfigError(
             "measured damage: expected two or more concepts, an edit and a prompt for each, and a "
             f"picture at least; got {count} concepts, {len(edits)} edits, {len(prompts.tokens)} "
             f"prompts and {pictures} pictures"
         )
-    seeds = range(seed, seed + pictures)
-    states: list[Mapping[str, Tensor]] = [{}, *edits, together(edits)]
-    found = []
-    for number, edit in enumerate(states):
-        hits = []
-        with denoiser.attached(edit) as attachment:
+    labels = ("nothing", *names, ALL)
+    states = [[], *([edit] for edit in edits), edits]
+    chunks = [
+        range(seed + i, seed + min(i + at_once, pictures)) for i in range(0, pictures, at_once)
+    ]
+    total, done = len(states) * count * len(chunks), 0
+    found: list[tuple[int, ...]] = []
+    for label, state in zip(labels, states, strict=True):
+        hits = [0] * count
+        with denoiser.attached(together(state, denoiser.device)) as attachment:
             attachment.scale = signed_scale(1.0)
             for row, name in enumerate(names):
-                done, label = number * count + row, (*["unedited"], *names, ALL)[number]
-                progress(done, len(states) * count, f"{name}, erased: {label}")
-                hits.append(_hits(sampler, judge, prompts, row, name, seeds))
-        if number == 0:
+                for seeds in chunks:
+                    progress(done, total, f"{name}, erased: {label}")
+                    hits[row] += _hits(sampler, judge, prompts, row, name, seeds)
+                    done += 1
+        if not found:
             _refuse_blind(names, hits, pictures)
         found.append(tuple(hits))
     progress(1, 1, "measured")
     return MeasuredDamage(tuple(names), pictures, found[0], tuple(found[1:]))
 
 
-def together(edits: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The sum of all edits, key by key."""
+def together(
+    edits: Sequence[tuple[float, Mapping[str, Tensor]]], device: torch.device
+) -> dict[str, Tensor]:
+    """The sum of strength * delta, key by key: float32, on the device."""
     total: dict[str, Tensor] = {}
-    for edit in edits:
-        for key, delta in edit.items():
-            total[key] = total[key] + delta if key in total else delta
+    for strength, deltas in edits:
+        for key, delta in deltas.items():
+            part = strength * delta.to(device, torch.float32)
+            total[key] = total[key].add_(part) if key in total else part
     return total
 
 
@@ -120,8 +130,8 @@ def _hits(
 ) -> int:
     rows = torch.full((len(seeds),), row, device=prompts.tokens.device)
     images = sampler.images(prompts.pick(rows), list(seeds))
-    whole = [i for i, picture in enumerate(picture_statistics(images)) if picture.finite]
-    return int((judge.score(images[whole], name) >= HIT).sum()) if whole else 0
+    whole = images.isfinite().flatten(1).all(1)  # a broken picture shows nothing
+    return int((judge.score(images[whole], name) >= HIT).sum()) if bool(whole.any()) else 0
 
 
 def _refuse_blind(names: Sequence[str], hits: Sequence[int], pictures: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -107,12 +108,12 @@ def save_task_vector(
     return write_safetensors(path, tensors, metadata)
 
 
-def load_task_vector(path: str | os.PathLike[str]) -> TaskVector:
-    """Read and check a file, full or compact; deltas read as float32.
+def load_task_vector(path: str | os.PathLike[str], *, mapped: bool = False) -> TaskVector:
+    """Read and check a file, full or compact; deltas read as float32. mapped: `read_safetensors`.
 
     Raises FormatError, FormatVersionError, NonFiniteError, OSError.
     """
-    tensors, metadata = read_safetensors(path, KIND)
+    tensors, metadata = read_safetensors(path, KIND, mapped=mapped)
     name = Path(path).name
     _check_direction(metadata, name)
     bare = frozenset(map(str, _json(metadata, "tverase.bare_keys", list, [], name)))
@@ -208,8 +209,10 @@ def _check_direction(metadata: Mapping[str, str], name: str) -> None:
 
 
 def _base(metadata: Mapping[str, str], name: str) -> BaseFingerprint:
-    fields = dict(_json(metadata, "tverase.base", dict, None, name))
-    fields.pop("content_sha256", None)  # of all values, in files of version 1.0: not compared
+    # Other minor versions have other fields: 1.0 a hash of all values, which is not compared.
+    given = _json(metadata, "tverase.base", dict, None, name)
+    known = [field.name for field in dataclasses.fields(BaseFingerprint)]
+    fields = {field: given[field] for field in known if field in given}
     try:
         return BaseFingerprint(**fields)
     except (TypeError, ConfigError) as error:

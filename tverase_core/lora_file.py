@@ -89,10 +89,10 @@ def extract_from_lora(
 ) -> Extraction:
     """Write a compact task-vector file of what a LoRA adds to the diffusion model of `base`.
 
-    dtype: of the factors. The base is read once, for its hash. Text-encoder parts are left out
-    and counted. Raises FormatError (another kind of adapter, half a pair, a task vector; the tensor
-    is named), KeyMismatchError (no such weight in base), ShapeMismatchError, BaseMismatchError
-    (nothing is added), NonFiniteError, ConfigError, OSError.
+    dtype: of the factors. A little of the base is read, for its hash. Text-encoder parts are left
+    out and counted. Raises FormatError (another kind of adapter, half a pair, a task vector; the
+    tensor is named), KeyMismatchError (no such weight in base), ShapeMismatchError,
+    BaseMismatchError (nothing is added), NonFiniteError, ConfigError, OSError.
     """
     if dtype not in DTYPES:
         raise FormatError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")

@@ -106,12 +106,14 @@ def read_header(path: str | os.PathLike[str]) -> FileHeader:
 
 
 def read_safetensors(
-    path: str | os.PathLike[str], expected_kind: str
+    path: str | os.PathLike[str], expected_kind: str, *, mapped: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a file of ours: (tensors as stored, on CPU; metadata).
 
-    Everything is checked: header, offsets, length, kind, format version, content hash. The tensors
-    lie in the mapped file, as with the official reader; writing to one does not reach the file.
+    Everything is checked: header, offsets, length, kind, format version, content hash. mapped: the
+    tensors lie in the mapped file, as with the official reader: faster, and writing to one does not
+    reach the file; but nobody may write into the file as long as they are in use, and Windows does
+    not let it be replaced.
     Raises FormatError, FormatVersionError, NonFiniteError naming the tensor, OSError.
     """
     name, tensors, digest = Path(path).name, {}, hashlib.sha256()
@@ -119,13 +121,11 @@ def read_safetensors(
     with Path(path).open("rb") as file, ThreadPoolExecutor(1) as hashing:
         header = parse_header(file, name)
         check_kind(header.metadata, expected_kind, name)
-        size = os.fstat(file.fileno()).st_size
-        mapped = torch.from_file(os.fspath(path), shared=False, size=size, dtype=torch.uint8)
-        data = mapped[header.data_start :]
+        data = _mapped(path, file, name)[header.data_start :] if mapped else None
         for key, entry in sorted(header.tensors.items(), key=lambda item: item[1].start):
             if entry.dtype not in _OURS:
                 raise FormatError(f"{name}: tensor {key!r}: {entry.dtype} is no dtype of ours")
-            tensor = _placed(data, entry)
+            tensor = _read(file, key, entry, name) if data is None else _placed(data, entry)
             hashing.submit(digest.update, tensor_bytes(tensor))
             _check_finite(key, tensor, name)
             tensors[key] = tensor
@@ -230,6 +230,24 @@ def parse_header(file: BinaryIO, name: str) -> FileHeader:
         raise FormatError(f"{name}: its metadata holds something else than text")
     _check_offsets(tensors, size - 8 - length, name)
     return FileHeader(metadata, tensors, 8 + length)
+
+
+def _read(file: BinaryIO, key: str, entry: TensorEntry, name: str) -> Tensor:
+    """The next tensor of the file, in memory of its own."""
+    tensor = torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
+    view = tensor_bytes(tensor)
+    if view.nbytes and file.readinto(view) != view.nbytes:  # type: ignore[attr-defined]
+        raise FormatError(f"{name}: ends within tensor {key!r}. Copy or save it again.")
+    return tensor
+
+
+def _mapped(path: str | os.PathLike[str], file: BinaryIO, name: str) -> Tensor:
+    """The whole file as uint8 [size], copied page by page where it is written to."""
+    size = os.fstat(file.fileno()).st_size
+    try:
+        return torch.from_file(os.fspath(path), shared=False, size=size, dtype=torch.uint8)
+    except RuntimeError as error:  # torch's word for a file that cannot be mapped
+        raise FormatError(f"{name}: cannot be mapped into memory: {error}") from error
 
 
 def _placed(data: Tensor, entry: TensorEntry) -> Tensor:

@@ -67,7 +67,7 @@ def ours(model: Any, file: Path) -> Callable[[float], None]:
 
     def step(alpha: float) -> None:
         if not held:
-            held.append(load_task_vector(file))
+            held.append(load_task_vector(file, mapped=True))
         with torch.inference_mode():
             made = ApplyNegatedTV().apply(model, held[0], alpha, "refuse")
             load(made["result"][0] if isinstance(made, dict) else made[0])

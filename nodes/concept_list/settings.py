@@ -9,7 +9,7 @@ from typing import Any
 
 from ...tverase_core.errors import ConfigError
 from ...tverase_core.safetensors_io import compact_json
-from ..draw_concept_nodes import ConceptSetFromPrompt
+from ..draw_concept_nodes import PROMPT_MARK, ConceptSetFromPrompt, caption_lines
 from ..finetune_nodes import ConceptFinetune
 from ..finetune_settings import finetune_config
 from ..image_folder_nodes import folder_of
@@ -54,6 +54,7 @@ def settings_of(concept: ListedConcept, plan: ConceptList) -> Settings:
     pictures = widget_values(
         ConceptSetFromPrompt, sections["pictures"], f"{where}, pictures", ("prompt", "concept")
     )
+    check_captions(pictures["caption"], concept, where)
     finetune = widget_values(ConceptFinetune, sections["finetune"], f"{where}, finetune")
     finetune_config(finetune)
     retained = _retained(concept, where)
@@ -87,6 +88,20 @@ def settings_of(concept: ListedConcept, plan: ConceptList) -> Settings:
     judge = plan.judge if concept.strength is None else ""
     strength = _digest(vector, concept.strength, inversion, search, lines, judge)
     return Settings(concept, pictures, finetune, inversion, search, retained, vector, strength)
+
+
+def check_captions(caption: str, concept: ListedConcept, where: str) -> None:
+    """Raises ConfigError for captions that the concept's prompts or pictures cannot have."""
+    if concept.prompts:
+        try:
+            caption_lines(caption, concept.prompts)
+        except ConfigError as wrong:
+            raise ConfigError(f"{where}, caption: {wrong}") from wrong
+    elif PROMPT_MARK in caption or len(caption.split("\n")) > 1:
+        raise ConfigError(
+            f"{where}: pictures from a folder have no prompts, so `caption` can only be one line "
+            f"without {PROMPT_MARK}."
+        )
 
 
 def _retained(concept: ListedConcept, where: str) -> RetainedPrompts | None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
+import comfy.utils
 import folder_paths
 
 from ...tverase_core.errors import ConfigError
@@ -126,6 +127,12 @@ def unfinished_path(job: str, kind: str) -> Path:
     """Where unfinished work of that name, towards a file of that kind, is kept."""
     root = Path(folder_paths.get_output_directory()) / kind / "unfinished"
     return root / f"{job}.safetensors"
+
+
+def may_map() -> bool:
+    """Whether a file may stay mapped while its tensors are in use: not on Windows, where it could
+    not be replaced meanwhile, and not against the user's --disable-mmap."""
+    return os.name != "nt" and not getattr(comfy.utils, "DISABLE_MMAP", False)
 
 
 def output_relative(path: Path) -> str:
