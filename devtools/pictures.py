@@ -21,7 +21,8 @@ import torch  # noqa: E402 - after the path is set
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
 from devtools import help_pictures, in_process  # noqa: E402
-from workflows.demo_graphs import DEMO, INVERT, STYLE, SUBJECTS  # noqa: E402
+from workflows.demo_graphs import DEMO, DOG, IN_STYLE, INVERT, STYLE, SUBJECTS  # noqa: E402
+from workflows.stages import RETAINED_EACH, Recipe  # noqa: E402
 
 HELP, THUMBNAILS = help_pictures.FOLDER, ROOT / "workflows"
 CATS = ROOT / "demo" / "pictures" / "cats"
@@ -69,7 +70,13 @@ class Studio:
         return self.vae.decode(self.latents(model, prompts, count, seed)[1]["samples"])
 
     def latents(
-        self, model: Any, prompts: Sequence[str], count: int, seed: int, concept: str = "x"
+        self,
+        model: Any,
+        prompts: Sequence[str],
+        count: int,
+        seed: int,
+        concept: str = "x",
+        caption: str = "",
     ) -> tuple[Any, ...]:
         """Concept set and latents of Concept Set from Prompt."""
         return self.run(
@@ -83,27 +90,41 @@ class Studio:
             width=DEMO.size,
             height=DEMO.size,
             batch_size=DEMO.at_once,
+            caption=caption,
             **DEMO.draw,
         )
 
-    def learn(self, concept: str, prompts: Sequence[str]) -> tuple[Any, Any]:
-        """Concept set and task vector, by the settings of the shipped workflows."""
-        pictures = self.latents(self.model, prompts, DEMO.count, 1, concept)[0]
+    def learn(self, recipe: Recipe) -> tuple[Any, Any]:
+        """Concept set and task vector, by the settings of a shipped workflow."""
+        captions = "\n".join(recipe.captions)
+        drawn = self.latents(self.model, recipe.prompts, recipe.count, 1, recipe.concept, captions)
+        kept = {}
+        if recipe.retained:
+            count = RETAINED_EACH * len(recipe.retained)
+            set_of = self.latents(
+                self.model, recipe.retained, count, 1, "what must stay", "{prompt}"
+            )
+            kept = {"retained_set": set_of[0]}
+        pictures = drawn[0]
         tuned = self.run(
-            "TVEraseConceptFinetune", model=self.model, concept_set=pictures, **DEMO.tune
+            "TVEraseConceptFinetune",
+            model=self.model,
+            concept_set=pictures,
+            **kept,
+            **recipe.tune,
         )[0]
         losses = list(self.shown)
         vector = self.run("TVEraseExtractTaskVector", base=self.model, tuned=tuned)[0]
         self.shown = losses
         return pictures, vector
 
-    def erase(self, vector: Any) -> Any:
+    def erase(self, vector: Any, strength: float = DEMO.strength) -> Any:
         """The model less the vector."""
         return self.run(
             "TVEraseApplyNegatedTV",
             model=self.model,
             task_vector=vector,
-            strength=DEMO.strength,
+            strength=strength,
         )[0]
 
 
@@ -199,7 +220,7 @@ def norm_map(s: Studio, vector: Any, pack: Any) -> Image.Image:
 
 def erased_pictures(s: Studio, pack: Any) -> tuple[Any, Any]:
     """Learning, the vector, before and after. Returns cats and their vector."""
-    cats, vector = s.learn("cat", DEMO.prompts)
+    cats, vector = s.learn(DEMO)
     help_picture("loss", s.shown[0])
     norms = norm_map(s, vector, pack)
     help_picture("norms", norms)
@@ -209,11 +230,10 @@ def erased_pictures(s: Studio, pack: Any) -> tuple[Any, Any]:
     s.run("TVEraseBeforeAfterGrid", before=both[0], after=both[1], title="a cat")
     help_picture("before_after", s.shown[0])
     thumbnail("erase_concept", rows_card(both, ("a cat", "the same seeds, erased")))
-    prompts = [f"a {subject} in {STYLE} style" for subject in SUBJECTS]
-    style = s.erase(s.learn(STYLE, prompts)[1])
-    both = [s.draw(model, prompts, 8) for model in (s.model, style)]
+    style = s.erase(s.learn(IN_STYLE)[1], IN_STYLE.strength)
+    both = [s.draw(model, IN_STYLE.prompts, 8) for model in (s.model, style)]
     thumbnail("erase_style", rows_card(both, (f"{STYLE} style", "the same seeds, erased")))
-    dogs = s.learn("dog", ["a dog"])[1]
+    dogs = s.learn(DOG)[1]
     s.run("TVEraseCompareTaskVectors", first=vector, second=dogs)
     help_picture("interference", s.shown[0])
     judge = s.run("TVEraseDemoJudge")[0]

@@ -29,6 +29,7 @@ KEPT = ("dog", "bird", "tree", "car", "clock", "fish", "fruit", "ball")
 AUTO = replace(
     DEMO,
     retained=tuple(f"a {name}" for name in KEPT),
+    captions=("{prompt}",),
     captioned=0.5,
     tune={**DEMO.tune, "learning_rate": 4e-4, "least_noise": 0.3},
 )
@@ -37,6 +38,18 @@ RETAINED = "\n".join(f"a {name} | {name}" for name in KEPT)
 DOG = replace(DEMO, concept="dog", prompts=asked_for("dog"))
 STYLE = "ink"
 SUBJECTS = ("cat", "dog", "bird", "tree", "car", "clock", "fish", "house")
+# Learned under the subjects' captions and where a picture is mostly noise: docs/decisions/0011.
+IN_STYLE = replace(
+    DEMO,
+    concept=STYLE,
+    prompts=tuple(f"a {subject} in {STYLE} style" for subject in SUBJECTS),
+    captions=tuple(f"a {subject}" for subject in SUBJECTS),
+    retained=tuple(
+        f"a {subject} in {style} style" for subject in SUBJECTS for style in ("noto", "fluent")
+    ),
+    strength=2.0,
+    tune={**DEMO.tune, "learning_rate": 4e-4, "least_noise": 0.6},
+)
 SHIPPED_PICTURES = "demo: cats"  # a choice of Load Images from Folder
 SHIPPED_COUNT = 16
 SAVED_VECTOR = "task_vectors/cat_00001_.tv.safetensors"  # what erase_concept writes first
@@ -125,16 +138,14 @@ def erase_from_images(g: Graph) -> None:
 
 def erase_style(g: Graph) -> None:
     """What pictures share is a style, not a thing."""
-    prompts = tuple(f"a {subject} in {STYLE} style" for subject in SUBJECTS)
-    recipe = replace(DEMO, concept=STYLE, prompts=prompts)
     source = load(g, notes.ABOUT_STYLE.format(concept=STYLE))
     stage_1 = notes.STAGE_STYLE.format(subjects=len(SUBJECTS))
-    _, vector = learn(g, source, recipe, stage_1, notes.STAGE_2, None)
-    erased = subtracted(g, (1440, TOP), source, vector, recipe.strength)
+    _, vector = learn(g, source, IN_STYLE, stage_1, notes.STAGE_2_STYLE, None)
+    erased = subtracted(g, (1440, TOP), source, vector, IN_STYLE.strength)
     g.note((1440, NOTES), notes.STAGE_3, (300, NOTES_HIGH))
     g.group("3 Subtract", [erased], RED)
     shown = (f"a cat in {STYLE} style", "a cat in noto style")
-    compare(g, 1800, 4, source, erased.out(), recipe, shown, notes.COMPARE_STYLE)
+    compare(g, 1800, 4, source, erased.out(), IN_STYLE, shown, notes.COMPARE_STYLE)
 
 
 def apply_vector(g: Graph) -> None:

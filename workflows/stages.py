@@ -29,7 +29,8 @@ class Recipe:
     concept: str = "cat"
     prompts: tuple[str, ...] = asked_for("cat")  # that draw the concept
     retained: tuple[str, ...] = ()  # prompts that the fine-tune keeps; none: the paper's recipe
-    captioned: float = 0.0  # share of the pictures under their own prompt; 0: the paper's recipe
+    captions: tuple[str, ...] = ()  # of the pictures; none: empty ones, the paper's recipe
+    captioned: float = 1.0  # share of the pictures that get a caption
     size: int = 64
     count: int = 160  # pictures of the concept
     at_once: int = 32  # pictures drawn at once
@@ -78,6 +79,9 @@ def load(g: Graph, about: str, checkpoint: str | None = None) -> Source:
 
 def drawn_pictures(g: Graph, source: Source, recipe: Recipe, group: str, top: int = TOP) -> Output:
     """Stage 1: the model draws the concept. Returns the concept set."""
+    captions: dict[str, Any] = {}
+    if recipe.captions:
+        captions = {"caption": "\n".join(recipe.captions), "caption_share": recipe.captioned}
     pictures = g.add(
         "TVEraseConceptSetFromPrompt",
         (340, top),
@@ -91,7 +95,7 @@ def drawn_pictures(g: Graph, source: Source, recipe: Recipe, group: str, top: in
         height=recipe.size,
         seed=1,
         batch_size=recipe.at_once,
-        **({"caption": "{prompt}", "caption_share": recipe.captioned} if recipe.captioned else {}),
+        **captions,
         **recipe.draw,
     )
     seen = g.add(
