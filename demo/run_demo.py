@@ -137,7 +137,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--server", required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=48, help="pictures per concept")
+    parser.add_argument("--count", type=int, default=48, help="pictures of the concept")
+    parser.add_argument("--others", type=int, default=24, help="pictures of each other object")
     parser.add_argument(
         "--workflow", choices=("erase_concept_auto", "erase_concept"), default="erase_concept_auto"
     )
@@ -150,7 +151,10 @@ def main() -> int:
     concept = workflow[node_of(workflow, "TVEraseConceptSetFromPrompt")]["inputs"]["concept"]
     judge = load_demo_judge(HERE / "model" / "demo_judge.safetensors")
     others = [name for name in judge.objects if name != concept]
-    print(f"erasing {concept!r} with {options.workflow}, {options.count} pictures of each concept")
+    print(
+        f"erasing {concept!r} with {options.workflow}, {options.count} pictures of it, "
+        f"{options.others} of each other object"
+    )
     chosen: dict[str, Any] = {}
     rows: list[ScoreRow] = []
     shown: list[tuple[str, torch.Tensor]] = []
@@ -159,7 +163,8 @@ def main() -> int:
         label = (
             f"learning {concept!r}, erasing it, drawing" if name == concept else f"drawing {prompt}"
         )
-        outputs = waited(client, with_pictures(graph, prompt, options.count, sampling), label)
+        count = options.count if name == concept else options.others
+        outputs = waited(client, with_pictures(graph, prompt, count, sampling), label)
         pictures = {tag: fetch(client, outputs, tag) for tag in ("base", "erased")}
         scores = {tag: judge.score(pictures[tag], name) for tag in pictures}
         role = "target" if name == concept else "retained"
