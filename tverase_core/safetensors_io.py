@@ -252,8 +252,7 @@ def _mapped(path: str | os.PathLike[str], file: BinaryIO, name: str) -> Tensor:
 
 def _placed(data: Tensor, entry: TensorEntry) -> Tensor:
     """The tensor at its place in the data; a copy where the place does not suit its dtype."""
-    dtype = DTYPES[entry.dtype]
-    raw = data[entry.start : entry.end]
+    dtype, raw = DTYPES[entry.dtype], data[entry.start : entry.end]
     if raw.storage_offset() % dtype.itemsize:
         raw = raw.clone()
     return raw.view(dtype).view(entry.shape)
