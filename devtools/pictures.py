@@ -97,15 +97,15 @@ class Studio:
     def learn(self, recipe: Recipe) -> tuple[Any, Any]:
         """Concept set and task vector, by the settings of a shipped workflow."""
         captions = "\n".join(recipe.captions)
-        drawn = self.latents(self.model, recipe.prompts, recipe.count, 1, recipe.concept, captions)
+        pictures, _ = self.latents(
+            self.model, recipe.prompts, recipe.count, 1, recipe.concept, captions
+        )
         kept = {}
         if recipe.retained:
             count = RETAINED_EACH * len(recipe.retained)
-            set_of = self.latents(
+            kept["retained_set"], _ = self.latents(
                 self.model, recipe.retained, count, 1, "what must stay", "{prompt}"
             )
-            kept = {"retained_set": set_of[0]}
-        pictures = drawn[0]
         tuned = self.run(
             "TVEraseConceptFinetune",
             model=self.model,

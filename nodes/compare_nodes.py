@@ -13,6 +13,7 @@ from .shown import with_pictures
 from .sockets import CATEGORY, TASK_VECTOR
 
 PLACES = ("first", "second", "third", "fourth", "fifth")
+VECTORS = {place: (TASK_VECTOR, {"tooltip": f"The {place} concept's vector."}) for place in PLACES}
 
 
 class CompareTaskVectors:
@@ -20,13 +21,10 @@ class CompareTaskVectors:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        sockets = {
-            place: (TASK_VECTOR, {"tooltip": f"The {place} concept's vector."}) for place in PLACES
-        }
         return {
-            "required": {place: sockets[place] for place in PLACES[:2]},
+            "required": {place: VECTORS[place] for place in PLACES[:2]},
             "optional": {
-                **{place: sockets[place] for place in PLACES[2:]},
+                **{place: VECTORS[place] for place in PLACES[2:]},
                 "strength": (
                     "FLOAT",
                     {

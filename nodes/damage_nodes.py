@@ -8,13 +8,14 @@ from ..tverase_core.damage_measure import measure_damage
 from ..tverase_core.errors import ConfigError
 from ..tverase_core.judges.prototype_judge import check_names
 from ..tverase_core.task_vector import TaskVector
-from .compare_nodes import PLACES
+from .compare_nodes import PLACES, VECTORS
 from .drawing_settings import drawing_of, drawing_widgets, seed_widget
 from .pictures.damage_table import damage_picture
 from .pictures.figure import to_tensor
 from .retained_prompts import parse_prompts
 from .shown import with_pictures
-from .sockets import CATEGORY, JUDGE, TASK_VECTOR
+from .sockets import CATEGORY, JUDGE
+from .strength_settings import SETTINGS as AUTO_STRENGTH
 
 
 class MeasureInterference:
@@ -22,9 +23,6 @@ class MeasureInterference:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        vectors = {
-            place: (TASK_VECTOR, {"tooltip": f"The {place} concept's vector."}) for place in PLACES
-        }
         strengths = {f"{place}_strength": _strength(place) for place in PLACES}
         return {
             "required": {
@@ -32,7 +30,7 @@ class MeasureInterference:
                 "clip": ("CLIP", {"tooltip": "Its text encoder."}),
                 "vae": ("VAE", {"tooltip": "Its VAE; the judge looks at pictures."}),
                 "judge": (JUDGE, {"tooltip": "Tells which concept is in a picture."}),
-                **{place: vectors[place] for place in PLACES[:2]},
+                **{place: VECTORS[place] for place in PLACES[:2]},
                 "concepts": (
                     "STRING",
                     {
@@ -55,18 +53,10 @@ class MeasureInterference:
                 ),
                 "seed": seed_widget("Picture i of every prompt is drawn from seed + i."),
                 **drawing_widgets(),
-                "other_weights": (
-                    ["refuse", "allow"],
-                    {
-                        "default": "refuse",
-                        "tooltip": "What to do when the model has other weights than the vector "
-                        "was made from.",
-                        "advanced": True,
-                    },
-                ),
+                "other_weights": AUTO_STRENGTH["other_weights"],
             },
             "optional": {
-                **{place: vectors[place] for place in PLACES[2:]},
+                **{place: VECTORS[place] for place in PLACES[2:]},
                 **{name: strengths[name] for name in list(strengths)[2:]},
             },
         }

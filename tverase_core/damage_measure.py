@@ -14,7 +14,7 @@ from torch import Tensor
 from .erase import signed_scale
 from .errors import ConfigError, JudgeError
 from .ports import Context, Denoiser, Judge, Progress, Sampler, quiet
-from .scoring import HIT
+from .scoring import HIT, judged
 from .statistics import wilson
 
 ALL = "all"  # the row in which every edit is at work
@@ -79,8 +79,9 @@ def measure_damage(
     state's deltas are on the denoiser's device at a time. prompts: n rows, what draws each concept.
     names: the judge's, n. pictures: of each prompt in each state, >= 1, at seeds `seed`,
     `seed` + 1, ...; at_once: of them held at a time, >= 1.
-    Raises ConfigError (fewer than two concepts, counts that differ), JudgeError when the judge
-    sees a concept in less than half of the unedited model's pictures.
+    Raises ConfigError (fewer than two concepts, counts that differ), NonFiniteError (the judge's
+    answer), JudgeError when the judge sees a concept in less than half of the unedited model's
+    pictures.
     """
     count = len(names)
     counts = {count, len(edits), len(prompts.tokens)}
@@ -131,7 +132,7 @@ def _hits(
     rows = torch.full((len(seeds),), row, device=prompts.tokens.device)
     images = sampler.images(prompts.pick(rows), list(seeds))
     whole = images.isfinite().flatten(1).all(1)  # a broken picture shows nothing
-    return int((judge.score(images[whole], name) >= HIT).sum()) if bool(whole.any()) else 0
+    return int((judged(judge, images[whole], name) >= HIT).sum()) if bool(whole.any()) else 0
 
 
 def _refuse_blind(names: Sequence[str], hits: Sequence[int], pictures: int) -> None:

@@ -68,6 +68,7 @@ def attacked(
     from tverase_pack.tverase_core.attacks import concept_inversion
     from tverase_pack.tverase_core.erase import signed_scale
     from tverase_pack.tverase_core.inversion_config import InversionConfig
+    from tverase_pack.tverase_core.ports import quiet
 
     widgets = job.settings("TVEraseDiverseInversion")
     config = InversionConfig(
@@ -83,13 +84,9 @@ def attacked(
     with studio.denoiser.attached(deltas) as attachment:
         attachment.scale = signed_scale(strength)
         found = concept_inversion(studio.denoiser, studio.encoder, pictures, config, quiet)
-        groups = {"attack": (found.contexts(studio.encoder), [job.concept.name] * ATTACKS)}
-        battery = Battery(
-            studio,
-            job.judge,
-            {name: (*group, ATTACK_DRAWS) for name, group in groups.items()},
-            6_000_000 + 100_000 * job.seed,
-        )
+        triggers = found.contexts(studio.encoder), [job.concept.name] * ATTACKS, ATTACK_DRAWS
+        first_seed = 6_000_000 + 100_000 * job.seed
+        battery = Battery(studio, job.judge, {"attack": triggers}, first_seed)
         return battery.count()["attack"]
 
 
@@ -100,7 +97,3 @@ def held_out_cosines(job: Job, studio: Any, sets: dict[str, tuple[Any, Any]]) ->
     mean = word[tower].detach().float().cpu().mean(0)
     rows = torch.cat([held.vectors[tower].mean(1) for _, held in sets.values()])
     return torch.nn.functional.cosine_similarity(rows, mean[None]).tolist()
-
-
-def quiet(done: int, total: int, message: str) -> None:
-    pass

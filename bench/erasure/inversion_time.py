@@ -18,7 +18,6 @@ sys.path += [str(ROOT), str(ROOT / "bench")]
 import torch  # noqa: E402 - after the path
 
 from erasure.concepts import CONCEPTS  # noqa: E402
-from erasure.counts import quiet  # noqa: E402
 from erasure.stages import Job, learned_pictures  # noqa: E402
 
 COUNT, STEPS, BATCH = 16, 40, 2
@@ -35,6 +34,7 @@ def main() -> None:
     from tverase_pack.nodes.host.drawing import open_studio
     from tverase_pack.tverase_core.inversion import invert, own_seeds
     from tverase_pack.tverase_core.inversion_config import InversionConfig
+    from tverase_pack.tverase_core.ports import quiet
 
     torch.set_num_threads(1)
     with torch.inference_mode():

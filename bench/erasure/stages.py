@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from devtools.in_process import import_host, load_pack
+from workflows.stages import RETAINED_EACH
 
 from .concepts import ROOT, Concept
 
-RETAINED_EACH = 16  # as in the workflow
 ESD = {"variant": "x", "steps": 200, "learning_rate": 1e-4, "batch_size": 8, "eta": 1.0}
 UCE = {"guide": "", "keep": 0.5, "preserve_weight": 1.0}
 
