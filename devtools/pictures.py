@@ -21,7 +21,7 @@ import torch  # noqa: E402 - after the path is set
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
 from devtools import help_pictures, in_process  # noqa: E402
-from workflows.demo_graphs import DEMO, DOG, IN_STYLE, INVERT, STYLE, SUBJECTS  # noqa: E402
+from workflows.demo_graphs import AUTO, DEMO, DOG, IN_STYLE, INVERT, STYLE, SUBJECTS  # noqa: E402
 from workflows.stages import RETAINED_EACH, Recipe  # noqa: E402
 
 HELP, THUMBNAILS = help_pictures.FOLDER, ROOT / "workflows"
@@ -77,6 +77,7 @@ class Studio:
         seed: int,
         concept: str = "x",
         caption: str = "",
+        share: float = 1.0,
     ) -> tuple[Any, ...]:
         """Concept set and latents of Concept Set from Prompt."""
         return self.run(
@@ -91,14 +92,15 @@ class Studio:
             height=DEMO.size,
             batch_size=DEMO.at_once,
             caption=caption,
+            caption_share=share,
             **DEMO.draw,
         )
 
     def learn(self, recipe: Recipe) -> tuple[Any, Any]:
         """Concept set and task vector, by the settings of a shipped workflow."""
-        captions = "\n".join(recipe.captions)
+        captions = "\n".join(recipe.captions), recipe.captioned
         pictures, _ = self.latents(
-            self.model, recipe.prompts, recipe.count, 1, recipe.concept, captions
+            self.model, recipe.prompts, recipe.count, 1, recipe.concept, *captions
         )
         kept = {}
         if recipe.retained:
@@ -218,9 +220,9 @@ def norm_map(s: Studio, vector: Any, pack: Any) -> Image.Image:
     return maps.value_map(values, blocks, "How much each part changed", "length of the change")
 
 
-def erased_pictures(s: Studio, pack: Any) -> tuple[Any, Any]:
-    """Learning, the vector, before and after. Returns cats and their vector."""
-    cats, vector = s.learn(DEMO)
+def erased_pictures(s: Studio, pack: Any) -> None:
+    """Learning, the vector, before and after."""
+    vector = s.learn(DEMO)[1]
     help_picture("loss", s.shown[0])
     norms = norm_map(s, vector, pack)
     help_picture("norms", norms)
@@ -246,11 +248,11 @@ def erased_pictures(s: Studio, pack: Any) -> tuple[Any, Any]:
     s.run("TVEraseBeforeAfterGrid", before=both[0], after=both[1], title="a cat, a dog")
     help_picture("two_concepts", s.shown[0])
     thumbnail("erase_two_concepts", rows_card(both, ("a cat, a dog", "the same seeds, erased")))
-    return cats, vector
 
 
-def measured_pictures(s: Studio, cats: Any, vector: Any) -> None:
+def measured_pictures(s: Studio) -> None:
     """A short run of what erase_concept_auto measures at length."""
+    cats, vector = s.learn(AUTO)
     judge = s.run("TVEraseDemoJudge")[0]
     short = {**INVERT, "count": 4, "steps": 150, "restarts": 1}
     base = {"model": s.model, "clip": s.clip}
@@ -306,7 +308,8 @@ def main() -> None:
         if not options.help_only:
             shipped_cats(studio)
         first_pictures(studio, pack)
-        measured_pictures(studio, *erased_pictures(studio, pack))
+        erased_pictures(studio, pack)
+        measured_pictures(studio)
     for page in help_pictures.set_links():
         print("linked", f"web/docs/{page}")
 
