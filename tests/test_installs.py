@@ -1,13 +1,16 @@
-"""What `dev.py installs` counts. The installations themselves take minutes and a network."""
+"""What `dev.py installs` counts, and the installations themselves (minutes and a network)."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from devtools import bare_host, installs
+from devtools import bare_host, in_process, installs
 
 
 def test_a_package_with_another_version_or_gone_has_changed_and_a_new_one_has_not() -> None:
@@ -45,3 +48,23 @@ def test_a_folder_is_served_on_this_computer(tmp_path: Path) -> None:
         assert address.startswith("http://127.0.0.1:")
         with build_opener(ProxyHandler({})).open(f"{address}/file", timeout=10) as answer:
             assert answer.read() == b"inside"
+
+
+@pytest.mark.installs
+def test_the_pack_is_installed_run_and_uninstalled_as_users_do(tmp_path: Path) -> None:
+    tree, figures = in_process.host_tree(), tmp_path / "installs.json"
+    if not (tree / "main.py").exists():
+        pytest.skip(f"no ComfyUI at {tree}: `python dev.py setup` brings one")
+    script = Path(installs.__file__)
+    command = [sys.executable, str(script), "--comfyui", str(tree), "--figures", str(figures)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 2:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(json.loads(figures.read_text("utf-8"))["figures"]) >= {
+        "validate_warnings",
+        "zip_nodes_loaded",
+        "manager_installed",
+        "manager_nodes_loaded",
+        "manager_files_left",
+    }
