@@ -123,7 +123,16 @@ def tidy(before: dict[str, str], host: BareHost) -> None:
 
 def committed(folder: Path) -> None:
     """A git repository there whose one commit holds the working tree."""
-    listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
     done = subprocess.run(listed, capture_output=True, check=False)
     if done.returncode:
         raise SetupError(f"git cannot list this checkout: {done.stderr.decode('utf-8', 'replace')}")
