@@ -41,4 +41,13 @@ ADDITIONS: dict[str, tuple[Any, dict[str, Any]]] = {
             "advanced": True,
         },
     ),
+    "rate_schedule": (
+        ["constant", "cosine"],
+        {
+            "default": "constant",
+            "tooltip": "Cosine: the learning rate falls to almost zero towards the end, so the last "
+            "steps even out noise. Constant is the paper's.",
+            "advanced": True,
+        },
+    ),
 }

@@ -287,6 +287,34 @@ def test_recipe_is_plain_data() -> None:
     assert "trainable" not in recipe
 
 
+def test_a_cosine_rate_starts_whole_is_half_midway_and_never_rises() -> None:
+    config = replace(FAST, steps=200, learning_rate=2e-3, rate_schedule="cosine")
+    rates = [config.rate(step) for step in range(1, 201)]
+    assert rates[0] == 2e-3
+    assert rates[100] == pytest.approx(1e-3)
+    assert 0 < rates[-1] < 2e-3 * 1e-3
+    assert rates == sorted(rates, reverse=True)
+    assert {replace(config, rate_schedule="constant").rate(step) for step in (1, 200)} == {2e-3}
+
+
+def test_the_optimizer_gets_the_rate_of_each_step() -> None:
+    config = replace(FAST, steps=4, rate_schedule="cosine")
+    seen: list[float] = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, *_: object) -> None:
+            seen.append(self.param_groups[0]["lr"])
+
+    finetune(
+        TinyDenoiser(),
+        pictures(),
+        config,
+        silent,
+        make_optimizer=lambda learned, c: Watched(learned, c.learning_rate),
+    )
+    assert seen == [config.rate(step) for step in (1, 2, 3, 4)]
+
+
 def test_least_noise_leaves_out_the_clean_end() -> None:
     config = replace(FAST, least_noise=0.4)
     drawn = config.timesteps(2000, 20, torch.Generator().manual_seed(0))

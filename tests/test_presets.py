@@ -32,6 +32,7 @@ PAPERS_OWN = {
         "min_snr_gamma": 0.0,
         "noise_offset": 0.0,
         "least_noise": 0.0,
+        "rate_schedule": "constant",
     },
 }
 # Where the nodes' defaults are not the paper's.

@@ -107,6 +107,8 @@ def finetune(
                         progress(step - 1, config.steps, f"step {step}, keeping the rest")
                         _backward(kept, config, step)
                 norm = _clip(list(learned.values()), config.gradient_clip, step)
+                for group in optimizer.param_groups:
+                    group["lr"] = config.rate(step)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if average:

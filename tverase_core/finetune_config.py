@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from .errors import ConfigError
 
 Trainable = Callable[[str], bool]
 Optimizer = Literal["adamw", "adamw8bit", "sgd"]
+RateSchedule = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class FinetuneConfig:
     what the denoiser predicts at subtracted strengths from 0 to retained_strength (retention.py).
     least_noise: share of the timesteps, from the clean end, that is left out. What is learned
     there is fine detail that pictures of anything share (our addition).
+    rate_schedule: "constant", or "cosine": the rate falls from learning_rate to almost zero along
+    half a cosine (arXiv 1608.03983, eq. 5, without restarts; not in the paper).
     """
 
     steps: int = 200
@@ -53,6 +57,7 @@ class FinetuneConfig:
     retained_weight: float = 0.3
     retained_strength: float = 2.0
     least_noise: float = 0.0
+    rate_schedule: RateSchedule = "constant"
 
     def __post_init__(self) -> None:
         checks = {
@@ -71,6 +76,9 @@ class FinetuneConfig:
             f"seed must be 0 to 2**63 - 1, got {self.seed}": 0 <= self.seed < 2**63,
             f"optimizer must be 'adamw', 'adamw8bit' or 'sgd', got {self.optimizer!r}": (
                 self.optimizer in ("adamw", "adamw8bit", "sgd")
+            ),
+            f"rate_schedule must be 'constant' or 'cosine', got {self.rate_schedule!r}": (
+                self.rate_schedule in ("constant", "cosine")
             ),
             f"rank must be 1 or more, or None, got {self.rank}": self.rank is None
             or self.rank >= 1,
@@ -95,6 +103,12 @@ class FinetuneConfig:
     def allows(self, key: str, axes: int) -> bool:
         """Whether the weight of that key and number of axes is trained."""
         return (self.trainable is None or self.trainable(key)) and (self.rank is None or axes >= 2)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of that step, counted from 1."""
+        if self.rate_schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * (step - 1) / self.steps)) / 2
 
     def timesteps(self, count: int, length: int, source: torch.Generator) -> Tensor:
         """Uniform timesteps int64 [count] of a schedule of `length` steps, least_noise left out."""
