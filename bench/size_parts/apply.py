@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tverase_core.figures import Figure
 
+ROUNDS = 5
 JOB = Path(__file__).with_name("apply_job.py")
 
 
@@ -19,16 +21,21 @@ def apply_figures(comfyui: Path, work: Path) -> dict[str, Figure]:
 
     Time is from the file on disk to patched weights; ours also checks the file's hash and that
     the base is the one the vector was made from. Memory is the peak above the process with its
-    model.
+    model. Each is run ROUNDS times, by turns and in a process of its own; the medians count, since
+    a machine's new pages cost more at one time than at another.
     """
     file = work / "apply.tv.safetensors"
     _run("make", comfyui, file)
-    stock, ours = _run("stock", comfyui, file), _run("ours", comfyui, file)
+    rounds = [(_run("stock", comfyui, file), _run("ours", comfyui, file)) for _ in range(ROUNDS)]
+    stock, ours = (
+        {name: median(report[name] for report in reports) for name in reports[0]}
+        for reports in zip(*rounds, strict=True)
+    )
     figures = {
-        "apply_sdxl_time_ratio": Figure(ours["first_s"] / stock["first_s"], "<= 1.1"),
+        "apply_sdxl_time_ratio": Figure(ours["first_s"] / stock["first_s"], "<= 1.1", n=ROUNDS),
         "apply_sdxl_memory_ratio": Figure(ours["peak_mb"] / stock["peak_mb"], "<= 1.1"),
         "apply_sdxl_change_alpha_time_ratio": Figure(
-            ours["change_s"] / stock["change_s"], "<= 1.1"
+            ours["change_s"] / stock["change_s"], "<= 1.1", n=ROUNDS
         ),
         "apply_sdxl_change_alpha_read": Figure(ours["read"] / 1e6, "<= 0.1", unit="MB"),
     }
