@@ -11,6 +11,7 @@ import torch
 
 from tverase_core.concept_set import ConceptSet, concept_set
 from tverase_core.errors import ConfigError
+from tverase_core.finetune_config import FinetuneConfig
 from tverase_core.ports import Context
 
 pytestmark = pytest.mark.training
@@ -188,19 +189,30 @@ def test_8_bit_without_its_package_says_so(
         tune(pack, model, optimizer="AdamW 8-bit")
 
 
-def test_8_bit_with_its_package_gets_the_settings(
+def test_8_bit_learns_almost_the_same_and_keeps_moments_of_one_byte(
     pack: Any, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a stand-in for bitsandbytes, which needs its own hardware."""
-    from types import SimpleNamespace
+    package = pytest.importorskip("bitsandbytes", reason="the optional bitsandbytes is missing")
+    from tverase_pack.nodes.host import tuning
 
-    from tverase_pack.nodes.host import eight_bit
+    made: list[torch.optim.Optimizer] = []
 
-    plain = tune(pack, model)
-    stand_in = SimpleNamespace(AdamW8bit=torch.optim.AdamW)
-    monkeypatch.setattr(eight_bit.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(eight_bit.importlib, "import_module", lambda name: stand_in)
-    assert same(tune(pack, model, optimizer="AdamW 8-bit"), plain)
+    def kept(weights: list[torch.Tensor], config: FinetuneConfig) -> torch.optim.Optimizer:
+        made.append(eight_bit_adamw(weights, config))
+        return made[0]
+
+    eight_bit_adamw = tuning.eight_bit_adamw
+    monkeypatch.setattr(tuning, "eight_bit_adamw", kept)
+    plain = learned(tune(pack, model))
+    eight = learned(tune(pack, model, optimizer="AdamW 8-bit"))
+    assert isinstance(made[0], package.optim.AdamW8bit)
+    # Tensors below 4096 values keep float32 moments, as the package's authors advise.
+    widths = {state["state1"].dtype for state in made[0].state.values()}
+    assert widths == {torch.uint8, torch.float32}
+    assert eight.keys() == plain.keys()
+    whole, short = (torch.cat([d[k].flatten() for k in sorted(d)]) for d in (plain, eight))
+    assert torch.nn.functional.cosine_similarity(whole, short, dim=0) > 0.95
+    assert short.norm() / whole.norm() == pytest.approx(1, abs=0.05)
 
 
 def test_sdxl_gets_its_pooled_and_size_inputs(pack: Any, comfy_host: Any) -> None:

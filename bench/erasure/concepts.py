@@ -7,6 +7,7 @@ are reported. Nothing that tunes is reported.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +64,13 @@ def _object(name: str) -> Concept:
 def _style(name: str) -> Concept:
     # Prompts without a style draw this one too, so they cannot stay as they are.
     others = [style for style in STYLES if style != name]
-    kept = [
-        (f"a {o} in {style} style", style if i % 2 else o)
-        for style in others
-        for i, o in enumerate(OBJECTS)
-    ]
+
+    def kept(objects: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        """Every object in every other style; the judge is asked for the style and the object by
+        turns."""
+        pairs = [(o, style, i + j) for i, o in enumerate(objects) for j, style in enumerate(others)]
+        return tuple((f"a {o} in {style} style", style if n % 2 else o) for o, style, n in pairs)
+
     return Concept(
         name,
         tuple(f"a {o} in {name} style" for o in SHEET),
@@ -83,8 +86,8 @@ def _style(name: str) -> Concept:
             f"a picture of a book, {name} style",
         ),
         "a picture in {} style",
-        tuple(kept[::3]),
-        (*kept[1::3], *kept[2::3]),
+        kept(SHEET),
+        kept([o for o in OBJECTS if o not in SHEET]),
     )
 
 

@@ -15,7 +15,13 @@ JOB = Path(__file__).with_name("finetune_job.py")
 # glibc keeps what a program has freed for its next wish, and a process counts as holding it. With
 # this setting it gives back at once, so that what is measured is what is in use, as on a GPU.
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-CASES = ("rank16_recomputed", "rank16", "cross_attention_recomputed", "whole_recomputed")
+CASES = (
+    "rank16_recomputed",
+    "rank16",
+    "cross_attention_recomputed",
+    "whole_recomputed",
+    "whole_recomputed_8bit",
+)
 
 
 def finetune_figures(comfyui: Path, work: Path) -> dict[str, Figure]:

@@ -62,15 +62,24 @@ def step(model: Any, case: str) -> dict[str, Any]:
     latents, tokens = torch.randn(LATENT, generator=draw), torch.randn(TOKENS, generator=draw)
     pictures = concept_set("cat", latents, Context(tokens))
     rank = 16 if case.startswith("rank16") else None
-    config = FinetuneConfig(steps=1, batch_size=1, accumulation=1, ema=False, rank=rank)
+    optimizer = "adamw8bit" if case.endswith("8bit") else "adamw"
+    config = FinetuneConfig(
+        steps=1, batch_size=1, accumulation=1, ema=False, rank=rank, optimizer=optimizer
+    )
     mask = BlockMask.cross_attention() if case.startswith("cross_attention") else None
-    how = ALWAYS if case.endswith("recomputed") else NEVER
+    how = ALWAYS if "recomputed" in case else NEVER
     before = psutil.Process().memory_info().rss
     began = time.monotonic()
     with tuning_session(
         model, pictures, config, mask, Watch(), checkpointing=how, checkpoint_every=0
     ) as session:
-        done = finetune(session.denoiser, pictures, session.config, session.progress)
+        done = finetune(
+            session.denoiser,
+            pictures,
+            session.config,
+            session.progress,
+            make_optimizer=session.make_optimizer,
+        )
         device = session.denoiser.device
     moved = sum(bool(delta.any()) for delta in done.deltas.values())
     return {
