@@ -71,6 +71,11 @@ def languages() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
+def categories(classes: Mapping[str, Any]) -> list[str]:
+    """Our own entries of the node menu; those above them are ComfyUI's."""
+    return sorted({kind.CATEGORY.rpartition("/")[2] for kind in classes.values()})
+
+
 def texts_of(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> list[str]:
     """Every English text once, in the order of the nodes; then what the presets say."""
     seen: dict[str, None] = {}
@@ -80,7 +85,7 @@ def texts_of(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> li
         return text
 
     node_texts(classes, display_names, remember)
-    return list(dict.fromkeys([*seen, *preset_texts()]))
+    return list(dict.fromkeys([*seen, *preset_texts(), *categories(classes)]))
 
 
 def render(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> dict[str, str]:
@@ -92,7 +97,10 @@ def render(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> dict
         files[f"locales/{language}/nodeDefs.json"] = written(content)
         if language != ENGLISH:
             own = {text: known.get(text, text) for text in preset_texts()}
-            files[f"locales/{language}/main.json"] = written({"tverase_presets": own})
+            menu = {name: known.get(name, name) for name in categories(classes)}
+            files[f"locales/{language}/main.json"] = written(
+                {"nodeCategories": menu, "tverase_presets": own}
+            )
     return files
 
 

@@ -45,8 +45,8 @@ ADDITIONS: dict[str, tuple[Any, dict[str, Any]]] = {
         ["constant", "cosine"],
         {
             "default": "constant",
-            "tooltip": "Cosine: the learning rate falls to almost zero towards the end, so the last "
-            "steps even out noise. Constant is the paper's.",
+            "tooltip": "Cosine: the learning rate falls to almost zero towards the end, so the "
+            "last steps even out noise. Constant is the paper's.",
             "advanced": True,
         },
     ),

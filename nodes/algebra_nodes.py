@@ -10,6 +10,7 @@ from ..tverase_core.errors import ConfigError, EmptyMaskError
 from ..tverase_core.layout import ModelLayout, detect_layout
 from ..tverase_core.task_vector import TaskVector
 from ..tverase_core.vector_algebra import cosine, orthogonalise
+from .shown import with_text
 from .sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
 
 
@@ -87,7 +88,7 @@ class CompressTaskVector:
                 f"{found.kept:.1%} of its numbers needed"
             )
         text = "; ".join(parts)
-        return {"ui": {"text": [text]}, "result": (vector, text)}
+        return with_text(text, (vector, text))
 
 
 class CombineTaskVectors:
@@ -151,7 +152,7 @@ class CombineTaskVectors:
             f"cosine of the two {likeness:.3f}; lengths {first.norm():.4g} and "
             f"{second.norm():.4g}, of the result {made.norm():.4g}"
         )
-        return {"ui": {"text": [text]}, "result": (made, text)}
+        return with_text(text, (made, text))
 
 
 def _masked(vector: TaskVector, mask: BlockMask | None) -> TaskVector:

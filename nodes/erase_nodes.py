@@ -13,7 +13,7 @@ from ..tverase_core.rounding import LOSS_TO_WARN
 from ..tverase_core.task_vector import TaskVector
 from .pictures.compare import compare_grid
 from .pictures.figure import to_tensor
-from .shown import with_picture
+from .shown import with_picture, with_text
 from .sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
 
 PRECISIONS = ("patch", "runtime_exact")
@@ -103,7 +103,7 @@ class ApplyNegatedTV:
         if loss.lost <= LOSS_TO_WARN:
             return (edited,)
         text = f"Warning: {loss.sentence()}. Set precision to runtime_exact to keep all of it."
-        return {"ui": {"text": [text]}, "result": (edited,)}
+        return with_text(text, (edited,))
 
 
 class BeforeAfterGrid:

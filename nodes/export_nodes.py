@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .shown import with_text
 from .sockets import CATEGORY
 
 
@@ -42,4 +43,4 @@ class ExportUNet:
         from .host.paths import output_relative
 
         place = output_relative(export_unet(model, filename_prefix))
-        return {"ui": {"text": [place]}, "result": (place,)}
+        return with_text(place, (place,))

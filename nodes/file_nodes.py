@@ -10,6 +10,7 @@ from ..tverase_core.lora_file import extract_from_lora, is_lora_file
 from ..tverase_core.provenance import Provenance
 from ..tverase_core.task_vector import TaskVector
 from .saved_files import TASK_VECTORS, utc_now, vector_file_widgets
+from .shown import with_text
 from .sockets import CATEGORY, TASK_VECTOR
 
 
@@ -104,4 +105,4 @@ class ExtractFromFiles:
         place = output_relative(path)
         report = "\n".join((f"base: {made.base}", f"tuned: {made.tuned}", made.sentence()))
         vector: TaskVector = load_task_vector(path)
-        return {"ui": {"text": [f"{place}\n{report}"]}, "result": (vector, place, report)}
+        return with_text(f"{place}\n{report}", (vector, place, report))

@@ -25,8 +25,8 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
             "max": 1.0,
             "step": 1e-6,
             "round": False,
-            "tooltip": "Constant learning rate. 1e-5 for full-size models (the "
-            "paper's), 2e-4 for the demo model.",
+            "tooltip": "Learning rate: 1e-5 for full-size models (the paper's), 2e-4 for the "
+            "demo model.",
         },
     ),
     "batch_size": (

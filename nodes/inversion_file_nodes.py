@@ -12,6 +12,7 @@ from ..tverase_core.inversion_files import (
 from ..tverase_core.inversion_set import InversionSet
 from .inversion_nodes import described
 from .saved_files import INVERSION_SETS, ReadsFile, utc_now
+from .shown import with_text
 from .sockets import CATEGORY, INVERSION_SET
 
 
@@ -64,7 +65,7 @@ class SaveInversionSet:
         path = new_file(INVERSION_SETS, filename_prefix)
         save_inversion_set(path, inversion_set, _architecture(inversion_set), utc_now())
         place = output_relative(path)
-        return {"ui": {"text": [place]}, "result": (place,)}
+        return with_text(place, (place,))
 
 
 class LoadInversionSet(ReadsFile):
@@ -144,4 +145,4 @@ class ExportEmbeddings:
         )
         template = inversion_set.template
         text = "\n".join(template.replace("{}", f"embedding:{one}") for one in names)
-        return {"ui": {"text": [text]}, "result": (text,)}
+        return with_text(text, (text,))

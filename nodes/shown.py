@@ -13,11 +13,20 @@ def with_picture(picture: Image.Image, name: str, result: tuple[Any, ...]) -> di
     return with_pictures({name: picture}, result)
 
 
+def with_text(text: str, result: tuple[Any, ...]) -> dict[str, Any]:
+    """The node's outputs together with text that the node displays."""
+    from .host.progress import show_text
+
+    show_text(text)
+    return {"ui": {"text": [text]}, "result": result}
+
+
 def with_pictures(
     pictures: Mapping[str, Image.Image], result: tuple[Any, ...], text: str = ""
 ) -> dict[str, Any]:
-    """The same with several pictures, by name, and text where this ComfyUI shows it."""
+    """The same with several pictures, by name, and text."""
     from .host.paths import temp_picture_path
+    from .host.progress import show_text
 
     entries = []
     for name, picture in pictures.items():
@@ -26,5 +35,6 @@ def with_pictures(
         entries.append(entry)
     shown: dict[str, Any] = {"images": entries}
     if text:
+        show_text(text)
         shown["text"] = [text]
     return {"ui": shown, "result": result}

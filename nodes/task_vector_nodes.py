@@ -9,6 +9,7 @@ from ..tverase_core.compact import save_compact
 from ..tverase_core.files import load_task_vector, save_task_vector
 from ..tverase_core.task_vector import TaskVector
 from .saved_files import TASK_VECTORS, ReadsFile, utc_now, vector_file_widgets
+from .shown import with_text
 from .sockets import CATEGORY, TASK_VECTOR
 
 
@@ -48,7 +49,7 @@ class ExtractTaskVector:
 
     def extract(self, base: Any, tuned: Any, concept: str) -> tuple[TaskVector]:
         from .host.extraction import deltas_between
-        from .host.progress import NodeProgress
+        from .host.progress import NodeProgress, show_text
         from .host.tuning import provenance_of
         from .host.weights import fingerprint
 
@@ -56,6 +57,7 @@ class ExtractTaskVector:
         known = provenance_of(tuned)
         name = concept.strip() or (known.concepts[0] if known.concepts else "concept")
         story = replace(known, concepts=(name,), title=f"{name} task vector")
+        show_text(f"task vector of {name!r}: {len(deltas)} weights differ")
         return (TaskVector(deltas, fingerprint(base, known.prediction or "epsilon"), story),)
 
 
@@ -109,9 +111,9 @@ class SaveTaskVector:
         place = output_relative(path)
         if not max_error:
             save_task_vector(path, dated, dtype=dtype)  # type: ignore[arg-type]
-            return {"ui": {"text": [place]}, "result": (place,)}
+            return with_text(place, (place,))
         made = save_compact(path, dated, max_error, dtype=dtype)  # type: ignore[arg-type]
-        return {"ui": {"text": [f"{place}: {made.sentence()}"]}, "result": (place,)}
+        return with_text(f"{place}: {made.sentence()}", (place,))
 
 
 class LoadTaskVector(ReadsFile):

@@ -52,6 +52,7 @@ function apply(node, title, { note, values }) {
   const { set, connected } = asOneStep(() => write(node, values));
   const told = [say(note), set.length ? `${say(words.set)}: ${set.join(", ")}.` : say(words.same)];
   if (connected.length) told.push(`${say(words.connected)}: ${connected.join(", ")}.`);
+  if (set.length) told.push(say(words.full_size));
   const message = { severity: "info", summary: say(title), detail: told.join(" "), life: 10000 };
   app.extensionManager?.toast?.add(message);
 }

@@ -34,9 +34,10 @@ STAGE_3 = """### 3 Subtract
 much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
 ABOUT_AUTO = """# Erase a concept, measured
 Takes **{concept}** out of the demo model and finds by itself how much to subtract, and where. \
-Press **Run**: it takes a good while on a CPU.
+Press **Run**: it takes about ten minutes on two CPU cores.
 
-Another concept: change its name and prompt in stage 1, and the retained prompts in stage 4."""
+Another concept: write it into the prompts and `concept` of stage 1 and into the prompts and \
+titles of stage 5, and take it out of what must stay, in stage 2 and, twice, in stage 4."""
 STAGE_TRIGGERS = """### 3 Triggers
 **Diverse Inversion** finds many embeddings that still make the model draw the concept, words that \
 nobody would type. The judge checks each. How they are kept diverse is our own derivation."""

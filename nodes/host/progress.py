@@ -33,7 +33,7 @@ class NodeProgress:
             if drawn is not None:
                 picture = ("JPEG", drawn.convert("RGB"), PREVIEW_SIZE)
             if message:
-                _show_text(message)
+                show_text(message)
         self._bar.update_absolute(done, total, picture)
 
     def show(self, picture: Image.Image) -> None:
@@ -41,8 +41,12 @@ class NodeProgress:
         self._bar.update_absolute(1, 1, ("JPEG", picture.convert("RGB"), PREVIEW_SIZE))
 
 
-def _show_text(message: str) -> None:
-    """Text on the running node, where this ComfyUI can show it (0.3.45 and newer)."""
+def show_text(message: str) -> None:
+    """Text on the running node, where this ComfyUI can show it (0.3.45 and newer).
+
+    It stays there until the next text, and only who queued the graph gets it: other graphs have
+    nodes of the same number.
+    """
     from importlib import util
 
     if not (util.find_spec("comfy_execution") and util.find_spec("comfy_execution.utils")):
@@ -52,5 +56,6 @@ def _show_text(message: str) -> None:
 
     current = getattr(context_tools, "get_executing_context", lambda: None)()
     server = getattr(PromptServer, "instance", None)
-    if current is not None and hasattr(server, "send_progress_text"):
-        server.send_progress_text(message, current.node_id)
+    client = getattr(server, "client_id", None)
+    if current is not None and client is not None and hasattr(server, "send_progress_text"):
+        server.send_progress_text(message, current.node_id, client)

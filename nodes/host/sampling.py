@@ -74,8 +74,22 @@ def sample_latents(
                 torch.zeros_like(noise),
                 disable_pbar=True,
                 seed=seeds[start],
+                callback=_told(progress, start, len(rows), len(seeds)) if progress else None,
             ).float()
         )
         if progress:
-            progress(int(rows[-1]) + 1, len(seeds), f"picture {int(rows[-1]) + 1} of {len(seeds)}")
+            done = start + len(rows)
+            progress(done, len(seeds), f"picture {done} of {len(seeds)}")
     return torch.cat(drawn)
+
+
+def _told(
+    progress: Callable[[int, int, str], None], start: int, count: int, total: int
+) -> Callable[[int, Any, Any, int], None]:
+    """The host's callback after each sampling step, for a batch that begins at picture `start`."""
+
+    def told(step: int, _x0: Any, _x: Any, steps: int) -> None:
+        words = f"pictures {start + 1} to {start + count} of {total}, step {step + 1} of {steps}"
+        progress(start + count * step // steps, total, words)
+
+    return told
