@@ -23,7 +23,7 @@ from erasure.stages import Job, baselines, inversions, learned, measured_mask  #
 from erasure.strengths import Tuner, described, swept, tuning_triggers  # noqa: E402
 
 EDIT_OF = {"plain_alpha": "tv", "alike_alpha": "tv"}  # searches on the same edit
-SWEPT = ("cat", 0)  # the job that also measures how the strength depends on CFG
+SWEPT = ("cat", 2)  # the job that also measures how the strength depends on CFG
 
 
 def measure(job: Job) -> dict[str, Any]:
