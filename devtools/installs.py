@@ -2,7 +2,8 @@
 
 The Registry's zip by comfy-cli and the Manager's command line with a git server on this computer.
 Takes the working tree without what git ignores. Writes bench/results/installs.json.
-Exit code: 0 all targets met, 1 one is missed, 2 it could not be tried.
+Exit code: 0 all targets met, 1 one is missed or ComfyUI did not start, 2 it could not be tried:
+this is no git checkout, or the packages for ComfyUI and its tools cannot be had.
 """
 
 from __future__ import annotations
@@ -167,14 +168,19 @@ def main() -> int:
     parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
     parser.add_argument("--figures", type=Path, default=RESULT, help="the file to write")
     options = parser.parse_args()
-    pins = bare_host.host_pins()
-    python = bare_host.environment("host", f"{pins}{bare_host.MANAGER}\n", "1.6 GB", shim=True)
-    cli = bare_host.environment("comfy-cli", f"{bare_host.CLI}\n", "100 MB")
     found = Findings()
+    bare_host.PLACE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="run-", dir=bare_host.PLACE) as name:
         work = Path(name)
         repository, checkout = work / f"{NAME}.git", work / "checkout"
-        committed(checkout)
+        try:
+            committed(checkout)
+            pins = bare_host.host_pins() + bare_host.MANAGER + "\n"
+            python = bare_host.environment("host", pins, "1.6 GB", shim=True)
+            cli = bare_host.environment("comfy-cli", f"{bare_host.CLI}\n", "100 MB")
+        except SetupError as problem:
+            print(f"installs: {problem}", file=sys.stderr)
+            return 2
         failure = "git could not copy a repository"
         # Not by links to the loose objects: fetching each over HTTP would take long.
         run(["git", "clone", "-q", "--bare", "--no-local", checkout, repository], failure)
@@ -206,5 +212,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except SetupError as problem:
-        print(f"installs: {problem}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(f"installs: {problem}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
+
+from ..tverase_core.finetune_config import RateSchedule
 
 ADDITIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "retained_weight": (
@@ -42,7 +44,7 @@ ADDITIONS: dict[str, tuple[Any, dict[str, Any]]] = {
         },
     ),
     "rate_schedule": (
-        ["constant", "cosine"],
+        list(get_args(RateSchedule)),
         {
             "default": "constant",
             "tooltip": "Cosine: the learning rate falls to almost zero towards the end, so the "

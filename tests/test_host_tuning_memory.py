@@ -189,6 +189,21 @@ def test_8_bit_without_its_package_says_so(
         tune(pack, model, optimizer="AdamW 8-bit")
 
 
+def test_8_bit_with_its_package_gets_the_settings(
+    pack: Any, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for bitsandbytes that computes what AdamW does."""
+    from types import SimpleNamespace
+
+    from tverase_pack.nodes.host import eight_bit
+
+    plain = tune(pack, model)
+    stand_in = SimpleNamespace(AdamW8bit=torch.optim.AdamW)
+    monkeypatch.setattr(eight_bit.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(eight_bit.importlib, "import_module", lambda name: stand_in)
+    assert same(tune(pack, model, optimizer="AdamW 8-bit"), plain)
+
+
 def test_8_bit_learns_almost_the_same_and_keeps_moments_of_one_byte(
     pack: Any, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

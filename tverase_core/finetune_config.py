@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from .errors import ConfigError
+from .rate_schedule import half_cosine
 
 Trainable = Callable[[str], bool]
 Optimizer = Literal["adamw", "adamw8bit", "sgd"]
@@ -36,7 +36,7 @@ class FinetuneConfig:
     least_noise: share of the timesteps, from the clean end, that is left out. What is learned
     there is fine detail that pictures of anything share (our addition).
     rate_schedule: "constant", or "cosine": the rate falls from learning_rate to almost zero along
-    half a cosine (arXiv 1608.03983, eq. 5, without restarts; not in the paper).
+    half a cosine (rate_schedule.py; not in the paper).
     """
 
     steps: int = 200
@@ -78,7 +78,7 @@ class FinetuneConfig:
                 self.optimizer in ("adamw", "adamw8bit", "sgd")
             ),
             f"rate_schedule must be 'constant' or 'cosine', got {self.rate_schedule!r}": (
-                self.rate_schedule in ("constant", "cosine")
+                self.rate_schedule in get_args(RateSchedule)
             ),
             f"rank must be 1 or more, or None, got {self.rank}": self.rank is None
             or self.rank >= 1,
@@ -108,7 +108,7 @@ class FinetuneConfig:
         """Learning rate of that step, counted from 1."""
         if self.rate_schedule == "constant":
             return self.learning_rate
-        return self.learning_rate * (1 + math.cos(math.pi * (step - 1) / self.steps)) / 2
+        return self.learning_rate * half_cosine(step, self.steps)
 
     def timesteps(self, count: int, length: int, source: torch.Generator) -> Tensor:
         """Uniform timesteps int64 [count] of a schedule of `length` steps, least_noise left out."""

@@ -11,7 +11,6 @@ intervals, norms at the vocabulary's median, timesteps in strata, and every defa
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ from .errors import ConfigError, NonFiniteError
 from .inversion_config import InversionConfig
 from .inversion_start import Space
 from .ports import Denoiser, Progress, TextEncoder
+from .rate_schedule import half_cosine
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
@@ -162,7 +162,7 @@ class _Engine:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
         """arXiv 1412.6980, algorithm 1: the moved vectors and both moments."""
         config = self.config
-        fall = (1 + math.cos(math.pi * (step - 1) / config.steps)) / 2
+        fall = half_cosine(step, config.steps)
         rate = config.learning_rate * (config.final_rate + (1 - config.final_rate) * fall)
         moved, first, second = {}, {}, {}
         for tower, value in vectors.items():

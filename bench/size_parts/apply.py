@@ -22,7 +22,8 @@ def apply_figures(comfyui: Path, work: Path) -> dict[str, Figure]:
     Time is from the file on disk to patched weights; ours also checks the file's hash and that
     the base is the one the vector was made from. Memory is the peak above the process with its
     model. Each is run ROUNDS times, by turns and in a process of its own; the medians count, since
-    a machine's new pages cost more at one time than at another.
+    a machine's new pages cost more at one time than at another. What was read while alpha changed
+    is the most of all rounds.
     """
     file = work / "apply.tv.safetensors"
     _run("make", comfyui, file)
@@ -31,13 +32,14 @@ def apply_figures(comfyui: Path, work: Path) -> dict[str, Figure]:
         {name: median(report[name] for report in reports) for name in reports[0]}
         for reports in zip(*rounds, strict=True)
     )
+    read = max(report["read"] for _, report in rounds)
     figures = {
         "apply_sdxl_time_ratio": Figure(ours["first_s"] / stock["first_s"], "<= 1.1", n=ROUNDS),
         "apply_sdxl_memory_ratio": Figure(ours["peak_mb"] / stock["peak_mb"], "<= 1.1"),
         "apply_sdxl_change_alpha_time_ratio": Figure(
             ours["change_s"] / stock["change_s"], "<= 1.1", n=ROUNDS
         ),
-        "apply_sdxl_change_alpha_read": Figure(ours["read"] / 1e6, "<= 0.1", unit="MB"),
+        "apply_sdxl_change_alpha_read": Figure(read / 1e6, "<= 0.1", unit="MB"),
     }
     for name, report in (("ours", ours), ("stock", stock)):
         figures[f"apply_sdxl_{name}_s"] = Figure(report["first_s"], unit="s")
