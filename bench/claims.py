@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from erasure.page import write_page  # noqa: E402
 from erasure.summary import claim_figures  # noqa: E402
 
 from devtools.in_process import import_host, load_pack  # noqa: E402
+from devtools.machine import cpu_name  # noqa: E402
 from tverase_core.figures import (  # noqa: E402
     Figure,
     figures_document,
@@ -110,7 +110,7 @@ def main() -> int:
         + " --finished" * options.finished,
         datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         {
-            "cpu": platform.machine(),
+            "cpu": cpu_name(),
             "device": "cpu",
             "torch": torch.__version__,
             "host": f"ComfyUI {comfyui_version.__version__}",

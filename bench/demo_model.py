@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +19,7 @@ sys.path.append(str(ROOT))
 
 from devtools.api_graph import ERASE_CONCEPT, read_graph, sampling_of  # noqa: E402 - after the path
 from devtools.in_process import import_host, load_pack  # noqa: E402
+from devtools.machine import cpu_name  # noqa: E402
 
 MODEL = ROOT / "demo" / "model"
 SEED = 500_000
@@ -97,7 +97,7 @@ def main() -> int:
         json.dumps({"sampling": SAMPLING, **rates}, indent=1, sort_keys=True) + "\n"
     )
     environment = {
-        "cpu": platform.machine(),
+        "cpu": cpu_name(),
         "device": "cpu",
         "torch": torch.__version__,
         "host": f"ComfyUI {comfyui_version.__version__}",

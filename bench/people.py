@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "bench" / "results" / "people.json"
 sys.path.append(str(ROOT))
+
+from devtools.machine import cpu_name  # noqa: E402 - after the path
 
 
 def passed(tests: str) -> list[str]:
@@ -86,7 +87,7 @@ def main() -> int:
         "people",
         "python dev.py bench people" + (" --skip-tests" if options.skip_tests else ""),
         datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        {"machine": platform.machine(), "device": "cpu", "host": options.comfyui.name},
+        {"machine": cpu_name(), "device": "cpu", "host": options.comfyui.name},
         figures,
     )
     write_figures(RESULT, document)

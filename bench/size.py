@@ -8,8 +8,6 @@ one group anew and leaves the others' figures as they stand in the file.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
 from collections.abc import Callable
@@ -26,6 +24,7 @@ from size_parts.extract import extract_figures, extract_sdxl_figures  # noqa: E4
 from size_parts.finetune import finetune_figures  # noqa: E402 - after the path
 from size_parts.layout import layout_figures  # noqa: E402 - after the path
 
+from devtools.machine import cpu_name  # noqa: E402
 from tverase_core.figures import (  # noqa: E402
     Figure,
     figures_document,
@@ -78,7 +77,7 @@ def environment(comfyui: Path) -> dict[str, str | None]:
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
-        "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
+        "cpu": cpu_name(),
         "device": device,
         "torch": torch.__version__,
         "host": comfyui.name,

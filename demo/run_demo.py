@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,7 @@ from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
 from devtools.api_graph import API_GRAPHS, node_of, read_graph, sampling_of  # noqa: E402
 from devtools.client import Client  # noqa: E402
+from devtools.machine import cpu_name  # noqa: E402
 from tverase_core.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
 from tverase_core.report import EraseReport  # noqa: E402
 from tverase_core.scoring import ScoreRow  # noqa: E402
@@ -138,7 +138,7 @@ def main() -> int:
     parser.add_argument("--server", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--count", type=int, default=48, help="pictures of the concept")
-    parser.add_argument("--others", type=int, default=24, help="pictures of each other object")
+    parser.add_argument("--others", type=int, default=16, help="pictures of each other object")
     parser.add_argument(
         "--workflow", choices=("erase_concept_auto", "erase_concept"), default="erase_concept_auto"
     )
@@ -208,7 +208,7 @@ def environment(client: Client) -> dict[str, Any]:
     """What the figures were measured on."""
     system = client.get("/system_stats")["system"]
     return {
-        "cpu": platform.machine(),
+        "cpu": cpu_name(),
         "device": "cpu",
         "torch": torch.__version__,
         "host": f"ComfyUI {system.get('comfyui_version', 'unknown')}",

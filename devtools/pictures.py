@@ -21,7 +21,16 @@ import torch  # noqa: E402 - after the path is set
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
 from devtools import help_pictures, in_process  # noqa: E402
-from workflows.demo_graphs import AUTO, DEMO, DOG, IN_STYLE, INVERT, STYLE, SUBJECTS  # noqa: E402
+from workflows.demo_graphs import (  # noqa: E402
+    AUTO,
+    CAT_OF_TWO,
+    DEMO,
+    DOG_OF_TWO,
+    IN_STYLE,
+    INVERT,
+    STYLE,
+    SUBJECTS,
+)
 from workflows.stages import RETAINED_EACH, Recipe  # noqa: E402
 
 HELP, THUMBNAILS = help_pictures.FOLDER, ROOT / "workflows"
@@ -235,16 +244,21 @@ def erased_pictures(s: Studio, pack: Any) -> None:
     style = s.erase(s.learn(IN_STYLE)[1], IN_STYLE.strength)
     both = [s.draw(model, IN_STYLE.prompts, 8) for model in (s.model, style)]
     thumbnail("erase_style", rows_card(both, (f"{STYLE} style", "the same seeds, erased")))
-    dogs = s.learn(DOG)[1]
-    s.run("TVEraseCompareTaskVectors", first=vector, second=dogs)
+
+
+def two_concepts(s: Studio) -> None:
+    """Two vectors: how alike they are, what each takes of the other, both erased."""
+    cats, dogs = (s.learn(recipe)[1] for recipe in (CAT_OF_TWO, DOG_OF_TWO))
+    s.run("TVEraseCompareTaskVectors", first=cats, second=dogs)
     help_picture("interference", s.shown[0])
     judge = s.run("TVEraseDemoJudge")[0]
-    strengths = {f"{place}_strength": DEMO.strength for place in ("first", "second")}
+    strengths = {f"{place}_strength": CAT_OF_TWO.strength for place in ("first", "second")}
     parts = {"model": s.model, "clip": s.clip, "vae": s.vae, "judge": judge}
-    s.run("TVEraseMeasureInterference", first=vector, second=dogs, **parts, **strengths, **DRAWING)
+    s.run("TVEraseMeasureInterference", first=cats, second=dogs, **parts, **strengths, **DRAWING)
     help_picture("damage", s.shown[0])
-    two = s.erase(s.run("TVEraseCombineTaskVectors", first=vector, second=dogs)[0])
-    both = [s.draw(model, ["a cat", "a dog"], 8) for model in (s.model, two)]
+    sum_of_both = s.run("TVEraseCombineTaskVectors", first=cats, second=dogs)[0]
+    erased = s.erase(sum_of_both, CAT_OF_TWO.strength)
+    both = [s.draw(model, ["a cat", "a dog"], 8) for model in (s.model, erased)]
     s.run("TVEraseBeforeAfterGrid", before=both[0], after=both[1], title="a cat, a dog")
     help_picture("two_concepts", s.shown[0])
     thumbnail("erase_two_concepts", rows_card(both, ("a cat, a dog", "the same seeds, erased")))
@@ -309,6 +323,7 @@ def main() -> None:
             shipped_cats(studio)
         first_pictures(studio, pack)
         erased_pictures(studio, pack)
+        two_concepts(studio)
         measured_pictures(studio)
     for page in help_pictures.set_links():
         print("linked", f"web/docs/{page}")

@@ -14,6 +14,7 @@ WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
 NOTE = "MarkdownNote"
 SLOT, WIDGET, TEXT_BOX, TITLE = 20, 24, 80, 30  # heights on the canvas
+TEXT_LINE, LETTER = 17, 7  # in a text box: height of a line, width of a letter on average
 
 
 class GraphError(ValueError):
@@ -177,7 +178,11 @@ class Graph:
         slots = max(plain, len(self.classes[node.kind].RETURN_TYPES))
         boxes = sum(bool(s.options.get("multiline")) for s in every)
         lines = sum(s.is_widget + s.has_control for s in every) - boxes
-        return slots * SLOT + lines * WIDGET + boxes * TEXT_BOX + 14
+        texts = [node.values.get(s.name) for s in every if s.options.get("multiline")]
+        fits = max(1, (node.width - 50) // LETTER)
+        rows = [sum(-(-len(x) // fits) or 1 for x in str(t).splitlines()) for t in texts]
+        box = max([TEXT_BOX, *(10 + TEXT_LINE * count for count in rows)])  # all get the same
+        return slots * SLOT + lines * WIDGET + boxes * box + 14
 
     def api(self) -> dict[str, Any]:
         """What POST /prompt takes."""

@@ -9,13 +9,13 @@ import torch
 from ..tverase_core.block_ranking import (
     BlockRanking,
     Groups,
-    RankingConfig,
     group_keys,
     rank_blocks,
 )
 from ..tverase_core.concept_set import ConceptSet
 from ..tverase_core.inversion_set import InversionSet
 from ..tverase_core.layout import ModelLayout
+from ..tverase_core.ranking_config import RankingConfig
 from ..tverase_core.task_vector import TaskVector
 from .auto_mask_settings import PICKS, SETTINGS
 from .drawing_settings import drawing_of, drawing_widgets

@@ -94,6 +94,7 @@ class DiverseInversionNode:
                 widgets["prompt"].strip() or config.template.replace("{}", concept_set.concept),
                 range(CHECK_SEEDS, CHECK_SEEDS + widgets["checks"]),
                 widgets["restarts"],
+                at_once=widgets["pictures_at_once"],
                 on_pictures=drawn.__setitem__,
             )
             with unfinished_inversion(

@@ -110,7 +110,8 @@ class AutoStrength:
             choice = find_strength(measurement(joined(plain, tuning)), config, progress=progress)
             if choice.strength is not None and split.held_out is not None:
                 others = measurement(split.held_out.contexts(encoder))
-                choice = verify(choice, others, *held_out_seeds(widgets), progress)
+                seeds = held_out_seeds(widgets)
+                choice = verify(choice, others, *seeds, progress, config.at_once)
         notes = (*retained.warnings, *split.notes)
         text = strength_report(choice, concept, split.names, retained.prompts, notes)
         picture = strength_curve(choice, concept)

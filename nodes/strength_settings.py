@@ -131,7 +131,7 @@ def search_config(widgets: Mapping[str, Any]) -> SearchConfig:
         retained_seeds=_seeds(widgets, 1, "pictures_per_retained"),
         grid=StrengthGrid.even(widgets["step"], widgets["max_strength"]),
         rule=StrengthRule(target=widgets["target"], budget=widgets["budget"]),
-        block=8,
+        at_once=widgets["pictures_at_once"],
         guess=min(1.0, widgets["max_strength"]),
     )
 

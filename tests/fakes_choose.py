@@ -51,25 +51,25 @@ class Planted:
     def images_drawn(self) -> int:
         return len(self.seen)
 
-    def trigger_hits(self, strength: float, trigger: int, seeds: Sequence[int]) -> list[bool]:
-        return self._hits("trigger", self.triggers[trigger], strength, trigger, seeds)
+    def trigger_hits(self, strength: float, cells: Sequence[tuple[int, int]]) -> list[bool]:
+        return self._hits("trigger", self.triggers, strength, cells)
 
-    def retained_hits(self, strength: float, prompt: int, seeds: Sequence[int]) -> list[bool]:
-        return self._hits("retained", self.retained[prompt], strength, prompt, seeds)
+    def retained_hits(self, strength: float, cells: Sequence[tuple[int, int]]) -> list[bool]:
+        return self._hits("retained", self.retained, strength, cells)
 
     def collapse(self, strength: float) -> str | None:
         return "noise" if strength >= self.collapse_from else None
 
     def _hits(
-        self, role: str, curve: Curve, strength: float, row: int, seeds: Sequence[int]
+        self, role: str, curves: Sequence[Curve], strength: float, cells: Sequence[tuple[int, int]]
     ) -> list[bool]:
         hits = []
-        for seed in seeds:
+        for row, seed in cells:
             self.seen.add((role, strength, row, seed))
             at = 0 if self.coupled else round(1000 * strength)
             key = f"{self.salt},{role},{at},{row},{seed}"
             uniform = int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48
-            hits.append(uniform < curve(strength))
+            hits.append(uniform < curves[row](strength))
         return hits
 
 

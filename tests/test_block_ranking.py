@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from tests.fakes_choose import CONV, IN, MIDDLE, OUT, LinearDenoiser, latents, one_hot
-from tverase_core.block_ranking import BlockRanking, RankingConfig, group_keys, rank_blocks
+from tverase_core.block_ranking import BlockRanking, group_keys, rank_blocks
 from tverase_core.errors import ConfigError, EmptyMaskError
+from tverase_core.ranking_config import RankingConfig
 
 TRIGGERS, RETAINED = one_hot(0), one_hot(1, 2)
 

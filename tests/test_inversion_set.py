@@ -133,17 +133,19 @@ class Drawn:
 
 
 class Ranks:
-    """Fires on the plain prompt, then on each inversion as told."""
+    """Fires on the plain prompt, then on each inversion as told; two pictures an answer."""
 
     def __init__(self, answers: Sequence[float]):
         self.answers = list(answers)
 
     def score(self, images: Tensor, concept: str) -> Tensor:
-        return torch.full((len(images),), self.answers.pop(0))
+        told = [self.answers.pop(0) for _ in range(len(images) // 2)]
+        return torch.tensor(told).repeat_interleave(2).float()
 
 
-def validated(answers: Sequence[float], rounds: int = 1) -> InversionSet:
-    validation = Validation(Drawn(), Ranks(answers), "a cat", (1, 2), rounds)
+def validated(answers: Sequence[float], rounds: int = 1, at_once: int = 2) -> InversionSet:
+    judge = Ranks(answers)
+    validation = Validation(Drawn(), judge, "a cat", (1, 2), rounds, at_once=at_once)
     return diverse_inversion(TinyDenoiser(), TinyEncoder(), pictures(), FAST, validation, silent)
 
 
@@ -155,9 +157,10 @@ def test_all_pass() -> None:
     assert found.hit_rates.tolist() == [1, 1, 1, 1]
 
 
-def test_failed_ones_restart_then_drop_and_the_set_says_so() -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 6, 100])
+def test_failed_ones_restart_then_drop_and_the_set_says_so(at_once: int) -> None:
     plain = validated([1, 1, 1, 1, 1])
-    found = validated([1, 1, 0, 1, 0, 1, 0])
+    found = validated([1, 1, 0, 1, 0, 1, 0], at_once=at_once)
     assert len(found) == 3
     assert found.notes == (
         "2 restarted from new seeds",

@@ -79,11 +79,13 @@ def test_retained_prompts(pack: Any) -> None:
 
 
 def test_no_seed_serves_two_purposes(pack: Any) -> None:
+    from tverase_pack.nodes.drawing_settings import drawing_widgets
     from tverase_pack.nodes.strength_settings import SETTINGS, held_out_seeds, search_config
 
     taken: list[int] = []
     for seed in (0, 1, 12345):
-        widgets = {name: spec[1].get("default") for name, spec in SETTINGS.items()}
+        settings = {**SETTINGS, **drawing_widgets()}
+        widgets = {name: spec[1].get("default") for name, spec in settings.items()}
         widgets["seed"] = seed
         search = search_config(widgets)
         for part in (search.seeds, search.retained_seeds, *held_out_seeds(widgets)):

@@ -52,7 +52,8 @@ def first_passing(measure: Planted, config: SearchConfig) -> float:
     failing = -1
     for i, alpha in enumerate(config.grid.values):
         hits = [
-            sum(measure.trigger_hits(alpha, j, config.seeds)) for j in range(measure.trigger_count)
+            sum(measure.trigger_hits(alpha, [(j, seed) for seed in config.seeds]))
+            for j in range(measure.trigger_count)
         ]
         failing = i if max(hits) > limit else failing
     return config.grid.values[failing + 1]
@@ -292,17 +293,39 @@ def painted() -> tuple[Painter, ModelMeasurement]:
 
 def test_the_model_adapter_caches_and_sets_one_scale() -> None:
     painter, measure = painted()
-    assert measure.trigger_hits(0.0, 0, [1, 2]) == [True, True]
-    assert measure.trigger_hits(1.5, 0, [1, 2, 3]) == [False] * 3
-    assert measure.trigger_hits(1.5, 0, [3, 2, 4]) == [False] * 3
+    assert measure.trigger_hits(0.0, [(0, 1), (0, 2)]) == [True, True]
+    assert measure.trigger_hits(1.5, [(0, 1), (0, 2), (0, 3)]) == [False] * 3
+    assert measure.trigger_hits(1.5, [(0, 3), (0, 2), (0, 4)]) == [False] * 3
     assert painter.drawn == measure.images_drawn == 6
     assert painter.scales == {0.0, -1.5}
-    assert measure.retained_hits(1.5, 1, [1]) == [True]
+    assert measure.retained_hits(1.5, [(1, 1), (0, 1)]) == [True, True]
     assert measure.collapse(1.5) is None
-    assert measure.trigger_hits(2.0, 0, [1]) == [False]
+    assert measure.trigger_hits(2.0, [(0, 1)]) == [False]
     assert measure.collapse(2.0) == "trigger pictures are not finite"
     with pytest.raises(ConfigError, match="one concept a retained prompt"):
         ModelMeasurement(Scale(), painter, RedJudge(), "red", one_hot(0), one_hot(1), [])
+
+
+def test_pictures_drawn_together_change_the_price_and_not_the_answer() -> None:
+    triggers = [falling(0.6), falling(1.1), falling(0.9), falling(1.4)] * 3
+    found, batches = {}, {}
+    for at_once in (1, 4, 32, 1000):
+        measure = Counted(triggers, KEEPS, coupled=True)
+        found[at_once] = find_strength(measure, replace(CONFIG, at_once=at_once))
+        batches[at_once] = measure.batches
+    assert len({choice.strength for choice in found.values()}) == 1
+    assert batches[1] > batches[4] > 4 * batches[32] > 4 * batches[1000]
+    assert found[1].images_drawn <= found[32].images_drawn < 1.5 * found[1].images_drawn
+
+
+class Counted(Planted):
+    """Counts how often it is asked for pictures."""
+
+    batches = 0
+
+    def trigger_hits(self, strength: float, cells: Sequence[tuple[int, int]]) -> list[bool]:
+        self.batches += 1
+        return super().trigger_hits(strength, cells)
 
 
 def test_search_through_the_model_adapter() -> None:

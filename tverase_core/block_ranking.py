@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -24,47 +24,10 @@ from .erase import signed_scale
 from .errors import ConfigError, EmptyMaskError, NonFiniteError, listed
 from .layout import ModelLayout
 from .ports import Context, Denoiser, Progress, quiet
+from .ranking_config import RankingConfig
 
 Groups = Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class RankingConfig:
-    """Settings of `rank_blocks`; raises ConfigError with every problem.
-
-    strength: at which all is measured, > 0. fraction: share of the whole vector's gain that the
-    subset must reach, in (0, 1]. probes: noised latents a measure. seed: of their noise.
-    pick: "fraction" takes the shortest prefix of the ranking that reaches `fraction`;
-    "equal_gain" takes, of the prefixes that reach `fraction`, the one that does least damage when
-    its strength is raised until it gains as much as the whole (up to `most_raise` times); all
-    groups where none saves `least_saving` of the whole's damage, in [0, 1): smaller savings did
-    not show in drawn pictures (docs/decisions/0009-all-blocks-when-in-doubt.md).
-    """
-
-    strength: float = 1.0
-    fraction: float = 0.8
-    probes: int = 8
-    seed: int = 0
-    pick: Literal["fraction", "equal_gain"] = "fraction"
-    most_raise: float = 3.0
-    least_saving: float = 0.2
-
-    def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.strength < math.inf:
-            problems.append(f"strength: expected a finite number > 0, got {self.strength}")
-        if not 0 < self.fraction <= 1:
-            problems.append(f"fraction: expected 0 < fraction <= 1, got {self.fraction}")
-        if self.probes < 1:
-            problems.append(f"probes: expected 1 or more, got {self.probes}")
-        if self.pick not in ("fraction", "equal_gain"):
-            problems.append(f"pick: expected 'fraction' or 'equal_gain', got {self.pick!r}")
-        if not 1 <= self.most_raise < math.inf:
-            problems.append(f"most_raise: expected 1 or more, got {self.most_raise}")
-        if not 0 <= self.least_saving < 1:
-            problems.append(f"least_saving: expected 0 or more, under 1, got {self.least_saving}")
-        if problems:
-            raise ConfigError("; ".join(problems))
+ALLOWANCE = 1.1  # a subset is searched even when it is foretold to do this much more damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,10 +227,20 @@ def _pick(
     enough = [i for i, g in enumerate(gains) if g >= config.fraction * gains[-1]]
     if config.pick == "fraction":
         return [(None, None)] * len(ranked), min(enough) + 1
-    equal = _equal_gains(effects, ranked, gains, enough, config)
+    equal = _equal_gains(effects, ranked, together, enough, config)
     best = min(enough, key=lambda i: _or_infinite(equal[i][1]))
     worth_it = _or_infinite(equal[best][1]) <= (1 - config.least_saving) * together[-1][1]
     return equal, best + 1 if worth_it else len(ranked)
+
+
+def _may_save(part: tuple[float, float], whole: tuple[float, float], config: RankingConfig) -> bool:
+    """Whether a subset could save `least_saving` of the whole's damage at the whole's gain.
+
+    Gain and damage both grow about as the square of the strength, so their ratio foretells the
+    damage at equal gain. The allowance is for what is not a square; it only saves searches.
+    """
+    (gain, damage), (goal, most) = part, whole
+    return damage * goal <= (1 - config.least_saving) * ALLOWANCE * most * gain
 
 
 def _or_infinite(value: float | None) -> float:
@@ -277,17 +250,19 @@ def _or_infinite(value: float | None) -> float:
 def _equal_gains(
     effects: _Effects,
     ranked: Sequence[str],
-    gains: Sequence[float],
+    together: Sequence[tuple[float, float]],
     enough: Sequence[int],
     config: RankingConfig,
 ) -> list[tuple[float | None, float | None]]:
     """(strength, damage) at the whole vector's gain for the prefixes that may be picked."""
     rows: list[tuple[float | None, float | None]] = [(None, None)] * len(ranked)
     for i in enough:
+        if not _may_save(together[i], together[-1], config):
+            continue
         low, high = config.strength, config.most_raise * config.strength
-        if gains[i] >= gains[-1]:  # already as strong: weaken it instead
+        if together[i][0] >= together[-1][0]:  # already as strong: weaken it instead
             low, high = 0.0, config.strength
-        strength = effects.equal_gain(ranked[: i + 1], gains[-1], low, high)
+        strength = effects.equal_gain(ranked[: i + 1], together[-1][0], low, high)
         if strength is not None:
             rows[i] = strength, effects.measure(ranked[: i + 1], strength)[1]
     return rows

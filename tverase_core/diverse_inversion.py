@@ -19,7 +19,7 @@ from .inversion import InversionState, Inverted, invert, own_seeds
 from .inversion_config import InversionConfig
 from .inversion_set import InversionSet, encoder_digest
 from .ports import Denoiser, Judge, Progress, Sampler, TextEncoder
-from .scoring import HIT, check_judge, draw, judged
+from .scoring import HIT, check_judge, judged
 
 OnPictures = Callable[[int, Tensor], None]
 NEEDED = 0.5  # share of seeds on which the judge must fire
@@ -30,8 +30,8 @@ class Validation:
     """How an inversion proves itself on the base model.
 
     prompt: the plain prompt on which the judge must fire first, such as "a cat". seeds: one picture
-    each. rounds: restarts of the failed ones. on_pictures hears (number, pictures) of the last
-    drawing of each, float32 [seeds, H, W, 3].
+    each; at_once: pictures drawn together. rounds: restarts of the failed ones. on_pictures hears
+    (number, pictures) of the last drawing of each, float32 [seeds, H, W, 3].
     """
 
     sampler: Sampler
@@ -40,6 +40,7 @@ class Validation:
     seeds: Sequence[int]
     rounds: int = 1
     needed: float = NEEDED
+    at_once: int = 16
     on_pictures: OnPictures | None = None
 
 
@@ -110,15 +111,18 @@ def validate(
 
     numbers: what to call the embeddings towards `on_pictures`; by default 0, 1, ...
     """
-    contexts = found.contexts(encoder)
-    rates = []
-    for k in range(len(found)):
-        progress(k, len(found), f"checking inversion {k + 1} of {len(found)}")
-        drawn = draw(validation.sampler, contexts.pick(torch.tensor([k])), validation.seeds)
-        scores = judged(validation.judge, drawn, found.concept)
-        rates.append(float((scores >= HIT).float().mean()))
+    contexts, count = found.contexts(encoder), len(validation.seeds)
+    together, rates = max(1, validation.at_once // count), list[float]()
+    for start in range(0, len(found), together):
+        progress(start, len(found), f"checking inversion {start + 1} of {len(found)}")
+        group = torch.arange(start, min(start + together, len(found)))
+        rows, seeds = group.repeat_interleave(count), [*validation.seeds] * len(group)
+        drawn = validation.sampler.images(contexts.pick(rows), seeds)
+        scores = judged(validation.judge, drawn, found.concept).view(len(group), count)
+        rates += (scores >= HIT).float().mean(1).tolist()
         if validation.on_pictures:
-            validation.on_pictures(numbers[k] if numbers else k, drawn)
+            for k, pictures in zip(group.tolist(), torch.split(drawn, count), strict=True):
+                validation.on_pictures(numbers[k] if numbers else k, pictures)
     hit_rates = torch.tensor(rates)
     return replace(found, hit_rates=hit_rates, valid=hit_rates >= validation.needed)
 

@@ -25,6 +25,7 @@ class SearchConfig:
 
     seeds: N tuning seeds a trigger; retained_seeds: seeds a retained prompt.
     block: seeds drawn between two looks; probe: seeds for a pass that only steers.
+    at_once: pictures drawn together before the next look, of several triggers side by side.
     guess: first strength tried when no screen gives one. bonferroni: strengths that may be
     confirmed at the rule's error level together; 1 leaves z as it is.
     """
@@ -35,6 +36,7 @@ class SearchConfig:
     rule: StrengthRule = field(default_factory=StrengthRule)
     block: int = 4
     probe: int = 8
+    at_once: int = 16
     guess: float = 1.0
     bonferroni: int = 1
 
@@ -44,7 +46,7 @@ class SearchConfig:
             chosen = getattr(self, name)
             if not chosen or len(set(chosen)) != len(chosen):
                 problems.append(f"{name}: expected one or more distinct seeds")
-        for name in ("block", "probe", "bonferroni"):
+        for name in ("block", "probe", "at_once", "bonferroni"):
             if getattr(self, name) < 1:
                 problems.append(f"{name}: expected 1 or more, got {getattr(self, name)}")
         if not 0 <= self.guess < math.inf:

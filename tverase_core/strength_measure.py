@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 
@@ -19,9 +19,15 @@ from .errors import ConfigError
 from .ports import Attachment, Context, Judge, Sampler
 from .scoring import HIT
 
+Cell: TypeAlias = tuple[int, int]  # (trigger or retained prompt, seed): one picture
+
 
 class Measurement(Protocol):
-    """Draws pictures at a strength and tells whether the judge fires."""
+    """Draws pictures at a strength and tells whether the judge fires.
+
+    All pictures of one question may be drawn together: several triggers in a batch cost far less
+    than one after the other.
+    """
 
     @property
     def trigger_count(self) -> int:
@@ -38,12 +44,12 @@ class Measurement(Protocol):
         """Pictures drawn so far; a cached answer draws none."""
         ...
 
-    def trigger_hits(self, strength: float, trigger: int, seeds: Sequence[int]) -> list[bool]:
-        """Whether the concept is seen, one answer a seed."""
+    def trigger_hits(self, strength: float, cells: Sequence[Cell]) -> list[bool]:
+        """Whether the concept is seen, one answer a (trigger, seed)."""
         ...
 
-    def retained_hits(self, strength: float, prompt: int, seeds: Sequence[int]) -> list[bool]:
-        """Whether the retained prompt's own concept is seen, one answer a seed."""
+    def retained_hits(self, strength: float, cells: Sequence[Cell]) -> list[bool]:
+        """Whether the prompt's own concept is seen, one answer a (retained prompt, seed)."""
         ...
 
     def collapse(self, strength: float) -> str | None:
@@ -103,12 +109,12 @@ class ModelMeasurement:
     def images_drawn(self) -> int:
         return len(self._hits)
 
-    def trigger_hits(self, strength: float, trigger: int, seeds: Sequence[int]) -> list[bool]:
-        return self._measure("trigger", strength, trigger, seeds, self._triggers, self._concept)
+    def trigger_hits(self, strength: float, cells: Sequence[Cell]) -> list[bool]:
+        names = [self._concept] * self.trigger_count
+        return self._measure("trigger", strength, cells, self._triggers, names)
 
-    def retained_hits(self, strength: float, prompt: int, seeds: Sequence[int]) -> list[bool]:
-        name = self._retained_concepts[prompt]
-        return self._measure("retained", strength, prompt, seeds, self._retained, name)
+    def retained_hits(self, strength: float, cells: Sequence[Cell]) -> list[bool]:
+        return self._measure("retained", strength, cells, self._retained, self._retained_concepts)
 
     def collapse(self, strength: float) -> str | None:
         if any_not_finite(self._pictures.get(("trigger", strength), [])):
@@ -126,25 +132,33 @@ class ModelMeasurement:
         self,
         role: str,
         strength: float,
-        row: int,
-        seeds: Sequence[int],
+        cells: Sequence[Cell],
         contexts: Context,
-        concept: str,
+        names: Sequence[str],
     ) -> list[bool]:
-        missing = [s for s in dict.fromkeys(seeds) if (role, strength, row, s) not in self._hits]
+        keys = {(row, seed): (role, strength, row, seed) for row, seed in cells}
+        missing = [cell for cell, key in keys.items() if key not in self._hits]
         if missing:
-            rows = torch.full((len(missing),), row, device=contexts.tokens.device)
+            rows = torch.tensor([row for row, _ in missing], device=contexts.tokens.device)
             self._attachment.scale = signed_scale(strength)
             with torch.no_grad():
-                images = self._sampler.images(contexts.pick(rows), missing)
+                images = self._sampler.images(contexts.pick(rows), [seed for _, seed in missing])
             statistics = picture_statistics(images)
-            whole = [i for i, picture in enumerate(statistics) if picture.finite]
-            fired = [False] * len(missing)
+            fired = self._fired(images, statistics, [names[row] for row, _ in missing])
+            self._pictures.setdefault((role, strength), []).extend(statistics)
+            for cell, hit in zip(missing, fired, strict=True):
+                self._hits[keys[cell]] = hit
+        return [self._hits[keys[cell]] for cell in cells]
+
+    def _fired(
+        self, images: torch.Tensor, statistics: Sequence[PictureStatistics], names: Sequence[str]
+    ) -> list[bool]:
+        """Whether the judge sees in picture i what names[i] says."""
+        fired = [False] * len(names)
+        for name in dict.fromkeys(names):
+            whole = [i for i, s in enumerate(statistics) if s.finite and names[i] == name]
             if whole:
-                scores = self._judge.score(images[whole], concept)
+                scores = self._judge.score(images[whole], name)
                 for i, score in zip(whole, scores.tolist(), strict=True):
                     fired[i] = score >= self._fires
-            self._pictures.setdefault((role, strength), []).extend(statistics)
-            for seed, hit in zip(missing, fired, strict=True):
-                self._hits[role, strength, row, seed] = hit
-        return [self._hits[role, strength, row, seed] for seed in seeds]
+        return fired

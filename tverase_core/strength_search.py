@@ -4,18 +4,20 @@ The abstract of arXiv 2404.03631 says what is searched; how it is searched here 
 
 How sure is the answer? A trigger meets the target when the upper Wilson bound over all N tuning
 seeds does. That allows at most k hits in N, so drawing stops at hit k + 1: the full sample would
-decide the same, hence this stopping costs no error level (curtailed sampling). While the strength
-is bracketed, a strength passes for now after the first few seeds; such a pass only steers. The
-strength that is returned has passed with all N seeds of every trigger. "Every trigger passes" is
-an intersection of tests and needs no correction for their number. Confirming c strengths in turn
-does raise the chance that one passes by luck, at most c-fold; c is reported as `confirmations`,
-`bonferroni` pays for it in advance, and `verify` on other triggers and seeds is free of it.
+decide the same, hence this stopping costs no error level (curtailed sampling). Triggers are drawn
+side by side, `at_once` pictures in a batch; a few too many are cheaper than small batches. While
+the strength is bracketed, a strength passes for now after the first few seeds; such a pass only
+steers. The strength that is returned has passed with all N seeds of every trigger. "Every trigger
+passes" is an intersection of tests and needs no correction for their number. Confirming c
+strengths in turn does raise the chance that one passes by luck, at most c-fold; c is reported as
+`confirmations`, `bonferroni` pays for it in advance, and `verify` on other triggers and seeds is
+free of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .errors import ConfigError, JudgeError
 from .ports import Progress, quiet
@@ -29,7 +31,7 @@ from .strength_curve import (
     grid_images,
     rate_rows,
 )
-from .strength_measure import Measurement
+from .strength_measure import Cell, Measurement
 
 
 class _Search:
@@ -58,25 +60,38 @@ class _Search:
         done = self.images()
         self.progress(done, max(usual, done + 1), message)
 
-    def draw(self, index: int, trigger: int, count: int) -> int:
-        """Make sure of the first `count` seeds of a cell; returns its hits."""
-        cell = self.hits.setdefault((index, trigger), [])
-        if len(cell) < count:
-            seeds = self.config.seeds[len(cell) : count]
-            cell += self.measure.trigger_hits(self.values[index], trigger, seeds)
-            self.tell(f"strength {self.values[index]:g}, trigger {trigger + 1}")
-        return sum(cell)
+    def draw(self, index: int, triggers: Sequence[int], count: int) -> None:
+        """Make sure of the first `count` seeds of these triggers at a strength."""
+        wanted = [
+            (trigger, seed)
+            for trigger in triggers
+            for seed in self.config.seeds[len(self.hits.get((index, trigger), [])) : count]
+        ]
+        for cells in self.batched(wanted):
+            hits = self.measure.trigger_hits(self.values[index], cells)
+            for (trigger, _), hit in zip(cells, hits, strict=True):
+                self.hits.setdefault((index, trigger), []).append(hit)
+            self.tell(f"strength {self.values[index]:g}, trigger {cells[-1][0] + 1}")
+
+    def batched(self, cells: Sequence[Cell]) -> Iterator[Sequence[Cell]]:
+        """The cells in parts of `at_once`."""
+        size = self.config.at_once
+        return (cells[i : i + size] for i in range(0, len(cells), size))
 
     def passes(self, index: int, count: int) -> bool:
         """Whether no trigger is ruled out by its first `count` seeds; the hardest go first."""
         limit = self.rule.most_hits(len(self.config.seeds))
         place = {trigger: i for i, trigger in enumerate(self.order)}
+        together = max(1, self.config.at_once // self.config.block)
         for look in range(self.config.block, count + self.config.block, self.config.block):
-            for trigger in sorted(place, key=lambda t: (-self.blame[t], place[t])):
-                hits = self.draw(index, trigger, min(look, count))
-                if hits > limit:
-                    self.blame[trigger] += 1
-                    return False
+            waiting = sorted(place, key=lambda t: (-self.blame[t], place[t]))
+            for start in range(0, len(waiting), together):
+                group = waiting[start : start + together]
+                self.draw(index, group, min(look, count))
+                for trigger in group:
+                    if sum(self.hits[index, trigger]) > limit:
+                        self.blame[trigger] += 1
+                        return False
         return True
 
     def collapsed(self, index: int) -> str | None:
@@ -84,12 +99,18 @@ class _Search:
 
     def keep(self, index: int) -> None:
         """Draw every retained prompt at a strength."""
-        for prompt in range(self.measure.prompt_count):
-            if (index, prompt) not in self.kept:
-                self.kept[index, prompt] = self.measure.retained_hits(
-                    self.values[index], prompt, self.config.retained_seeds
-                )
-                self.tell(f"strength {self.values[index]:g}, retained prompt {prompt + 1}")
+        prompts = range(self.measure.prompt_count)
+        wanted = [
+            (prompt, seed)
+            for prompt in prompts
+            if (index, prompt) not in self.kept
+            for seed in self.config.retained_seeds
+        ]
+        for cells in self.batched(wanted):
+            hits = self.measure.retained_hits(self.values[index], cells)
+            for (prompt, _), hit in zip(cells, hits, strict=True):
+                self.kept.setdefault((index, prompt), []).append(hit)
+            self.tell(f"strength {self.values[index]:g}, retained prompt {cells[-1][0] + 1}")
 
     def settle(self, guess: int) -> int | None:
         """The least index that passes with all seeds or has collapsed; None when none does."""
@@ -163,8 +184,7 @@ def _nearest(search: _Search, end: int) -> tuple[TradeOff, ...]:
     probe = min(search.config.probe, len(search.config.seeds))
     kept = end if search.within_budget(end) else search.strongest_kept(end)
     for index in {end, kept}:
-        for trigger in range(search.measure.trigger_count):
-            search.draw(index, trigger, probe)
+        search.draw(index, range(search.measure.trigger_count), probe)
     curve, values = search.curve(), search.values
     return (
         _trade_off(curve, values[kept], search.rule, "strongest found within the retained budget"),

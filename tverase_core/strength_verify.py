@@ -19,11 +19,12 @@ def verify(
     seeds: Sequence[int],
     retained_seeds: Sequence[int],
     progress: Progress = quiet,
+    at_once: int = 16,
 ) -> StrengthChoice:
     """The choice with its `verification` filled in from `measure`, which holds held-out triggers.
 
     Every cell is drawn in full at the chosen strength and at 0, so nothing here is stopped early
-    and the bounds are those of one fixed sample.
+    and the bounds are those of one fixed sample. at_once: pictures drawn together.
     Raises ConfigError when a seed was used for tuning or none is given, NoFeasibleStrengthError
     when there is no strength to check, JudgeError when no retained concept is seen at strength 0.
     """
@@ -33,17 +34,7 @@ def verify(
     n, p = measure.trigger_count, measure.prompt_count
     if n < 1 or p < 1:
         raise ConfigError(f"verification: expected triggers and retained prompts, got {n} and {p}")
-    rows: dict[tuple[str, float], tuple[RateRow, ...]] = {}
-    asks = (("retained", p, measure.retained_hits), ("trigger", n, measure.trigger_hits))
-    done = 0
-    for at, (role, count, ask) in product((0.0, strength), asks):
-        cells = []
-        for i in range(count):
-            hits = ask(at, i, seeds if role == "trigger" else retained_seeds)
-            cells.append(rate_row(i, sum(hits), len(hits), z))
-            done += 1
-            progress(done, 2 * (n + p), f"held out: strength {at:g}, {role} {i + 1}")
-        rows[role, at] = tuple(cells)
+    rows = _drawn_in_full(measure, strength, seeds, retained_seeds, z, progress, at_once)
     kept_base = sum(r.rate for r in rows["retained", 0.0])
     if kept_base == 0:
         raise JudgeError("verification: the judge sees no retained concept at strength 0")
@@ -69,6 +60,35 @@ def verify(
         images_drawn=measure.images_drawn - began,
     )
     return replace(choice, verification=found)
+
+
+def _drawn_in_full(
+    measure: Measurement,
+    strength: float,
+    seeds: Sequence[int],
+    retained_seeds: Sequence[int],
+    z: float,
+    progress: Progress,
+    at_once: int,
+) -> dict[tuple[str, float], tuple[RateRow, ...]]:
+    """Rates by role ("trigger", "retained") and strength, which is 0 or the given one."""
+    rows: dict[tuple[str, float], tuple[RateRow, ...]] = {}
+    asks = (
+        ("retained", measure.prompt_count, measure.retained_hits, retained_seeds),
+        ("trigger", measure.trigger_count, measure.trigger_hits, seeds),
+    )
+    done, total = 0, 2 * sum(count * len(drawn) for _, count, _, drawn in asks)
+    for at, (role, count, ask, drawn) in product((0.0, strength), asks):
+        cells, hits = list(product(range(count), drawn)), list[bool]()
+        for start in range(0, len(cells), at_once):
+            part = cells[start : start + at_once]
+            hits += ask(at, part)
+            done += len(part)
+            progress(done, total, f"held out: strength {at:g}, {role} {part[-1][0] + 1}")
+        size = len(drawn)
+        by_row = (hits[i * size : (i + 1) * size] for i in range(count))
+        rows[role, at] = tuple(rate_row(i, sum(h), size, z) for i, h in enumerate(by_row))
+    return rows
 
 
 def _refuse_reuse(

@@ -20,6 +20,7 @@ from workflows.stages import (
     learn,
     learned,
     load,
+    retained_pictures,
     subtracted,
 )
 
@@ -43,7 +44,13 @@ AUTO = replace(
 )
 INVERT = {"count": 12, "steps": 200, "learning_rate": 5e-2, "batch": 4}
 RETAINED = "\n".join(f"a {name} | {name}" for name in KEPT)
-DOG = replace(DEMO, concept="dog", prompts=asked_for("dog"))
+# Two vectors are added, so what each keeps must be neither concept.
+CAT_OF_TWO = replace(
+    AUTO,
+    retained=tuple(f"a {name}" for name in (*KEPT[1:], "house")),
+    strength=1.3,
+)
+DOG_OF_TWO = replace(CAT_OF_TWO, concept="dog", prompts=asked_for("dog"))
 STYLE = "ink"
 SUBJECTS = ("cat", "dog", "bird", "tree", "car", "clock", "fish", "house")
 # Learned under the subjects' captions and where a picture is mostly noise: docs/decisions/0011.
@@ -171,20 +178,22 @@ def apply_vector(g: Graph) -> None:
 
 def erase_two(g: Graph) -> None:
     """Two vectors, added."""
-    kept, recipes = "clock", (DEMO, DOG)
+    shown, recipes = "clock", (CAT_OF_TWO, DOG_OF_TWO)
     first, second = (recipe.concept for recipe in recipes)
     source = load(g, notes.ABOUT_TWO.format(first=first, second=second))
+    below = TOP + 1100
+    kept = retained_pictures(g, source, CAT_OF_TWO)
     vectors = []
-    for recipe, top in zip(recipes, (TOP, TOP + 760), strict=True):
+    for recipe, top in zip(recipes, (TOP, below), strict=True):
         pictures = drawn_pictures(g, source, recipe, f"1 Pictures of {recipe.concept}", top)
         group = f"2 Learn {recipe.concept}, take the difference, save"
-        vectors.append(learned(g, source, pictures, recipe, group, top))
+        vectors.append(learned(g, source, pictures, recipe, group, top, kept))
     both = g.add("TVEraseCombineTaskVectors", (1440, TOP), first=vectors[0], second=vectors[1])
-    erased = subtracted(g, (1440, TOP + 250), source, both.out(), DEMO.strength)
+    erased = subtracted(g, (1440, TOP + 250), source, both.out(), CAT_OF_TWO.strength)
     g.note((340, NOTES), notes.STAGE_1, (320, NOTES_HIGH))
-    g.note((720, NOTES), notes.STAGE_2, (660, NOTES_HIGH))
+    g.note((720, NOTES), notes.STAGE_2_RETAINED, (660, NOTES_HIGH))
     g.note((1440, NOTES), notes.STAGE_TWO, (300, NOTES_HIGH))
     g.group("3 Add, then subtract", [both, erased], RED)
-    shown = tuple(f"a {name}" for name in (first, second, kept))
-    asked = notes.COMPARE_THREE.format(kept=kept)
-    compare(g, 1800, 4, source, erased.out(), DEMO, shown, asked)
+    prompts = tuple(f"a {name}" for name in (first, second, shown))
+    asked = notes.COMPARE_THREE.format(kept=shown)
+    compare(g, 1800, 4, source, erased.out(), CAT_OF_TWO, prompts, asked)

@@ -38,7 +38,7 @@ class Recipe:
     strength: float = 1.7
     draw: dict[str, Any] = field(
         default_factory=lambda: {
-            "steps": 20,
+            "steps": 12,
             "cfg": 5.0,
             "sampler_name": "dpmpp_2m",
             "scheduler": "karras",
@@ -157,10 +157,20 @@ def retained_pictures(g: Graph, source: Source, recipe: Recipe) -> Node:
 
 
 def learned(
-    g: Graph, source: Source, pictures: Output, recipe: Recipe, group: str, top: int = TOP
+    g: Graph,
+    source: Source,
+    pictures: Output,
+    recipe: Recipe,
+    group: str,
+    top: int = TOP,
+    shared: Node | None = None,
 ) -> Output:
-    """Stage 2: fine-tune, difference, file. Returns the task vector."""
-    kept = [retained_pictures(g, source, recipe)] if recipe.retained else []
+    """Stage 2: fine-tune, difference, file. Returns the task vector.
+
+    shared: what must stay, drawn already; else the recipe's own is drawn here.
+    """
+    own = [retained_pictures(g, source, recipe)] if recipe.retained and not shared else []
+    kept = [shared] if shared else own
     tuned = g.add(
         "TVEraseConceptFinetune",
         (720, top),
@@ -177,7 +187,7 @@ def learned(
         task_vector=vector.out(),
         filename_prefix=f"task_vectors/{recipe.concept}",
     )
-    g.group(group, [*kept, tuned, vector, saved], GREEN)
+    g.group(group, [*own, tuned, vector, saved], GREEN)
     return vector.out()
 
 
@@ -255,7 +265,7 @@ def compare(
             "TVEraseBeforeAfterGrid",
             (left + 920, top),
             f"Grid: {prompt}",
-            (420, 400),
+            (760, 420),  # eight pictures side by side, large enough to be judged
             before=rows[0],
             after=rows[1],
             title=prompt,
@@ -263,7 +273,7 @@ def compare(
         )
         picture = g.add(
             "SaveImage",
-            (left + 1380, top),
+            (left + 1720, top),
             f"Save: {prompt}",
             (420, 400),
             images=grid.out(),

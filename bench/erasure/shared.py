@@ -29,14 +29,15 @@ class SharedMeasurement:
     def images_drawn(self) -> int:
         return len(self._asked)
 
-    def trigger_hits(self, strength: float, trigger: int, seeds: Sequence[int]) -> list[bool]:
-        self._asked |= {("trigger", strength, trigger, seed) for seed in seeds}
-        hits: list[bool] = self._measurement.trigger_hits(strength, self._rows[trigger], seeds)
+    def trigger_hits(self, strength: float, cells: Sequence[tuple[int, int]]) -> list[bool]:
+        self._asked |= {("trigger", strength, *cell) for cell in cells}
+        shared = [(self._rows[row], seed) for row, seed in cells]
+        hits: list[bool] = self._measurement.trigger_hits(strength, shared)
         return hits
 
-    def retained_hits(self, strength: float, prompt: int, seeds: Sequence[int]) -> list[bool]:
-        self._asked |= {("retained", strength, prompt, seed) for seed in seeds}
-        hits: list[bool] = self._measurement.retained_hits(strength, prompt, seeds)
+    def retained_hits(self, strength: float, cells: Sequence[tuple[int, int]]) -> list[bool]:
+        self._asked |= {("retained", strength, *cell) for cell in cells}
+        hits: list[bool] = self._measurement.retained_hits(strength, cells)
         return hits
 
     def collapse(self, strength: float) -> str | None:

@@ -40,7 +40,7 @@ class _WeightSlot:
         for attachment in self._stack:
             delta = attachment.deltas.get(self._key)
             if delta is not None and attachment.scale != 0:
-                total = weight.float() + attachment.scale * delta.to(weight.device)
+                total = torch.add(weight.float(), delta.to(weight.device), alpha=attachment.scale)
                 weight = total.to(weight.dtype)
         # Autograd may not save the loader's inference tensors, so it gets a copy.
         return weight.clone() if weight.is_inference() else weight
