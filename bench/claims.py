@@ -1,8 +1,10 @@
 """Measure the paper's claims on the demo model: `python dev.py bench claims`.
 
-One process per concept and seed, as many at once as there are cores; finished jobs are kept, so a
-stopped run goes on where it was (--fresh starts anew, --finished writes what there is). Writes
-bench/results/claims.json, docs/claims.md and its plots.
+One process per concept and seed, as many at once as there are cores. Finished jobs are kept in
+bench/results/claims/, so a stopped run goes on where it was, here or on another machine (--fresh
+starts anew, --finished writes what there is). A result counts only while the automatic graph's
+settings and the demo model are those it was measured with. Writes bench/results/claims.json,
+docs/claims.md and its plots.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT), str(ROOT / "bench")]
 
 import torch  # noqa: E402 - after the path
 from erasure.concepts import CONCEPTS  # noqa: E402
+from erasure.kept import KEPT, finished, job_file  # noqa: E402
 from erasure.page import write_page  # noqa: E402
 from erasure.summary import claim_figures  # noqa: E402
 
@@ -36,44 +38,39 @@ from tverase_core.figures import (  # noqa: E402
 
 PARTS = ROOT / "bench" / "erasure"
 SEEDS = 3
-KEPT = ROOT / ".host" / "work" / "claims"
+TIMING = KEPT / "inversion_time.json"
 
 
-def run(script: str, output: Path, comfyui: Path, *words: str) -> dict[str, Any]:
-    """The script's result, from its file when it is there already."""
-    if not output.exists():
-        command = [sys.executable, str(PARTS / script), "--comfyui", str(comfyui)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([*command, "--output", str(output), *words], check=True, env=environment)
-    result: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
-    return result
+def run(script: str, output: Path, comfyui: Path, *words: str) -> None:
+    """Run a part in a process of its own; it writes `output` at its end."""
+    command = [sys.executable, str(PARTS / script), "--comfyui", str(comfyui)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "--output", str(output), *words], check=True, env=environment)
 
 
-def jobs(comfyui: Path, seeds: int, workers: int) -> list[dict[str, Any]]:
-    """All concepts and seeds."""
-    asked = [(name, seed) for seed in range(seeds) for name in CONCEPTS]
+def asked_for(seeds: int) -> list[tuple[str, int]]:
+    """All concepts and seeds, every concept once before any comes again."""
+    return [(name, seed) for seed in range(seeds) for name in CONCEPTS]
 
-    def one(job: tuple[str, int]) -> dict[str, Any]:
+
+def measure_missing(comfyui: Path, seeds: int, workers: int) -> None:
+    """Run every job that has no result of the present recipe."""
+
+    def one(job: tuple[str, int]) -> None:
         name, seed = job
-        file = KEPT / f"{name}-{seed}.json"
-        return run("job.py", file, comfyui, "--concept", name, "--seed", str(seed))
+        if finished(name, seed) is None:
+            words = ("--concept", name, "--seed", str(seed))
+            run("job.py", job_file(name, seed), comfyui, *words)
 
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, asked))
+        list(pool.map(one, asked_for(seeds)))
 
 
-def finished_jobs() -> list[dict[str, Any]]:
-    """The results that are there, in a fixed order."""
-    files = (KEPT / f"{name}-{seed}.json" for seed in range(SEEDS) for name in CONCEPTS)
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
-
-
-def timing(comfyui: Path, run_it: bool) -> Figure:
+def timing() -> Figure:
     """The batch's share of the separate inversions' time."""
-    file = KEPT / "inversion_time.json"
-    if not run_it and not file.exists():
+    if not TIMING.exists():
         return Figure(None, "<= 0.25", reason="not measured yet")
-    timed = run("inversion_time.py", file, comfyui)
+    timed = json.loads(TIMING.read_text(encoding="utf-8"))
     if not timed["same_loss"]:
         reason = f"the final losses differ by {timed['loss_gap']:.1%}"
         return Figure(None, "<= 0.25", reason=reason)
@@ -92,13 +89,20 @@ def main() -> int:
     if options.fresh:
         for file in KEPT.glob("*.json"):
             file.unlink()
-    comfyui, new = options.comfyui, not options.finished
-    results = jobs(comfyui, options.seeds, options.workers) if new else finished_jobs()
+    if not options.finished:
+        measure_missing(options.comfyui, options.seeds, options.workers)
+        if not TIMING.exists():
+            run("inversion_time.py", TIMING, options.comfyui)
+    found = {job: finished(*job) for job in asked_for(options.seeds)}
+    missing = [f"{name}/{seed}" for (name, seed), result in found.items() if result is None]
+    if missing:
+        print(f"not measured with the present recipe: {', '.join(missing)}")
+    results = [result for result in found.values() if result is not None]
     if not results:
         print("no job has finished yet")
         return 1
     figures = claim_figures(results)
-    figures["inversion_time_ratio"] = timing(comfyui, new)
+    figures["inversion_time_ratio"] = timing()
     import_host(options.comfyui)
     load_pack()
     import comfyui_version

@@ -19,6 +19,7 @@ import torch  # noqa: E402 - after the path
 
 from erasure.concepts import CONCEPTS  # noqa: E402
 from erasure.counts import ATTACKS, attacked, built_battery, counted, held_out_cosines  # noqa: E402
+from erasure.kept import recipe  # noqa: E402
 from erasure.stages import Job, baselines, inversions, learned, measured_mask  # noqa: E402
 from erasure.strengths import Tuner, described, swept, tuning_triggers  # noqa: E402
 
@@ -99,7 +100,7 @@ def main() -> None:
     torch.set_num_threads(1)
     job = Job(options.comfyui, CONCEPTS[options.concept], options.seed)
     with torch.inference_mode():
-        result = measure(job)
+        result = {**measure(job), "recipe": recipe(options.concept)}
     options.output.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 

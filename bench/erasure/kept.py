@@ -1,0 +1,46 @@
+"""Results of finished jobs, in the repository: a job is long, so none is done twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from .concepts import CONCEPTS, ROOT
+
+KEPT = ROOT / "bench" / "results" / "claims"
+GRAPH = ROOT / "workflows" / "api" / "erase_concept_auto.json"
+MODEL = ROOT / "demo" / "model"
+
+
+def recipe(concept: str) -> str:
+    """Names what a job measures: the automatic graph's settings, the concept, the demo model.
+
+    A result of another recipe does not count. Changes of the code do not change the name.
+    """
+    nodes = json.loads(GRAPH.read_text(encoding="utf-8")).values()
+    settings = [
+        [node["class_type"], sorted((k, v) for k, v in node["inputs"].items())]
+        for node in nodes
+        if node["class_type"].startswith("TVErase")
+    ]
+    told = json.dumps([settings, repr(CONCEPTS[concept])], sort_keys=True)
+    digest = hashlib.sha256(told.encode())
+    for file in sorted(MODEL.glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def job_file(concept: str, seed: int) -> Path:
+    """Where a job's result belongs."""
+    return KEPT / f"{concept}-{seed}.json"
+
+
+def finished(concept: str, seed: int) -> dict[str, Any] | None:
+    """The job's result, if there is one of the present recipe."""
+    file = job_file(concept, seed)
+    if not file.exists():
+        return None
+    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return result if result.get("recipe") == recipe(concept) else None
