@@ -138,7 +138,7 @@ def main() -> int:
     parser.add_argument("--server", required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--count", type=int, default=48, help="pictures of the concept")
-    parser.add_argument("--others", type=int, default=16, help="pictures of each other object")
+    parser.add_argument("--others", type=int, default=12, help="pictures of each other object")
     parser.add_argument(
         "--workflow", choices=("erase_concept_auto", "erase_concept"), default="erase_concept_auto"
     )

@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch  # noqa: E402 - after the path is set
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
 from devtools import help_pictures, in_process  # noqa: E402
+from devtools.studio import DRAWING, Studio  # noqa: E402
 from workflows.demo_graphs import (  # noqa: E402
     AUTO,
     CAT_OF_TWO,
@@ -31,112 +31,12 @@ from workflows.demo_graphs import (  # noqa: E402
     STYLE,
     SUBJECTS,
 )
-from workflows.stages import RETAINED_EACH, Recipe  # noqa: E402
 
 HELP, THUMBNAILS = help_pictures.FOLDER, ROOT / "workflows"
 CATS = ROOT / "demo" / "pictures" / "cats"
-SHIPPED, SHIPPED_SEED, SEED = 16, 5000, 70_000
+SHIPPED, SHIPPED_SEED = 16, 5000
 COLOURS = 96  # of a help picture: small files, no visible loss
 CARD = (400, 300)  # a thumbnail
-DRAWING = {
-    "cfg": DEMO.draw["cfg"],
-    "sampler_name": DEMO.draw["sampler_name"],
-    "scheduler": DEMO.draw["scheduler"],
-    "sampling_steps": DEMO.draw["steps"],
-    "width": DEMO.size,
-    "height": DEMO.size,
-    "pictures_at_once": DEMO.at_once,
-}
-
-
-@dataclass
-class Studio:
-    """The pack's nodes on the demo model, and the last pictures that a node showed."""
-
-    nodes: Mapping[str, Any]
-    temp: Path
-    shown: list[Image.Image] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.model, self.clip, self.vae = self.run("TVEraseDemoModel")
-
-    def run(self, kind: str, **values: Any) -> tuple[Any, ...]:
-        """A node's outputs; widgets that are not given have their defaults."""
-        node = self.nodes[kind]()
-        inputs = {}
-        for name, spec in node.INPUT_TYPES().get("required", {}).items():
-            if name not in values and "default" in spec[1]:
-                inputs[name] = spec[1]["default"]
-        found = getattr(node, node.FUNCTION)(**inputs, **values)
-        if not isinstance(found, dict):
-            return tuple(found)
-        entries = found["ui"].get("images", [])
-        self.shown = [Image.open(self.temp / e["subfolder"] / e["filename"]) for e in entries]
-        return tuple(found["result"])
-
-    def draw(self, model: Any, prompts: Sequence[str], count: int, seed: int = SEED) -> Any:
-        """Pictures float [n, H, W, 3] in 0..1 of the prompts in turn."""
-        return self.vae.decode(self.latents(model, prompts, count, seed)[1]["samples"])
-
-    def latents(
-        self,
-        model: Any,
-        prompts: Sequence[str],
-        count: int,
-        seed: int,
-        concept: str = "x",
-        caption: str = "",
-        share: float = 1.0,
-    ) -> tuple[Any, ...]:
-        """Concept set and latents of Concept Set from Prompt."""
-        return self.run(
-            "TVEraseConceptSetFromPrompt",
-            model=model,
-            clip=self.clip,
-            prompt="\n".join(prompts),
-            concept=concept,
-            count=count,
-            seed=seed,
-            width=DEMO.size,
-            height=DEMO.size,
-            batch_size=DEMO.at_once,
-            caption=caption,
-            caption_share=share,
-            **DEMO.draw,
-        )
-
-    def learn(self, recipe: Recipe) -> tuple[Any, Any]:
-        """Concept set and task vector, by the settings of a shipped workflow."""
-        captions = "\n".join(recipe.captions), recipe.captioned
-        pictures, _ = self.latents(
-            self.model, recipe.prompts, recipe.count, 1, recipe.concept, *captions
-        )
-        kept = {}
-        if recipe.retained:
-            count = RETAINED_EACH * len(recipe.retained)
-            kept["retained_set"], _ = self.latents(
-                self.model, recipe.retained, count, 1, "what must stay", "{prompt}"
-            )
-        tuned = self.run(
-            "TVEraseConceptFinetune",
-            model=self.model,
-            concept_set=pictures,
-            **kept,
-            **recipe.tune,
-        )[0]
-        losses = list(self.shown)
-        vector = self.run("TVEraseExtractTaskVector", base=self.model, tuned=tuned)[0]
-        self.shown = losses
-        return pictures, vector
-
-    def erase(self, vector: Any, strength: float = DEMO.strength) -> Any:
-        """The model less the vector."""
-        return self.run(
-            "TVEraseApplyNegatedTV",
-            model=self.model,
-            task_vector=vector,
-            strength=strength,
-        )[0]
 
 
 def help_picture(name: str, picture: Image.Image, widest: int = 640) -> None:
@@ -206,8 +106,6 @@ def first_pictures(s: Studio, pack: Any) -> None:
     help_picture("pictures", compare([("a cat", s.draw(s.model, ["a cat"], 8))], 8))
     s.run("TVEraseBlockMask", model=s.model, preset="custom", rules="kind:cross_attn")
     help_picture("block_mask", s.shown[0])
-    images = s.run("TVEraseLoadImageFolder", width=DEMO.size, height=DEMO.size)[0]
-    thumbnail("erase_from_images", rows_card((images, images[4:]), ("your pictures", "")))
     for name, title, size in (
         ("erase_concept_sd15", "Stable Diffusion 1.5", 512),
         ("erase_concept_sdxl", "Stable Diffusion XL", 1024),
@@ -244,6 +142,16 @@ def erased_pictures(s: Studio, pack: Any) -> None:
     style = s.erase(s.learn(IN_STYLE)[1], IN_STYLE.strength)
     both = [s.draw(model, IN_STYLE.prompts, 8) for model in (s.model, style)]
     thumbnail("erase_style", rows_card(both, (f"{STYLE} style", "the same seeds, erased")))
+
+
+def your_pictures(s: Studio) -> None:
+    """The concept as pictures in a folder, learned and erased."""
+    images = s.run("TVEraseLoadImageFolder", width=DEMO.size, height=DEMO.size)[0]
+    parts = {"model": s.model, "clip": s.clip, "vae": s.vae}
+    cats = s.run("TVEraseConceptSetFromImages", images=images, concept=DEMO.concept, **parts)[0]
+    erased = s.draw(s.erase(s.vector_of(cats, DEMO)), ["a cat"], 8)
+    rows = images, erased
+    thumbnail("erase_from_images", rows_card(rows, ("your pictures", "drawn after erasing")))
 
 
 def two_concepts(s: Studio) -> None:
@@ -323,6 +231,7 @@ def main() -> None:
             shipped_cats(studio)
         first_pictures(studio, pack)
         erased_pictures(studio, pack)
+        your_pictures(studio)
         two_concepts(studio)
         measured_pictures(studio)
     for page in help_pictures.set_links():

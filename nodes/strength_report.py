@@ -53,10 +53,11 @@ def _rows(rows: Sequence[RateRow], names: Sequence[str]) -> list[str]:
 def verified(found: Verification) -> list[str]:
     """The held-out check."""
     verdict = "holds" if found.passed else "does NOT fully hold"
+    base = sum(row.rate for row in found.triggers_base) / len(found.triggers_base)
     lines = [
         f"Held-out check {verdict}: {len(found.triggers)} other triggers, "
         f"{len(found.seeds)} other seeds each",
-        f"  concept reduced to {found.mean_hit:.0%} of pictures on average, "
+        f"  concept reduced from {base:.0%} to {found.mean_hit:.0%} of pictures on average, "
         f"{found.worst_rate:.0%} for the worst trigger (up to {found.worst_high:.0%})",
         f"  retained prompts keep {found.retained_ratio:.0%} of the base rate",
     ]

@@ -72,7 +72,8 @@ class SearchConfig:
 class Verification:
     """The chosen strength on triggers and seeds that played no part in choosing it.
 
-    triggers, retained: at `strength`; triggers_base, retained_base: at strength 0, same seeds.
+    triggers, retained: at `strength`; triggers_base, retained_base: at strength 0, at the
+    same seeds, triggers at the first of them only.
     mean_hit: mean of the triggers' rates; worst_high: the largest upper bound (single look, at
     the rule's z); retained_ratio: mean retained rate relative to strength 0.
     passed: worst_high <= target and retained_ratio >= budget, and nothing collapsed.

@@ -24,7 +24,8 @@ def verify(
     """The choice with its `verification` filled in from `measure`, which holds held-out triggers.
 
     Every cell is drawn in full at the chosen strength and at 0, so nothing here is stopped early
-    and the bounds are those of one fixed sample. at_once: pictures drawn together.
+    and the bounds are those of one fixed sample. Triggers were validated on the unedited model
+    before, so it draws only `base_draws` of their seeds. at_once: pictures drawn together.
     Raises ConfigError when a seed was used for tuning or none is given, NoFeasibleStrengthError
     when there is no strength to check, JudgeError when no retained concept is seen at strength 0.
     """
@@ -62,6 +63,11 @@ def verify(
     return replace(choice, verification=found)
 
 
+def base_draws(count: int) -> int:
+    """How many of `count` seeds show a trigger on the unedited model: a quarter, at least 4."""
+    return min(count, max(4, -(-count // 4)))
+
+
 def _drawn_in_full(
     measure: Measurement,
     strength: float,
@@ -72,13 +78,17 @@ def _drawn_in_full(
     at_once: int,
 ) -> dict[tuple[str, float], tuple[RateRow, ...]]:
     """Rates by role ("trigger", "retained") and strength, which is 0 or the given one."""
+    few = seeds[: base_draws(len(seeds))]
     rows: dict[tuple[str, float], tuple[RateRow, ...]] = {}
     asks = (
-        ("retained", measure.prompt_count, measure.retained_hits, retained_seeds),
-        ("trigger", measure.trigger_count, measure.trigger_hits, seeds),
+        (0.0, "retained", measure.prompt_count, retained_seeds),
+        (0.0, "trigger", measure.trigger_count, few),
+        (strength, "retained", measure.prompt_count, retained_seeds),
+        (strength, "trigger", measure.trigger_count, seeds),
     )
-    done, total = 0, 2 * sum(count * len(drawn) for _, count, _, drawn in asks)
-    for at, (role, count, ask, drawn) in product((0.0, strength), asks):
+    done, total = 0, sum(count * len(drawn) for _, _, count, drawn in asks)
+    for at, role, count, drawn in asks:
+        ask = measure.trigger_hits if role == "trigger" else measure.retained_hits
         cells, hits = list(product(range(count), drawn)), list[bool]()
         for start in range(0, len(cells), at_once):
             part = cells[start : start + at_once]

@@ -27,12 +27,12 @@ from workflows.stages import (
 DEMO = Recipe()
 KEPT = ("dog", "bird", "tree", "car", "clock", "fish", "fruit", "ball")
 # With a retained set the vector grows more slowly, hence the higher rate; small batches and a rate
-# that falls harm the rest less at equal erasure: docs/decisions/0012.
+# that falls harm the rest less at equal erasure: docs/decisions/0012 and 0013.
 KEEPING = {
     **DEMO.tune,
-    "steps": 200,
+    "steps": 150,
     "batch_size": 16,
-    "learning_rate": 4e-4,
+    "learning_rate": 5e-4,
     "rate_schedule": "cosine",
 }
 AUTO = replace(
@@ -42,13 +42,13 @@ AUTO = replace(
     captioned=0.5,
     tune={**KEEPING, "least_noise": 0.3},
 )
-INVERT = {"count": 12, "steps": 200, "learning_rate": 5e-2, "batch": 4}
+INVERT = {"count": 12, "steps": 150, "learning_rate": 5e-2, "batch": 4}
 RETAINED = "\n".join(f"a {name} | {name}" for name in KEPT)
 # Two vectors are added, so what each keeps must be neither concept.
 CAT_OF_TWO = replace(
     AUTO,
     retained=tuple(f"a {name}" for name in (*KEPT[1:], "house")),
-    strength=1.3,
+    strength=1.1,
 )
 DOG_OF_TWO = replace(CAT_OF_TWO, concept="dog", prompts=asked_for("dog"))
 STYLE = "ink"
@@ -62,7 +62,7 @@ IN_STYLE = replace(
     retained=tuple(
         f"a {subject} in {style} style" for subject in SUBJECTS for style in ("noto", "fluent")
     ),
-    strength=2.0,
+    strength=1.8,
     tune={**KEEPING, "least_noise": 0.6},
 )
 SHIPPED_PICTURES = "demo: cats"  # a choice of Load Images from Folder
@@ -109,7 +109,8 @@ def erase_concept_auto(g: Graph) -> None:
         concept_set=pictures,
         inversion_set=found.out(),
         retained=RETAINED,
-        strength=2.0,  # near what Auto-Strength chooses on the demo model
+        strength=1.5,  # near what Auto-Strength chooses on the demo model
+        probes=8,
         **base,
         **drawing,
     )

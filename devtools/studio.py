@@ -1,0 +1,118 @@
+"""The pack's nodes on the demo model, in this process, for pictures of documents and workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from workflows.demo_graphs import DEMO
+from workflows.stages import RETAINED_EACH, Recipe
+
+SEED = 70_000
+DRAWING = {
+    "cfg": DEMO.draw["cfg"],
+    "sampler_name": DEMO.draw["sampler_name"],
+    "scheduler": DEMO.draw["scheduler"],
+    "sampling_steps": DEMO.draw["steps"],
+    "width": DEMO.size,
+    "height": DEMO.size,
+    "pictures_at_once": DEMO.at_once,
+}
+
+
+@dataclass
+class Studio:
+    """The pack's nodes on the demo model, and the last pictures that a node showed."""
+
+    nodes: Mapping[str, Any]
+    temp: Path
+    shown: list[Image.Image] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.model, self.clip, self.vae = self.run("TVEraseDemoModel")
+
+    def run(self, kind: str, **values: Any) -> tuple[Any, ...]:
+        """A node's outputs; widgets that are not given have their defaults."""
+        node = self.nodes[kind]()
+        inputs = {}
+        for name, spec in node.INPUT_TYPES().get("required", {}).items():
+            if name not in values and "default" in spec[1]:
+                inputs[name] = spec[1]["default"]
+        found = getattr(node, node.FUNCTION)(**inputs, **values)
+        if not isinstance(found, dict):
+            return tuple(found)
+        entries = found["ui"].get("images", [])
+        self.shown = [Image.open(self.temp / e["subfolder"] / e["filename"]) for e in entries]
+        return tuple(found["result"])
+
+    def draw(self, model: Any, prompts: Sequence[str], count: int, seed: int = SEED) -> Any:
+        """Pictures float [n, H, W, 3] in 0..1 of the prompts in turn."""
+        return self.vae.decode(self.latents(model, prompts, count, seed)[1]["samples"])
+
+    def latents(
+        self,
+        model: Any,
+        prompts: Sequence[str],
+        count: int,
+        seed: int,
+        concept: str = "x",
+        caption: str = "",
+        share: float = 1.0,
+    ) -> tuple[Any, ...]:
+        """Concept set and latents of Concept Set from Prompt."""
+        return self.run(
+            "TVEraseConceptSetFromPrompt",
+            model=model,
+            clip=self.clip,
+            prompt="\n".join(prompts),
+            concept=concept,
+            count=count,
+            seed=seed,
+            width=DEMO.size,
+            height=DEMO.size,
+            batch_size=DEMO.at_once,
+            caption=caption,
+            caption_share=share,
+            **DEMO.draw,
+        )
+
+    def learn(self, recipe: Recipe) -> tuple[Any, Any]:
+        """Concept set and task vector, by the settings of a shipped workflow."""
+        captions = "\n".join(recipe.captions), recipe.captioned
+        pictures, _ = self.latents(
+            self.model, recipe.prompts, recipe.count, 1, recipe.concept, *captions
+        )
+        return pictures, self.vector_of(pictures, recipe)
+
+    def vector_of(self, pictures: Any, recipe: Recipe) -> Any:
+        """The task vector of a concept set; `shown` holds the loss curve."""
+        kept = {}
+        if recipe.retained:
+            count = RETAINED_EACH * len(recipe.retained)
+            kept["retained_set"], _ = self.latents(
+                self.model, recipe.retained, count, 1, "what must stay", "{prompt}"
+            )
+        tuned = self.run(
+            "TVEraseConceptFinetune",
+            model=self.model,
+            concept_set=pictures,
+            **kept,
+            **recipe.tune,
+        )[0]
+        losses = list(self.shown)
+        vector = self.run("TVEraseExtractTaskVector", base=self.model, tuned=tuned)[0]
+        self.shown = losses
+        return vector
+
+    def erase(self, vector: Any, strength: float = DEMO.strength) -> Any:
+        """The model less the vector."""
+        return self.run(
+            "TVEraseApplyNegatedTV",
+            model=self.model,
+            task_vector=vector,
+            strength=strength,
+        )[0]
