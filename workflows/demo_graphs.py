@@ -126,7 +126,7 @@ def erase_concept_auto(g: Graph) -> None:
         retained=RETAINED,
         when_infeasible="nearest",
         target=0.12,  # one hit in forty pictures still shows it with 95 % confidence
-        step=0.1,
+        step=0.2,  # finer steps give luck more chances to pass a strength that is too weak
         pictures_per_trigger=40,
         **base,
         **drawing,

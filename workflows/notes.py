@@ -34,7 +34,7 @@ STAGE_3 = """### 3 Subtract
 much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
 ABOUT_AUTO = """# Erase a concept, measured
 Takes **{concept}** out of the demo model and finds by itself how much to subtract, and where. \
-Press **Run**: it takes about twelve minutes on two CPU cores.
+Press **Run**: it takes about ten minutes on two CPU cores.
 
 Another concept: write it into the prompts and `concept` of stage 1 and into the prompts and \
 titles of stage 5, and take it out of what must stay, in stage 2 and, twice, in stage 4."""
