@@ -48,5 +48,5 @@ def test_nothing_heavy_is_imported(as_host: dict[str, Any]) -> None:
 
 
 def test_the_import_is_quick(as_host: dict[str, Any]) -> None:
-    """Processor time, since a busy computer makes any wall clock fail."""
-    assert as_host["seconds"] < 0.3
+    """As a share of the host's own, since computers differ; `bench people` has the seconds."""
+    assert as_host["seconds"] < 0.1 * as_host["host_seconds"], as_host["host_seconds"]
