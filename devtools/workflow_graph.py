@@ -176,13 +176,12 @@ class Graph:
         every = sockets(self.classes[node.kind])
         plain = sum(not s.is_widget for s in every)
         slots = max(plain, len(self.classes[node.kind].RETURN_TYPES))
-        boxes = sum(bool(s.options.get("multiline")) for s in every)
-        lines = sum(s.is_widget + s.has_control for s in every) - boxes
         texts = [node.values.get(s.name) for s in every if s.options.get("multiline")]
+        lines = sum(s.is_widget + s.has_control for s in every) - len(texts)
         fits = max(1, (node.width - 50) // LETTER)
         rows = [sum(-(-len(x) // fits) or 1 for x in str(t).splitlines()) for t in texts]
         box = max([TEXT_BOX, *(10 + TEXT_LINE * count for count in rows)])  # all get the same
-        return slots * SLOT + lines * WIDGET + boxes * box + 14
+        return slots * SLOT + lines * WIDGET + len(texts) * box + 14
 
     def api(self) -> dict[str, Any]:
         """What POST /prompt takes."""

@@ -48,5 +48,6 @@ def test_nothing_heavy_is_imported(as_host: dict[str, Any]) -> None:
 
 
 def test_the_import_is_quick(as_host: dict[str, Any]) -> None:
-    """As a share of the host's own, since computers differ; `bench people` has the seconds."""
-    assert as_host["seconds"] < 0.1 * as_host["host_seconds"], as_host["host_seconds"]
+    """Processor time, since a busy computer makes any wall clock fail; a computer on which the host
+    itself takes long may take longer for the pack, in proportion."""
+    assert as_host["seconds"] < max(0.3, 0.08 * as_host["host_seconds"]), as_host["host_seconds"]

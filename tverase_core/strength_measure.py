@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 import torch
@@ -20,6 +20,11 @@ from .ports import Attachment, Context, Judge, Sampler
 from .scoring import HIT
 
 Cell: TypeAlias = tuple[int, int]  # (trigger or retained prompt, seed): one picture
+
+
+def batched(cells: Sequence[Cell], at_once: int) -> Iterator[Sequence[Cell]]:
+    """The cells in order, `at_once` a part, the last part with what is left."""
+    return (cells[i : i + at_once] for i in range(0, len(cells), at_once))
 
 
 class Measurement(Protocol):

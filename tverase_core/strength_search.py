@@ -17,7 +17,7 @@ free of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from .errors import ConfigError, JudgeError
 from .ports import Progress, quiet
@@ -31,7 +31,7 @@ from .strength_curve import (
     grid_images,
     rate_rows,
 )
-from .strength_measure import Cell, Measurement
+from .strength_measure import Cell, Measurement, batched
 
 
 class _Search:
@@ -67,16 +67,22 @@ class _Search:
             for trigger in triggers
             for seed in self.config.seeds[len(self.hits.get((index, trigger), [])) : count]
         ]
-        for cells in self.batched(wanted):
-            hits = self.measure.trigger_hits(self.values[index], cells)
-            for (trigger, _), hit in zip(cells, hits, strict=True):
-                self.hits.setdefault((index, trigger), []).append(hit)
-            self.tell(f"strength {self.values[index]:g}, trigger {cells[-1][0] + 1}")
+        self.ask(self.measure.trigger_hits, self.hits, index, wanted, "trigger")
 
-    def batched(self, cells: Sequence[Cell]) -> Iterator[Sequence[Cell]]:
-        """The cells in parts of `at_once`."""
-        size = self.config.at_once
-        return (cells[i : i + size] for i in range(0, len(cells), size))
+    def ask(
+        self,
+        measured: Callable[[float, Sequence[Cell]], list[bool]],
+        found: dict[tuple[int, int], list[bool]],
+        index: int,
+        wanted: Sequence[Cell],
+        word: str,
+    ) -> None:
+        """Measure these cells at a strength and add what comes to `found`."""
+        for cells in batched(wanted, self.config.at_once):
+            hits = measured(self.values[index], cells)
+            for (row, _), hit in zip(cells, hits, strict=True):
+                found.setdefault((index, row), []).append(hit)
+            self.tell(f"strength {self.values[index]:g}, {word} {cells[-1][0] + 1}")
 
     def passes(self, index: int, count: int) -> bool:
         """Whether no trigger is ruled out by its first `count` seeds; the hardest go first."""
@@ -99,18 +105,13 @@ class _Search:
 
     def keep(self, index: int) -> None:
         """Draw every retained prompt at a strength."""
-        prompts = range(self.measure.prompt_count)
         wanted = [
             (prompt, seed)
-            for prompt in prompts
+            for prompt in range(self.measure.prompt_count)
             if (index, prompt) not in self.kept
             for seed in self.config.retained_seeds
         ]
-        for cells in self.batched(wanted):
-            hits = self.measure.retained_hits(self.values[index], cells)
-            for (prompt, _), hit in zip(cells, hits, strict=True):
-                self.kept.setdefault((index, prompt), []).append(hit)
-            self.tell(f"strength {self.values[index]:g}, retained prompt {cells[-1][0] + 1}")
+        self.ask(self.measure.retained_hits, self.kept, index, wanted, "retained prompt")
 
     def settle(self, guess: int) -> int | None:
         """The least index that passes with all seeds or has collapsed; None when none does."""

@@ -10,7 +10,7 @@ from .errors import ConfigError, JudgeError
 from .ports import Progress, quiet
 from .strength_choice import StrengthChoice, Verification
 from .strength_curve import RateRow, rate_row
-from .strength_measure import Measurement
+from .strength_measure import Measurement, batched
 
 
 def verify(
@@ -90,8 +90,7 @@ def _drawn_in_full(
     for at, role, count, drawn in asks:
         ask = measure.trigger_hits if role == "trigger" else measure.retained_hits
         cells, hits = list(product(range(count), drawn)), list[bool]()
-        for start in range(0, len(cells), at_once):
-            part = cells[start : start + at_once]
+        for part in batched(cells, at_once):
             hits += ask(at, part)
             done += len(part)
             progress(done, total, f"held out: strength {at:g}, {role} {part[-1][0] + 1}")

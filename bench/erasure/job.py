@@ -98,9 +98,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    started_as = recipe(options.concept)  # a graph that changes meanwhile is not what this measures
     job = Job(options.comfyui, CONCEPTS[options.concept], options.seed)
     with torch.inference_mode():
-        result = {**measure(job), "recipe": recipe(options.concept)}
+        result = {**measure(job), "recipe": started_as}
     options.output.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 

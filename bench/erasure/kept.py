@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ GRAPH = ROOT / "workflows" / "api" / "erase_concept_auto.json"
 MODEL = ROOT / "demo" / "model"
 
 
+@cache
 def recipe(concept: str) -> str:
     """Names what a job measures: the automatic graph's settings, the concept, the demo model.
 
@@ -21,7 +23,7 @@ def recipe(concept: str) -> str:
     """
     nodes = json.loads(GRAPH.read_text(encoding="utf-8")).values()
     settings = [
-        [node["class_type"], sorted((k, v) for k, v in node["inputs"].items())]
+        [node["class_type"], {k: v for k, v in node["inputs"].items() if not isinstance(v, list)}]
         for node in nodes
         if node["class_type"].startswith("TVErase")
     ]
