@@ -2,7 +2,7 @@
 
 English comes from the node classes. Another language has a catalogue, locales/<language>.json,
 from English text to its own; locales/<language>/nodeDefs.json is made of both. main.json beside it
-has the words of web/presets.json.
+has the words of web/presets.json. help_pages.py has what the help pages take from the catalogue.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+
+from devtools import help_pages, in_process  # noqa: E402 - after the path is set
+
 FOLDER = ROOT / "locales"
 PRESETS = ROOT / "web" / "presets.json"
 ENGLISH = "en"
@@ -77,7 +81,7 @@ def categories(classes: Mapping[str, Any]) -> list[str]:
 
 
 def texts_of(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> list[str]:
-    """Every English text once, in the order of the nodes; then what the presets say."""
+    """Every English text once: of the nodes in their order, the presets, the menu, the pages."""
     seen: dict[str, None] = {}
 
     def remember(text: str) -> str:
@@ -85,7 +89,8 @@ def texts_of(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> li
         return text
 
     node_texts(classes, display_names, remember)
-    return list(dict.fromkeys([*seen, *preset_texts(), *categories(classes)]))
+    others = [*preset_texts(), *categories(classes), *help_pages.texts(classes)]
+    return list(dict.fromkeys([*seen, *others]))
 
 
 def render(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> dict[str, str]:
@@ -93,14 +98,19 @@ def render(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> dict
     files = {}
     for language in (ENGLISH, *languages()):
         known = {} if language == ENGLISH else catalogue(language)
-        content = node_texts(classes, display_names, lambda text, k=known: k.get(text, text))
+
+        def say(text: str, known: dict[str, str] = known) -> str:
+            return known.get(text, text)
+
+        content = node_texts(classes, display_names, say)
         files[f"locales/{language}/nodeDefs.json"] = written(content)
         if language != ENGLISH:
-            own = {text: known.get(text, text) for text in preset_texts()}
-            menu = {name: known.get(name, name) for name in categories(classes)}
+            own = {text: say(text) for text in preset_texts()}
+            menu = {name: say(name) for name in categories(classes)}
             files[f"locales/{language}/main.json"] = written(
                 {"nodeCategories": menu, "tverase_presets": own}
             )
+            files |= help_pages.render(language, classes, display_names, say)
     return files
 
 
@@ -113,9 +123,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
     options = parser.parse_args()
-    sys.path.append(str(ROOT))
-    from devtools import in_process
-
     in_process.import_host(options.comfyui)
     pack = in_process.load_pack()
     for path, text in render(pack.NODE_CLASS_MAPPINGS, pack.NODE_DISPLAY_NAME_MAPPINGS).items():
