@@ -71,11 +71,12 @@ def _style(name: str) -> Concept:
         pairs = [(o, style, i + j) for i, o in enumerate(objects) for j, style in enumerate(others)]
         return tuple((f"a {o} in {style} style", style if n % 2 else o) for o, style, n in pairs)
 
+    own = tuple(f"a {o} in {name} style" for o in SHEET)
     return Concept(
         name,
-        tuple(f"a {o} in {name} style" for o in SHEET),
-        tuple(f"a {o}" for o in SHEET),
-        1.0,
+        own * 2,  # each is shown under its subject's name and under its own prompt
+        (*(f"a {o}" for o in SHEET), *own),
+        0.65,
         0.6,
         f"a cat in {name} style",
         (
