@@ -66,13 +66,15 @@ ABOUT_STYLE = """# Erase a style
 Takes the **{concept}** style out of the demo model. A style is erased like an object: the \
 pictures share nothing but the style, so that is what the vector holds."""
 STAGE_STYLE = """### 1 Pictures in the style
-The prompts name {subjects} different subjects in one style, a line each; they take turns. With \
-one subject only, the subject would be erased along with the style."""
+The prompts name {subjects} different subjects in one style, a line each; they take turns. All \
+stand there twice, once for each of two kinds of caption. With one subject only, the subject would \
+be erased along with the style."""
 STAGE_2_STYLE = """### 2 Learn it, take the difference
-Each picture is learned under the name of its subject (`caption`, a line for each prompt), so \
-that the style is all that is new, and only where a picture is still mostly noise \
-(`least_noise`): there styles are settled. The **retained set** holds the same subjects in the \
-other styles. These are our additions; a style is the harder case, and some pictures keep the look.
+Of three pictures one is learned under the name of its subject, one under its own prompt \
+(`caption`, a line for each prompt) and one under none (`caption_share`), and only where a picture \
+is still mostly noise (`least_noise`): there styles are settled. The **retained set** holds the \
+same subjects in the other styles. These are our additions; a style is the harder case, and some \
+pictures keep the look.
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
 strength."""
