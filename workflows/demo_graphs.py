@@ -128,7 +128,7 @@ def erase_concept_auto(g: Graph) -> None:
         block_mask=mask.out(),
         retained=RETAINED,
         when_infeasible="nearest",
-        target=0.12,  # one hit in forty pictures still shows it with 95 % confidence
+        target=0.15,  # two hits in forty pictures still show it with 95 % confidence
         step=0.2,  # finer steps give luck more chances to pass a strength that is too weak
         pictures_per_trigger=40,
         **base,
