@@ -214,6 +214,17 @@ def test_help_pages_open(page: Browser, pack: Any) -> None:
         assert all(width > 100 for width in seen["images"]), f"{name}: a picture does not load"
 
 
+def test_help_pages_open_in_chinese(page: Browser, pack: Any) -> None:
+    name = "TVEraseAutoStrength"
+    page.ask("language", locale="zh")
+    try:
+        seen = page.ask("help", type=name, title=pack.NODE_DISPLAY_NAME_MAPPINGS[name])
+    finally:
+        page.ask("language", locale="en")
+    assert "示例" in seen["text"]
+    assert seen["images"] and all(width > 100 for width in seen["images"])
+
+
 def around_blueprint() -> dict[str, Any]:
     """The blueprint's node between the demo model and a file."""
     path = FOLDER.parent / "subgraphs" / f"{blueprints.NAME}.json"

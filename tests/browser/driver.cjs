@@ -219,6 +219,15 @@ const requests = {
     };
   },
 
+  // Chooses the frontend's language and loads the page anew.
+  async language(page, { locale }) {
+    const set = (name) => window.app.extensionManager.setting.set("Comfy.Locale", name);
+    await page.evaluate(set, locale);
+    await page.reload({ waitUntil: "domcontentloaded" });
+    await ready(page);
+    return {};
+  },
+
   // Saves under a name as the menu does, loads the page anew, opens the saved file.
   async reopen(page, { name }) {
     await page.evaluate(() => {
