@@ -185,8 +185,9 @@ def erase_two(g: Graph) -> None:
     shown, recipes = "clock", (CAT_OF_TWO, DOG_OF_TWO)
     first, second = (recipe.concept for recipe in recipes)
     source = load(g, notes.ABOUT_TWO.format(first=first, second=second))
-    below = TOP + 1100
-    kept = retained_pictures(g, source, CAT_OF_TWO)
+    between, below = TOP + 730, TOP + 1480
+    kept = retained_pictures(g, source, CAT_OF_TWO, (720, between))
+    g.group("2 What must stay of both", [kept], GREEN)
     vectors = []
     for recipe, top in zip(recipes, (TOP, below), strict=True):
         pictures = drawn_pictures(g, source, recipe, f"1 Pictures of {recipe.concept}", top)

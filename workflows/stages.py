@@ -135,11 +135,13 @@ def folder_pictures(g: Graph, source: Source, recipe: Recipe, folder: str) -> Ou
     return pictures.out()
 
 
-def retained_pictures(g: Graph, source: Source, recipe: Recipe) -> Node:
+def retained_pictures(
+    g: Graph, source: Source, recipe: Recipe, at: tuple[int, int] = (1080, TOP + 420)
+) -> Node:
     """The model draws what must stay, each picture under its own prompt."""
     return g.add(
         "TVEraseConceptSetFromPrompt",
-        (1080, TOP + 420),
+        at,
         "What must stay",
         (320, 0),
         model=source.model,
