@@ -59,7 +59,7 @@ def text(
         "seeds, of the nine that the whole measurement has. Everything is automatic: fine-tune, "
         "Diverse Inversion, Auto Block Mask and Auto-Strength run with the settings of "
         "`workflows/erase_concept_auto.json`, but for the style: it is learned under its "
-        "subjects' captions and at the noisiest two fifths of the noise levels "
+        "subjects' names, its own prompts and none, at the noisiest two fifths of the noise levels "
         "(`bench/erasure/concepts.py`). ESD-x and UCE run at fixed settings. Strengths are "
         "tuned on one group of triggers, prompts and seeds, and reported on another. Intervals "
         'are 95 % and resample triggers, not pictures. "Reduced to x %" holds under these '
