@@ -222,7 +222,8 @@ def test_help_pages_open_in_chinese(page: Browser, pack: Any) -> None:
     finally:
         page.ask("language", locale="en")
     assert "示例" in seen["text"]
-    assert seen["images"] and all(width > 100 for width in seen["images"])
+    assert seen["images"]
+    assert all(width > 100 for width in seen["images"])
 
 
 def around_blueprint() -> dict[str, Any]:

@@ -26,8 +26,8 @@ from workflows.stages import (
 
 DEMO = Recipe()
 KEPT = ("dog", "bird", "tree", "car", "clock", "fish", "fruit", "ball")
-# With a retained set the vector grows more slowly, hence the higher rate; small batches, a rate that
-# falls and more steps harm the rest less at equal erasure: docs/decisions/0012 to 0014.
+# With a retained set the vector grows more slowly, hence the higher rate; small batches, a rate
+# that falls and more steps harm the rest less at equal erasure: docs/decisions/0012 to 0014.
 KEEPING = {
     **DEMO.tune,
     "steps": 300,
