@@ -1,7 +1,7 @@
 """Draws the pictures of help pages and workflows with the demo model: `python dev.py pictures`.
 
 They are what the nodes themselves show. demo/pictures/cats, which Load Images from Folder offers,
-comes from here as well; with --help-only that folder stays as it is.
+comes from here as well. With `--only two measured` just those stages are drawn.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from workflows.demo_graphs import (  # noqa: E402
 
 HELP, THUMBNAILS = help_pictures.FOLDER, ROOT / "workflows"
 CATS = ROOT / "demo" / "pictures" / "cats"
-SHIPPED, SHIPPED_SEED = 16, 5000
+SHIPPED_STYLES = ("", " in noto style", " in fluent style", " in ink style")
+SHIPPED_EACH, DRAWN_EACH, SHIPPED_SEED = 4, 30, 7
 COLOURS = 96  # of a help picture: small files, no visible loss
 CARD = (400, 300)  # a thumbnail
 
@@ -88,16 +89,35 @@ def text_card(lines: Sequence[str]) -> Image.Image:
 
 
 def shipped_cats(s: Studio) -> None:
-    """The folder that can be loaded at once."""
+    """The folder that can be loaded at once: pictures that differ, as a user's own would.
+
+    The model mostly draws faces. Learned from faces alone, the erased model draws walking cats.
+    """
     CATS.mkdir(parents=True, exist_ok=True)
-    for number, image in enumerate(s.draw(s.model, ["a cat"], SHIPPED, SHIPPED_SEED)):
+    judge = s.run("TVEraseDemoJudge")[0]
+    chosen = []
+    for style in SHIPPED_STYLES:
+        drawn = s.draw(s.model, [f"a cat{style}"], DRAWN_EACH, SHIPPED_SEED)
+        plain = drawn[judge.score(drawn, "cat") >= 0.9]
+        chosen += [plain[row] for row in most_different(plain, SHIPPED_EACH)]
+    for number, image in enumerate(chosen):
         tile(image, DEMO.size).save(CATS / f"cat_{number:02}.png", optimize=True)
     print("wrote demo/pictures/cats", flush=True)
 
 
-def first_pictures(s: Studio, pack: Any) -> None:
+def most_different(images: torch.Tensor, count: int) -> list[int]:
+    """Rows of the picture nearest to all, then of each that is farthest from those chosen."""
+    small = torch.nn.functional.avg_pool2d(images.movedim(-1, 1), 4).flatten(1)
+    apart = torch.cdist(small, small)
+    rows = [int(apart.sum(1).argmin())]
+    while len(rows) < count:
+        rows.append(int(apart[:, rows].amin(1).argmax()))
+    return rows
+
+
+def first_pictures(s: Studio) -> None:
     """What the model draws, and which blocks there are."""
-    compare = sys.modules[f"{pack.__name__}.nodes.pictures.compare"].compare_grid
+    compare = s.module("nodes.pictures.compare").compare_grid
     rows = []
     for style in ("noto", "fluent", "ink"):
         prompts = [f"a {subject} in {style} style" for subject in SUBJECTS]
@@ -114,10 +134,9 @@ def first_pictures(s: Studio, pack: Any) -> None:
         thumbnail(name, text_card(lines))
 
 
-def norm_map(s: Studio, vector: Any, pack: Any) -> Image.Image:
+def norm_map(s: Studio, vector: Any) -> Image.Image:
     """How much the vector changes each block and kind of layer."""
-    weights = sys.modules[f"{pack.__name__}.nodes.host.weights"]
-    maps = sys.modules[f"{pack.__name__}.nodes.pictures.block_map"]
+    weights, maps = s.module("nodes.host.weights"), s.module("nodes.pictures.block_map")
     layout, sums = weights.layout_of(s.model), {}
     for key, delta in vector.deltas.items():
         place = layout.locate(key)
@@ -127,11 +146,11 @@ def norm_map(s: Studio, vector: Any, pack: Any) -> Image.Image:
     return maps.value_map(values, blocks, "How much each part changed", "length of the change")
 
 
-def erased_pictures(s: Studio, pack: Any) -> None:
+def erased_pictures(s: Studio) -> None:
     """Learning, the vector, before and after."""
     vector = s.learn(DEMO)[1]
     help_picture("loss", s.shown[0])
-    norms = norm_map(s, vector, pack)
+    norms = norm_map(s, vector)
     help_picture("norms", norms)
     thumbnail("apply_vector", norms)
     erased = s.erase(vector)
@@ -218,22 +237,27 @@ def measured_pictures(s: Studio) -> None:
     thumbnail("erase_concept_auto", s.shown[0])
 
 
+STAGES = {
+    "cats": shipped_cats,
+    "first": first_pictures,
+    "erased": erased_pictures,
+    "yours": your_pictures,
+    "two": two_concepts,
+    "measured": measured_pictures,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
-    parser.add_argument("--help-only", action="store_true", help="leave demo/pictures alone")
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
     options = parser.parse_args()
     host, pack = in_process.import_host(options.comfyui), in_process.load_pack()
     with tempfile.TemporaryDirectory() as temp, torch.inference_mode():
         host.folder_paths.set_temp_directory(temp)
-        studio = Studio(pack.NODE_CLASS_MAPPINGS, Path(temp))
-        if not options.help_only:
-            shipped_cats(studio)
-        first_pictures(studio, pack)
-        erased_pictures(studio, pack)
-        your_pictures(studio)
-        two_concepts(studio)
-        measured_pictures(studio)
+        studio = Studio(pack, Path(temp))
+        for stage in options.only:
+            STAGES[stage](studio)
     for page in help_pictures.set_links():
         print("linked", f"web/docs/{page}")
 

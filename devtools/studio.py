@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,20 @@ DRAWING = {
 class Studio:
     """The pack's nodes on the demo model, and the last pictures that a node showed."""
 
-    nodes: Mapping[str, Any]
+    pack: Any
     temp: Path
     shown: list[Image.Image] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.model, self.clip, self.vae = self.run("TVEraseDemoModel")
 
+    def module(self, name: str) -> Any:
+        """A module of the pack that its nodes have loaded, by its name below the pack."""
+        return sys.modules[f"{self.pack.__name__}.{name}"]
+
     def run(self, kind: str, **values: Any) -> tuple[Any, ...]:
         """A node's outputs; widgets that are not given have their defaults."""
-        node = self.nodes[kind]()
+        node = self.pack.NODE_CLASS_MAPPINGS[kind]()
         inputs = {}
         for name, spec in node.INPUT_TYPES().get("required", {}).items():
             if name not in values and "default" in spec[1]:
