@@ -28,14 +28,16 @@ from workflows.demo_graphs import (  # noqa: E402
     DOG_OF_TWO,
     IN_STYLE,
     INVERT,
+    SHIPPED_COUNT,
     STYLE,
     SUBJECTS,
 )
+from workflows.stages import STYLES  # noqa: E402
 
 HELP, THUMBNAILS = help_pictures.FOLDER, ROOT / "workflows"
 CATS = ROOT / "demo" / "pictures" / "cats"
-SHIPPED_STYLES = ("", " in noto style", " in fluent style", " in ink style")
-SHIPPED_EACH, DRAWN_EACH, SHIPPED_SEED = 4, 30, 7
+CATS_ASKED = ("a cat", *(f"a cat in {style} style" for style in STYLES))
+CATS_DRAWN, CATS_SEED = 30, 7  # of each prompt; the most different ones are shipped
 COLOURS = 96  # of a help picture: small files, no visible loss
 CARD = (400, 300)  # a thumbnail
 
@@ -96,10 +98,10 @@ def shipped_cats(s: Studio) -> None:
     CATS.mkdir(parents=True, exist_ok=True)
     judge = s.run("TVEraseDemoJudge")[0]
     chosen = []
-    for style in SHIPPED_STYLES:
-        drawn = s.draw(s.model, [f"a cat{style}"], DRAWN_EACH, SHIPPED_SEED)
+    for prompt in CATS_ASKED:
+        drawn = s.draw(s.model, [prompt], CATS_DRAWN, CATS_SEED)
         plain = drawn[judge.score(drawn, "cat") >= 0.9]
-        chosen += [plain[row] for row in most_different(plain, SHIPPED_EACH)]
+        chosen += plain[most_different(plain, SHIPPED_COUNT // len(CATS_ASKED))]
     for number, image in enumerate(chosen):
         tile(image, DEMO.size).save(CATS / f"cat_{number:02}.png", optimize=True)
     print("wrote demo/pictures/cats", flush=True)
@@ -119,7 +121,7 @@ def first_pictures(s: Studio) -> None:
     """What the model draws, and which blocks there are."""
     compare = s.module("nodes.pictures.compare").compare_grid
     rows = []
-    for style in ("noto", "fluent", "ink"):
+    for style in STYLES:
         prompts = [f"a {subject} in {style} style" for subject in SUBJECTS]
         rows.append((f"{style} style", s.draw(s.model, prompts, len(prompts))))
     help_picture("demo_model", compare(rows, 8))
@@ -250,7 +252,7 @@ STAGES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
-    parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES), help="stages")
     options = parser.parse_args()
     host, pack = in_process.import_host(options.comfyui), in_process.load_pack()
     with tempfile.TemporaryDirectory() as temp, torch.inference_mode():

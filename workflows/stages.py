@@ -13,12 +13,13 @@ SEED = 1234
 TOP = 330  # where the nodes of a stage begin
 NOTES, NOTES_HIGH = -30, 260  # the row of notes above the groups
 RETAINED_EACH = 16  # pictures of each retained prompt
+STYLES = ("noto", "fluent", "ink")  # of the demo model
 BLUE, GREEN, RED, GREY = "#3f789e", "#88aa66", "#a1309b", "#888"
 
 
 def asked_for(concept: str) -> tuple[str, ...]:
     """Several ways to ask the demo model for a thing: a broad set learns more than one prompt's."""
-    styles = (f"a {concept} in {style} style" for style in ("noto", "fluent", "ink"))
+    styles = (f"a {concept} in {style} style" for style in STYLES)
     return (f"a {concept}", f"a drawing of a {concept}", *styles)
 
 
