@@ -52,4 +52,17 @@ ADDITIONS: dict[str, tuple[Any, dict[str, Any]]] = {
             "advanced": True,
         },
     ),
+    "guidance": (
+        "FLOAT",
+        {
+            "default": 0.0,
+            "min": 0.0,
+            "max": 100.0,
+            "step": 0.5,
+            "tooltip": "0 learns the noise in the pictures (the paper). Above 0 learns what "
+            "guidance of this strength adds for the concept's prompts: steadier, in fewer steps, "
+            "and a strength near 1 erases. Take the CFG you draw with.",
+            "advanced": True,
+        },
+    ),
 }

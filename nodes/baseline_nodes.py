@@ -19,8 +19,8 @@ from ..tverase_core.errors import ConfigError
 from ..tverase_core.provenance import Provenance
 from ..tverase_core.task_vector import TaskVector
 from .baseline_settings import ESD_SETTINGS, UCE_SETTINGS
-from .draw_concept_nodes import prompt_lines
 from .pictures.loss_curve import loss_curve
+from .prompt_lines import prompt_lines
 from .shown import with_picture
 from .sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ..tverase_core.concept_set import ConceptSet, concept_set
-from ..tverase_core.errors import ConfigError, EmptyConceptSetError, ShapeMismatchError
+from ..tverase_core.concept_set import ConceptSet
+from ..tverase_core.errors import EmptyConceptSetError
+from .concept_building import build_concept_set
 from .sockets import CATEGORY, CONCEPT_SET
 
 MODEL_AND_CLIP = {
@@ -45,62 +45,6 @@ CAPTION_SHARE = (
         "advanced": True,
     },
 )
-
-
-def build_concept_set(
-    model: Any,
-    clip: Any,
-    latents: torch.Tensor,
-    concept: str,
-    captions: Sequence[str],
-    share: float = 1.0,
-) -> ConceptSet:
-    """A concept set of latents float [n, c, h, w] as the VAE gives them.
-
-    captions: one for all pictures, or several that the pictures take in turn. share: of the
-    pictures that get one, 0 to 1; the rest has the empty caption.
-    Raises ConfigError for an empty concept name, ShapeMismatchError for latents of another model,
-    and what `concept_set` raises.
-    """
-    from .host.conditioning import encode_texts, to_context
-
-    if not concept.strip():
-        raise ConfigError(
-            "The concept has no name. Write what is in the pictures, for example 'cat', into "
-            "`concept`."
-        )
-    channels = model.get_model_object("latent_format").latent_channels
-    if latents.ndim == 4 and latents.shape[1] != channels:
-        raise ShapeMismatchError(
-            f"The pictures were encoded to {latents.shape[1]} latent channels, this model has "
-            f"{channels}. Use the VAE of the same checkpoint as the MODEL.",
-            "latents",
-            (channels,),
-            (latents.shape[1],),
-        )
-    scaled = model.model.process_latent_in(latents)
-    if not any(captions) or not len(latents):
-        return concept_set(
-            concept.strip(), scaled, to_context(model, encode_texts(clip, [""]), latents.shape[1:])
-        )
-    texts = to_context(model, encode_texts(clip, [*captions, ""]), latents.shape[1:])
-    rows = caption_turns(len(latents), len(captions), share)
-    rows = rows[:1] if bool((rows == rows[0]).all()) else rows  # one row serves all
-    empty = texts.pick(torch.tensor([len(captions)]))
-    return concept_set(concept.strip(), scaled, texts.pick(rows), empty)
-
-
-def caption_turns(count: int, captions: int, share: float) -> torch.Tensor:
-    """Which caption each picture has, int64 [count]; the number `captions` stands for none.
-
-    The captions take turns. Each is left out in 1 - share of its turns, spread evenly; different
-    captions are left out in different rounds, so that a round has about its share as well.
-    """
-    turns = torch.arange(count, dtype=torch.float64)
-    rounds, caption = turns.div(captions, rounding_mode="floor"), turns % captions
-    phase = (caption + 0.5) / captions + 1e-9  # the last term: 0.1 * 10 shall be 1
-    captioned = ((rounds + 1) * share + phase).floor() > (rounds * share + phase).floor()
-    return torch.where(captioned, caption, captions).long()
 
 
 class _ConceptSetNode:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from ..tverase_core.concept_set import ConceptSet
-from ..tverase_core.errors import ConfigError
-from .concept_nodes import CAPTION, CAPTION_SHARE, CONCEPT, build_concept_set
+from .concept_building import build_concept_set
+from .concept_nodes import CAPTION, CAPTION_SHARE, CONCEPT
 from .drawing_settings import seed_widget
+from .prompt_lines import PROMPT_MARK, caption_lines, prompt_lines
 from .sockets import CATEGORY, CONCEPT_SET
-
-PROMPT_MARK = "{prompt}"
 
 
 class ConceptSetFromPrompt:
@@ -57,7 +55,20 @@ class ConceptSetFromPrompt:
                     },
                 ),
             },
-            "optional": {"caption_share": CAPTION_SHARE},
+            "optional": {
+                "caption_share": CAPTION_SHARE,
+                "contrast": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "tooltip": "The prompts without the concept: one line for all, or one for "
+                        "each prompt. Empty for an object; for a style, what is drawn in it. Used "
+                        "only when Concept Fine-tune has guidance.",
+                        "advanced": True,
+                    },
+                ),
+            },
         }
 
     RETURN_TYPES = (CONCEPT_SET, "LATENT")
@@ -91,6 +102,7 @@ class ConceptSetFromPrompt:
         batch_size: int,
         caption: str,
         caption_share: float = 1.0,
+        contrast: str = "",
     ) -> tuple[ConceptSet, dict[str, torch.Tensor]]:
         from .host.conditioning import encode_texts, to_context
         from .host.progress import NodeProgress
@@ -100,6 +112,7 @@ class ConceptSetFromPrompt:
         shape = (channels, height // 8, width // 8)
         lines = prompt_lines(prompt)
         captions = caption_lines(caption, lines)
+        contrasts = caption_lines(contrast, lines, "contrasts")
         context = to_context(model, encode_texts(clip, lines), shape)
         empty = to_context(model, encode_texts(clip, [""]), shape)
         settings = SamplerSettings(
@@ -108,7 +121,9 @@ class ConceptSetFromPrompt:
         turns = torch.arange(count) % len(lines)
         seeds = [seed + i for i in range(count)]
         latents = sample_latents(model, context.pick(turns), empty, seeds, settings, NodeProgress())
-        pictures = build_concept_set(model, clip, latents, concept, captions, caption_share)
+        pictures = build_concept_set(
+            model, clip, latents, concept, captions, caption_share, lines, contrasts
+        )
         return pictures, {"samples": latents}
 
 
@@ -151,30 +166,6 @@ def _drawing(samplers: list[str], schedulers: list[str]) -> dict[str, Any]:
             },
         ),
     }
-
-
-def prompt_lines(text: str) -> Sequence[str]:
-    """The prompts, one a line. Raises ConfigError when there is none."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise ConfigError("There is no prompt. Write one that names the concept, a line each.")
-    return lines
-
-
-def caption_lines(text: str, prompts: Sequence[str]) -> Sequence[str]:
-    """The captions that pictures of these prompts take in turn: one, or one a prompt.
-
-    Empty lines do not count. Raises ConfigError for another number of lines.
-    """
-    captions = [line.strip() for line in text.splitlines() if line.strip()] or [""]
-    if len(captions) not in (1, len(prompts)):
-        raise ConfigError(
-            f"There are {len(captions)} lines of captions for {len(prompts)} prompts. Write one "
-            "line for all pictures, or one for each prompt."
-        )
-    if len(captions) == 1 and PROMPT_MARK in captions[0]:
-        captions = captions * len(prompts)
-    return [c.replace(PROMPT_MARK, p) for c, p in zip(captions, prompts, strict=False)]
 
 
 def _size(default: int) -> tuple[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ def built(pack: Any, model: Any, clip: Any, **changed: Any) -> Any:
 @pytest.mark.parametrize("captions", [1, 3, 8])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5, 0.95, 1.0])
 def test_every_caption_has_its_share(pack: Any, captions: int, share: float) -> None:
-    from tverase_pack.nodes.concept_nodes import caption_turns
+    from tverase_pack.nodes.concept_building import caption_turns
 
     rows = caption_turns(captions * 40, captions, share)
     turns = torch.arange(captions * 40) % captions
@@ -36,7 +36,7 @@ def test_every_caption_has_its_share(pack: Any, captions: int, share: float) -> 
 @pytest.mark.parametrize("count", [1, 7, 20, 100])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_part_of_a_round_has_about_its_share(pack: Any, count: int, share: float) -> None:
-    from tverase_pack.nodes.concept_nodes import caption_turns
+    from tverase_pack.nodes.concept_building import caption_turns
 
     for captions in (16, 100):
         shown = int((caption_turns(count, captions, share) < captions).sum())
@@ -64,7 +64,7 @@ def test_half_of_the_pictures_carry_the_caption(pack: Any, tiny_model: Any, tiny
 
 
 def test_captions_are_one_for_all_or_one_a_prompt(pack: Any) -> None:
-    from tverase_pack.nodes.draw_concept_nodes import caption_lines
+    from tverase_pack.nodes.prompt_lines import caption_lines
     from tverase_pack.tverase_core.errors import ConfigError
 
     prompts = ["a cat in ink style", "a dog in ink style"]

@@ -14,6 +14,28 @@ from .ports import Context
 
 
 @dataclass(frozen=True, slots=True)
+class Guide:
+    """What guidance pulls towards and away from; the pictures take the rows of each in turn.
+
+    prompts: text that names the concept, whether or not a picture is shown under it; picture i of
+    k rows has row i % k. contrasts: the same text without the concept, rows of their own: empty
+    for an object, the subject's name for a style.
+    """
+
+    prompts: Context
+    contrasts: Context
+
+    def of(self, rows: Tensor) -> Guide:
+        """The guide of the given pictures, rows int64 [b]: one row of each a picture."""
+        prompts, contrasts = (c.pick(rows % len(c.tokens)) for c in (self.prompts, self.contrasts))
+        return Guide(prompts, contrasts)
+
+    def to(self, device: torch.device | str) -> Guide:
+        """The same rows on that device."""
+        return Guide(self.prompts.to(device), self.contrasts.to(device))
+
+
+@dataclass(frozen=True, slots=True)
 class ConceptSet:
     """n pictures of a concept. Build it with `concept_set`, which also computes the digest.
 
@@ -21,6 +43,8 @@ class ConceptSet:
     latents: float32 [n, c, h, w], CPU, already scaled the way the denoiser wants them.
     contexts: n rows, or one row that every picture shares (the paper's empty caption).
     empty: one row, what a picture without caption is shown under.
+    guide: text with and without the concept, where it is known; `FinetuneConfig.guidance` asks
+    for it.
     digest: short sha256 of all of the above.
     """
 
@@ -29,6 +53,7 @@ class ConceptSet:
     contexts: Context
     empty: Context
     digest: str
+    guide: Guide | None = None
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -39,12 +64,17 @@ class ConceptSet:
 
 
 def concept_set(
-    concept: str, latents: Tensor, contexts: Context, empty: Context | None = None
+    concept: str,
+    latents: Tensor,
+    contexts: Context,
+    empty: Context | None = None,
+    guide: Guide | None = None,
 ) -> ConceptSet:
     """Check the parts and make a set of them; the tensors are copied.
 
     latents: floating [n, c, h, w], already scaled; contexts: n rows, or one for all; empty: the
-    empty caption, one row; None: the first row of contexts.
+    empty caption, one row; None: the first row of contexts; guide: text with and without the
+    concept, for guided targets.
     Raises EmptyConceptSetError (n = 0), ShapeMismatchError, NonFiniteError.
     """
     if latents.ndim != 4:
@@ -66,11 +96,21 @@ def concept_set(
     tensors = {"latents": own_latents, "tokens": copied.tokens, **copied.extra}
     bare = copied.pick(torch.zeros(1, dtype=torch.int64))
     if empty is not None:
-        for name, part in {"tokens": empty.tokens, **empty.extra}.items():
-            _check(concept, f"empty caption's {name}", part, 1)
+        for name, part in _named("empty caption's", empty).items():
+            _check(concept, name, part, 1)
         bare = _copied(empty)
-        tensors |= {f"empty {k}": v for k, v in {"tokens": bare.tokens, **bare.extra}.items()}
-    return ConceptSet(concept, own_latents, copied, bare, _digest(concept, tensors))
+        tensors |= _named("empty", bare)
+    if guide is not None:
+        guide = Guide(_copied(guide.prompts), _copied(guide.contrasts))
+        texts = _named("prompts", guide.prompts) | _named("contrasts", guide.contrasts)
+        for name, part in texts.items():
+            _check(concept, name, part, len(part) or 1)
+        tensors |= texts
+    return ConceptSet(concept, own_latents, copied, bare, _digest(concept, tensors), guide)
+
+
+def _named(name: str, context: Context) -> dict[str, Tensor]:
+    return {f"{name} {k}": v for k, v in {"tokens": context.tokens, **context.extra}.items()}
 
 
 def _check(concept: str, name: str, part: Tensor, count: int) -> None:

@@ -24,8 +24,9 @@ from .errors import ConfigError, EmptyMaskError, NonFiniteError
 from .finetune_batches import Part, batches
 from .finetune_config import FinetuneConfig
 from .finetune_state import FinetuneState, optimizer_tensors, restore
+from .guided_target import guided_target
 from .low_rank import LowRankDeltas, starting_factors
-from .ports import Denoiser, Progress
+from .ports import Attachment, Denoiser, Progress
 from .retention import retention_losses
 
 OptimizerMaker: TypeAlias = Callable[[list[Tensor], FinetuneConfig], torch.optim.Optimizer]
@@ -81,12 +82,15 @@ def finetune(
     called before each part of a step and cancels by raising. Equal seeds on equal machines give
     equal bits. retained: pictures of what must stay, each under its own caption (retention.py).
     make_optimizer: for optimizers that torch does not have. Raises EmptyMaskError when
-    nothing may move, NonFiniteError naming the step, ConfigError for a foreign state.
+    nothing may move, NonFiniteError naming the step, ConfigError for a foreign state or for
+    guidance without a guide in the concept set.
     Loss: mean of weight * (prediction - target)^2 in the denoiser's native prediction, timesteps
     uniform (arXiv 2006.11239, eq. 14; arXiv 2202.00512 for v); the weight is 1 unless the config
-    asks for min-SNR. With a rank, the moving average is that of the factors.
+    asks for min-SNR; the target is the noise's, or with guidance that of guided_target.py. With a
+    rank, the moving average is that of the factors.
     """
     checkpoints = checkpoints or Checkpoints()
+    _check_guide(concept_set, config)
     with torch.inference_mode(False), torch.enable_grad():
         learned, deltas_of = _start(denoiser, config)
         optimizer = (make_optimizer or _optimizer)(list(learned.values()), config)
@@ -99,11 +103,10 @@ def finetune(
         shown = batches(denoiser, concept_set, config, skip=done)
         with denoiser.attached(deltas_of(learned)) as attachment:
             for step in range(done + 1, config.steps + 1):
-                loss = _accumulate(denoiser, next(shown), config, step, progress)
+                loss = _accumulate(denoiser, attachment, next(shown), config, step, progress)
                 if retained and config.retained_weight:
-                    for kept in retention_losses(
-                        denoiser, attachment, concept_set, retained, config, step
-                    ):
+                    keeping = denoiser, attachment, concept_set, retained, config, step
+                    for kept in retention_losses(*keeping):
                         progress(step - 1, config.steps, f"step {step}, keeping the rest")
                         _backward(kept, config, step)
                 norm = _clip(list(learned.values()), config.gradient_clip, step)
@@ -124,6 +127,15 @@ def finetune(
             deltas = {key: final[key].detach().cpu().contiguous() for key in final}
     progress(config.steps, config.steps, f"learned {concept_set.concept}, loss {losses[-1]:.4f}")
     return FinetuneResult(deltas, tuple(losses), config, concept_set.concept, concept_set.digest)
+
+
+def _check_guide(concept_set: ConceptSet, config: FinetuneConfig) -> None:
+    if config.guidance and concept_set.guide is None:
+        raise ConfigError(
+            f"Fine-tune: guidance is {config.guidance:g}, but the concept set "
+            f"{concept_set.concept!r} does not say which text names the concept. Use Concept Set "
+            "from Prompt, write a caption into the node that made it, or set guidance to 0."
+        )
 
 
 def _start(
@@ -183,14 +195,22 @@ def _state(
 
 
 def _accumulate(
-    denoiser: Denoiser, parts: list[Part], config: FinetuneConfig, step: int, progress: Progress
+    denoiser: Denoiser,
+    attachment: Attachment,
+    parts: list[Part],
+    config: FinetuneConfig,
+    step: int,
+    progress: Progress,
 ) -> float:
     """Gradient of the whole batch, part by part; returns its loss."""
     total = 0.0
     for part in parts:
         progress(step - 1, config.steps, f"step {step} of {config.steps}")
+        target = part.target
+        if part.guide:
+            target = guided_target(denoiser, attachment, part, part.guide, config.guidance)
         predicted = denoiser.predict(part.x_t, part.timesteps, part.context)
-        errors = (predicted.float() - part.target).square()
+        errors = (predicted.float() - target).square()
         loss = (errors * part.weight.view(-1, 1, 1, 1)).mean() / len(parts)
         total += _backward(loss, config, step)
     return total

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .concept_set import ConceptSet
+from .concept_set import ConceptSet, Guide
 from .finetune_config import FinetuneConfig
 from .loss_weight import min_snr_weight
 from .ports import Context, Denoiser
@@ -18,7 +18,8 @@ from .ports import Context, Denoiser
 class Part:
     """One forward pass: noisy latents [b, c, h, w], timesteps [b], what to predict, the text.
 
-    weight: float32 [b], how much each picture's squared error counts.
+    weight: float32 [b], how much each picture's squared error counts. guide: text with and without
+    the concept, where the target is to be guided.
     """
 
     x_t: Tensor
@@ -26,6 +27,7 @@ class Part:
     target: Tensor
     context: Context
     weight: Tensor
+    guide: Guide | None = None
 
 
 def batches(
@@ -36,7 +38,7 @@ def batches(
     skip: leave out that many first batches, to go on after them.
     """
     source = torch.Generator().manual_seed(config.seed)
-    schedule = denoiser.schedule
+    schedule, guided = denoiser.schedule, config.guidance > 0
     for number, rows in enumerate(_picks(len(pictures), config.batch_size, source)):
         x0 = pictures.latents[rows]
         if config.flip:
@@ -61,6 +63,7 @@ def batches(
                 target[part].to(device),
                 pictures.contexts_of(rows[part]).to(device),
                 weight[part].to(device),
+                pictures.guide.of(rows[part]).to(device) if guided and pictures.guide else None,
             )
             for part in torch.arange(len(rows)).chunk(config.accumulation)
         ]

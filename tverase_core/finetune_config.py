@@ -37,6 +37,9 @@ class FinetuneConfig:
     there is fine detail that pictures of anything share (our addition).
     rate_schedule: "constant", or "cosine": the rate falls from learning_rate to almost zero along
     half a cosine (rate_schedule.py; not in the paper).
+    guidance: 0 learns the noise that was added (the paper). Above 0 learns what the base itself
+    predicts under guidance of that strength (guided_target.py; our addition); the concept set must
+    then say what names the concept.
     """
 
     steps: int = 200
@@ -58,6 +61,7 @@ class FinetuneConfig:
     retained_strength: float = 2.0
     least_noise: float = 0.0
     rate_schedule: RateSchedule = "constant"
+    guidance: float = 0.0
 
     def __post_init__(self) -> None:
         checks = {
@@ -93,6 +97,7 @@ class FinetuneConfig:
             < self.retained_strength
             <= 100,
         }
+        checks[f"guidance must be 0 to 100, got {self.guidance}"] = 0 <= self.guidance <= 100
         checks[f"least_noise must be 0 or more and below 1, got {self.least_noise}"] = (
             0 <= self.least_noise < 1
         )

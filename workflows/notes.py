@@ -25,7 +25,9 @@ STAGE_2_RETAINED = """### 2 Learn it, take the difference
 **Concept Fine-tune** shows half of the pictures under *empty* captions, as the paper does with \
 all, so that the change does not hang on a prompt, and half under their own prompts \
 (`caption_share` 0.5), which erases more for the same harm. The **retained set** holds pictures of \
-what must stay, each under its own prompt: the vector then harms them less. Both are our additions.
+what must stay, each under its own prompt: the vector then harms them less. `guidance` learns what \
+guidance adds for these prompts instead of noise, so a strength near 1 erases. All three are our \
+additions.
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
 strength."""

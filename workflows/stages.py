@@ -32,6 +32,7 @@ class Recipe:
     retained: tuple[str, ...] = ()  # prompts that the fine-tune keeps; none: the paper's recipe
     captions: tuple[str, ...] = ()  # of the pictures; none: empty ones, the paper's recipe
     captioned: float = 1.0  # share of the pictures that get a caption
+    contrasts: tuple[str, ...] = ()  # the prompts without the concept; none: the empty text
     size: int = 64
     count: int = 160  # pictures of the concept
     at_once: int = 32  # pictures drawn at once
@@ -83,6 +84,7 @@ def drawn_pictures(g: Graph, source: Source, recipe: Recipe, group: str, top: in
     captions: dict[str, Any] = {}
     if recipe.captions:
         captions = {"caption": "\n".join(recipe.captions), "caption_share": recipe.captioned}
+        captions["contrast"] = "\n".join(recipe.contrasts)
     pictures = g.add(
         "TVEraseConceptSetFromPrompt",
         (340, top),

@@ -26,7 +26,8 @@ class Concept:
     """One thing to erase and how it is asked for.
 
     learned: prompts that draw its pictures. captions: what these are shown under, one each, in
-    `caption_share` of the cases. least_noise: see Concept Fine-tune. plain: the prompt a user would
+    `caption_share` of the cases. contrasts: these prompts without the concept, one each, or one
+    for all. least_noise: see Concept Fine-tune. plain: the prompt a user would
     type. paraphrases: other ways to say it. template: the sentence around an inversion. tuning,
     reported: retained prompts, each with the name that the judge should see.
     """
@@ -34,6 +35,7 @@ class Concept:
     name: str
     learned: tuple[str, ...]
     captions: tuple[str, ...]
+    contrasts: tuple[str, ...]
     caption_share: float
     least_noise: float
     plain: str
@@ -51,6 +53,7 @@ def _object(name: str) -> Concept:
         name,
         asked_for(name),
         asked_for(name),
+        ("",),
         0.5,
         0.3,
         f"a {name}",
@@ -72,10 +75,12 @@ def _style(name: str) -> Concept:
         return tuple((f"a {o} in {style} style", style if n % 2 else o) for o, style, n in pairs)
 
     own = tuple(f"a {o} in {name} style" for o in SHEET)
+    subjects = tuple(f"a {o}" for o in SHEET)
     return Concept(
         name,
         own * 2,  # each is shown under its subject's name and under its own prompt
-        (*(f"a {o}" for o in SHEET), *own),
+        (*subjects, *own),
+        subjects * 2,
         0.65,
         0.6,
         f"a cat in {name} style",

@@ -65,6 +65,7 @@ def learned_pictures(job: Job) -> Any:
             concept=job.concept.name,
             caption="\n".join(job.concept.captions),
             caption_share=job.concept.caption_share,
+            contrast="\n".join(job.concept.contrasts),
         ),
     )[0]
 

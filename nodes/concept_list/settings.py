@@ -9,12 +9,13 @@ from typing import Any
 
 from ...tverase_core.errors import ConfigError
 from ...tverase_core.safetensors_io import compact_json
-from ..draw_concept_nodes import PROMPT_MARK, ConceptSetFromPrompt, caption_lines
+from ..draw_concept_nodes import ConceptSetFromPrompt
 from ..finetune_nodes import ConceptFinetune
 from ..finetune_settings import finetune_config
 from ..image_folder_nodes import folder_of
 from ..inversion_nodes import DiverseInversionNode
 from ..inversion_settings import inversion_config
+from ..prompt_lines import PROMPT_MARK, caption_lines
 from ..retained_prompts import RetainedPrompts, parse_retained
 from ..strength_nodes import AutoStrength
 from ..strength_settings import search_config
@@ -57,6 +58,7 @@ def settings_of(concept: ListedConcept, plan: ConceptList) -> Settings:
     check_captions(pictures["caption"], concept, where)
     finetune = widget_values(ConceptFinetune, sections["finetune"], f"{where}, finetune")
     finetune_config(finetune)
+    _check_guide(pictures, finetune["guidance"], concept, where)
     retained = _retained(concept, where)
     drawing = {name: pictures[own] for name, own in _DRAWING.items()}
     inversion: dict[str, Any] = {}
@@ -101,6 +103,21 @@ def check_captions(caption: str, concept: ListedConcept, where: str) -> None:
         raise ConfigError(
             f"{where}: pictures from a folder have no prompts, so `caption` can only be one line "
             f"without {PROMPT_MARK}."
+        )
+
+
+def _check_guide(
+    pictures: Mapping[str, Any], guidance: float, concept: ListedConcept, where: str
+) -> None:
+    if concept.prompts:
+        try:
+            caption_lines(pictures["contrast"], concept.prompts, "contrasts")
+        except ConfigError as wrong:
+            raise ConfigError(f"{where}, contrast: {wrong}") from wrong
+    elif guidance and not pictures["caption"].strip():
+        raise ConfigError(
+            f"{where}: guidance {guidance:g} needs a text that names the concept, and pictures "
+            "from a folder have none. Write a `caption`, or set guidance to 0."
         )
 
 

@@ -10,10 +10,11 @@ from ...tverase_core.concept_set import ConceptSet
 from ...tverase_core.task_vector import TaskVector
 from ..concept_nodes import ConceptSetFromImages
 from ..demo_nodes import DemoModel
-from ..draw_concept_nodes import PROMPT_MARK, ConceptSetFromPrompt
+from ..draw_concept_nodes import ConceptSetFromPrompt
 from ..finetune_nodes import ConceptFinetune
 from ..image_folder_nodes import LoadImageFolder
 from ..inversion_nodes import DiverseInversionNode
+from ..prompt_lines import PROMPT_MARK
 from ..strength_nodes import AutoStrength
 from ..task_vector_nodes import ExtractTaskVector
 from .judges import judge_for
@@ -78,7 +79,7 @@ class ConceptRun:
         if self.settings.retained:
             self.say("pictures of what must stay")
             prompts = self.settings.retained.prompts
-            own = {"caption": PROMPT_MARK, "caption_share": 1.0}
+            own = {"caption": PROMPT_MARK, "caption_share": 1.0, "contrast": ""}
             retained = self._drawn(prompts, "what must stay", **own)
         self.say("fine-tune")
         tuned = ConceptFinetune().tune(
