@@ -33,6 +33,7 @@ PAPERS_OWN = {
         "noise_offset": 0.0,
         "least_noise": 0.0,
         "rate_schedule": "constant",
+        "guidance": 0.0,
     },
 }
 # Where the nodes' defaults are not the paper's.

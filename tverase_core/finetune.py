@@ -109,11 +109,7 @@ def finetune(
                     for kept in retention_losses(*keeping):
                         progress(step - 1, config.steps, f"step {step}, keeping the rest")
                         _backward(kept, config, step)
-                norm = _clip(list(learned.values()), config.gradient_clip, step)
-                for group in optimizer.param_groups:
-                    group["lr"] = config.rate(step)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                norm = _move(learned, optimizer, config, step)
                 if average:
                     average.update(learned)
                 losses.append(loss)
@@ -226,6 +222,21 @@ def _backward(loss: Tensor, config: FinetuneConfig, step: int) -> float:
         )
     torch.autograd.backward(loss)
     return value
+
+
+def _move(
+    learned: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    config: FinetuneConfig,
+    step: int,
+) -> float:
+    """The optimizer's step at its rate; returns the gradient's norm before it was clipped."""
+    norm = _clip(list(learned.values()), config.gradient_clip, step)
+    for group in optimizer.param_groups:
+        group["lr"] = config.rate(step)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
 
 
 def _clip(learned: list[Tensor], limit: float, step: int) -> float:
