@@ -69,7 +69,7 @@ IN_STYLE = replace(
     retained=tuple(
         f"a {subject} in {style} style" for subject in SUBJECTS for style in ("noto", "fluent")
     ),
-    strength=1.6,
+    strength=1.3,
     tune={**KEEPING, "least_noise": 0.6},
 )
 SHIPPED_PICTURES = "demo: cats"  # a choice of Load Images from Folder

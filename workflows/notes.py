@@ -74,8 +74,9 @@ be erased along with the style."""
 STAGE_2_STYLE = """### 2 Learn it, take the difference
 Of three pictures one is learned under the name of its subject, one under its own prompt \
 (`caption`, a line for each prompt) and one under none (`caption_share`), and only where a picture \
-is still mostly noise (`least_noise`): there styles are settled. The **retained set** holds the \
-same subjects in the other styles. These are our additions; a style is the harder case, and some \
+is still mostly noise (`least_noise`): there styles are settled. `guidance` learns what the style \
+adds to a picture of its subject (`contrast`). The **retained set** holds the same subjects in the \
+other styles. These are our additions; a style is the harder case, and some \
 pictures keep the look.
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
