@@ -63,6 +63,30 @@ def test_half_of_the_pictures_carry_the_caption(pack: Any, tiny_model: Any, tiny
     assert not torch.equal(whole[0], bare[0])
 
 
+def test_the_guide_is_the_caption_also_where_pictures_are_shown_without(
+    pack: Any, tiny_model: Any, tiny_clip: Any
+) -> None:
+    whole = built(pack, tiny_model, tiny_clip, caption="a cat")
+    bare = built(pack, tiny_model, tiny_clip, caption="a cat", caption_share=0.0)
+    for pictures in (whole, bare):
+        assert torch.equal(pictures.guide.prompts.tokens, whole.contexts.tokens)
+        assert torch.equal(pictures.guide.contrasts.tokens, bare.contexts.tokens)
+    assert built(pack, tiny_model, tiny_clip).guide is None
+
+
+def test_prompts_guide_and_captions_do_not(pack: Any, tiny_model: Any, tiny_clip: Any) -> None:
+    from tverase_pack.nodes.concept_building import build_concept_set
+
+    latents = torch.zeros(COUNT, 4, 8, 8)
+    texts = ["a cat in ink", "a dog in ink"], ["a cat", "a dog"]
+    parts = tiny_model, tiny_clip, latents, "ink"
+    style = build_concept_set(*parts, texts[1], 1.0, *texts)
+    plain = build_concept_set(*parts, texts[0], 1.0, *texts)
+    rows = torch.arange(2)
+    assert torch.equal(style.guide.contrasts.tokens, style.contexts.pick(rows).tokens)
+    assert torch.equal(style.guide.prompts.tokens, plain.contexts.pick(rows).tokens)
+
+
 def test_captions_are_one_for_all_or_one_a_prompt(pack: Any) -> None:
     from tverase_pack.nodes.prompt_lines import caption_lines
     from tverase_pack.tverase_core.errors import ConfigError

@@ -72,6 +72,28 @@ def test_the_base_is_untouched(pack: Any, tiny_model: Any) -> None:
     leave_no_trace(pack, tiny_model, lambda: tune(pack, tiny_model))
 
 
+def test_a_guided_fine_tune_learns_and_leaves_no_trace(
+    pack: Any, tiny_model: Any, tiny_clip: Any
+) -> None:
+    from host_support.host_steps import node, pictures
+
+    latents = {"samples": pictures().latents}
+    given = {"model": tiny_model, "clip": tiny_clip, "latents": latents, "concept": "cat"}
+    named = node(pack, "ConceptSetFromLatents", **given, caption="a cat", caption_share=0.5)[0]
+    vectors = []
+    for guidance in (0.0, 5.0):
+        made: list[Any] = []
+
+        def action(guidance: float = guidance, made: list[Any] = made) -> None:
+            made.append(tune(pack, tiny_model, concept_set=named, guidance=guidance))
+
+        leave_no_trace(pack, tiny_model, action)
+        vectors.append(deltas(pack, tiny_model, made[0]))
+    plain, guided = vectors
+    assert guided
+    assert any(not torch.equal(delta, plain[key]) for key, delta in guided.items())
+
+
 def test_the_base_is_untouched_after_an_exception(
     pack: Any, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,6 +254,18 @@ LEARNING: list[Mistake] = [
     ),
     ("accumulation", "look", {"tune__accumulation": 3}, "must divide batch_size, got 3 for 2"),
     (
+        "guidance without a text",
+        "look",
+        {"tune__concept_set": ["photos", 0], "tune__guidance": 5.0},
+        "does not say which text names the concept",
+    ),
+    (
+        "contrasts for other prompts",
+        "look",
+        {"set__prompt": "a cat\na kitten\na tomcat", "set__contrast": "a\nb"},
+        "2 lines of contrasts for 3 prompts",
+    ),
+    (
         "learning rate far too high",
         "look",
         {"tune__learning_rate": 1.0, "tune__steps": 30, "tune__gradient_clip": 1000.0},
