@@ -65,10 +65,9 @@ class Studio:
         count: int,
         seed: int,
         concept: str = "x",
-        caption: str = "",
-        share: float = 1.0,
+        **texts: Any,
     ) -> tuple[Any, ...]:
-        """Concept set and latents of Concept Set from Prompt."""
+        """Concept set and latents of Concept Set from Prompt; texts: as `Recipe.texts`."""
         return self.run(
             "TVEraseConceptSetFromPrompt",
             model=model,
@@ -80,16 +79,14 @@ class Studio:
             width=DEMO.size,
             height=DEMO.size,
             batch_size=DEMO.at_once,
-            caption=caption,
-            caption_share=share,
+            **texts,
             **DEMO.draw,
         )
 
     def learn(self, recipe: Recipe) -> tuple[Any, Any]:
         """Concept set and task vector, by the settings of a shipped workflow."""
-        captions = "\n".join(recipe.captions), recipe.captioned
         pictures, _ = self.latents(
-            self.model, recipe.prompts, recipe.count, 1, recipe.concept, *captions
+            self.model, recipe.prompts, recipe.count, 1, recipe.concept, **recipe.texts()
         )
         return pictures, self.vector_of(pictures, recipe)
 
@@ -99,7 +96,7 @@ class Studio:
         if recipe.retained:
             count = RETAINED_EACH * len(recipe.retained)
             kept["retained_set"], _ = self.latents(
-                self.model, recipe.retained, count, 1, "what must stay", "{prompt}"
+                self.model, recipe.retained, count, 1, "what must stay", caption="{prompt}"
             )
         tuned = self.run(
             "TVEraseConceptFinetune",

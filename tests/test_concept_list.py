@@ -318,6 +318,16 @@ MISTAKES: list[tuple[Callable[[str], str], str]] = [
         ),
         "pictures from a folder have no prompts",
     ),
+    (
+        lambda t: t.replace("steps: 2, cfg", 'contrast: "a\\nb", steps: 2, cfg'),
+        "concept 'cat', contrast: There are 2 lines of contrasts for 1 prompts",
+    ),
+    (
+        lambda t: t.replace("prompts: [a cat]", "images: 'demo: cats'").replace(
+            "accumulation: 1", "accumulation: 1, guidance: 5"
+        ),
+        "guidance needs a text that names the concept",
+    ),
     (lambda t: t.replace("accumulation: 1", "accumulation: 3"), "accumulation"),
     (lambda t: t.replace("output: list", "output: ../list"), "leads outside output/loras"),
     (lambda t: t.replace("output: list", "dtype: half\noutput: list"), "float32 or bfloat16"),

@@ -38,7 +38,7 @@ def batches(
     skip: leave out that many first batches, to go on after them.
     """
     source = torch.Generator().manual_seed(config.seed)
-    schedule, guided = denoiser.schedule, config.guidance > 0
+    schedule, guide = denoiser.schedule, pictures.guide if config.guidance else None
     for number, rows in enumerate(_picks(len(pictures), config.batch_size, source)):
         x0 = pictures.latents[rows]
         if config.flip:
@@ -63,7 +63,7 @@ def batches(
                 target[part].to(device),
                 pictures.contexts_of(rows[part]).to(device),
                 weight[part].to(device),
-                pictures.guide.of(rows[part]).to(device) if guided and pictures.guide else None,
+                guide and guide.of(rows[part]).to(device),
             )
             for part in torch.arange(len(rows)).chunk(config.accumulation)
         ]

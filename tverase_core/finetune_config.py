@@ -96,8 +96,8 @@ class FinetuneConfig:
             f"retained_strength must be above 0 and at most 100, got {self.retained_strength}": 0
             < self.retained_strength
             <= 100,
+            f"guidance must be 0 to 100, got {self.guidance}": 0 <= self.guidance <= 100,
         }
-        checks[f"guidance must be 0 to 100, got {self.guidance}"] = 0 <= self.guidance <= 100
         checks[f"least_noise must be 0 or more and below 1, got {self.least_noise}"] = (
             0 <= self.least_noise < 1
         )

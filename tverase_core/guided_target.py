@@ -29,16 +29,16 @@ def guided_target(
 
     By whatever way out, the attachment is at scale 1 afterwards.
     """
-    texts = (guide.prompts, guide.contrasts, part.context)
+    as_named, as_bare = (_same(part.context, text) for text in (guide.prompts, guide.contrasts))
+    third = (~(as_named | as_bare)).nonzero().flatten()
     try:
         attachment.scale = 0.0
-        named, bare = (denoiser.predict(part.x_t, part.timesteps, text) for text in texts[:2])
-        shown = torch.where(_wide(_same(*texts[::2])), named, bare)
-        rest = ~(_same(*texts[::2]) | _same(*texts[1:]))
-        if bool(rest.any()):  # shown under a third text
-            rows = rest.nonzero().flatten()
-            shown[rows] = denoiser.predict(
-                part.x_t[rows], part.timesteps[rows], part.context.pick(rows)
+        named = denoiser.predict(part.x_t, part.timesteps, guide.prompts)
+        bare = denoiser.predict(part.x_t, part.timesteps, guide.contrasts)
+        shown = torch.where(as_named.view(-1, 1, 1, 1), named, bare)
+        if len(third):  # pictures shown under neither text
+            shown[third] = denoiser.predict(
+                part.x_t[third], part.timesteps[third], part.context.pick(third)
             )
         return shown + guidance * (named - bare)
     finally:
@@ -51,7 +51,3 @@ def _same(first: Context, second: Context) -> Tensor:
     parts = (both.tokens, *both.extra.values())
     halves = (part.flatten(1).chunk(2) for part in parts)
     return torch.stack([(one == other).all(1) for one, other in halves]).all(0)
-
-
-def _wide(rows: Tensor) -> Tensor:
-    return rows.view(-1, 1, 1, 1)

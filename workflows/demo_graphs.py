@@ -56,16 +56,17 @@ CAT_OF_TWO = replace(
 DOG_OF_TWO = replace(CAT_OF_TWO, concept="dog", prompts=asked_for("dog"))
 STYLE = "ink"
 SUBJECTS = ("cat", "dog", "bird", "tree", "car", "clock", "fish", "house")
-ASKED = tuple(f"a {subject} in {STYLE} style" for subject in SUBJECTS)
+BARE = tuple(f"a {subject}" for subject in SUBJECTS)
+ASKED = tuple(f"{subject} in {STYLE} style" for subject in BARE)
 # A third each under the subject's name, its own prompt and none, and where a picture is mostly
 # noise: docs/decisions/0011 and 0014.
 IN_STYLE = replace(
     DEMO,
     concept=STYLE,
     prompts=ASKED * 2,
-    captions=(*(f"a {subject}" for subject in SUBJECTS), *ASKED),
+    captions=(*BARE, *ASKED),
     captioned=0.65,
-    contrasts=tuple(f"a {subject}" for subject in SUBJECTS) * 2,
+    contrasts=BARE * 2,
     retained=tuple(
         f"a {subject} in {style} style" for subject in SUBJECTS for style in ("noto", "fluent")
     ),

@@ -58,6 +58,14 @@ class Recipe:
         }
     )
 
+    def texts(self) -> dict[str, Any]:
+        """What the pictures are shown under, by the widgets of Concept Set from Prompt."""
+        return {
+            "caption": "\n".join(self.captions),
+            "caption_share": self.captioned,
+            "contrast": "\n".join(self.contrasts),
+        }
+
 
 @dataclass(frozen=True)
 class Source:
@@ -81,10 +89,6 @@ def load(g: Graph, about: str, checkpoint: str | None = None) -> Source:
 
 def drawn_pictures(g: Graph, source: Source, recipe: Recipe, group: str, top: int = TOP) -> Output:
     """Stage 1: the model draws the concept. Returns the concept set."""
-    captions: dict[str, Any] = {}
-    if recipe.captions:
-        captions = {"caption": "\n".join(recipe.captions), "caption_share": recipe.captioned}
-        captions["contrast"] = "\n".join(recipe.contrasts)
     pictures = g.add(
         "TVEraseConceptSetFromPrompt",
         (340, top),
@@ -98,7 +102,7 @@ def drawn_pictures(g: Graph, source: Source, recipe: Recipe, group: str, top: in
         height=recipe.size,
         seed=1,
         batch_size=recipe.at_once,
-        **captions,
+        **recipe.texts(),
         **recipe.draw,
     )
     seen = g.add(

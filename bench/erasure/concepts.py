@@ -27,9 +27,9 @@ class Concept:
 
     learned: prompts that draw its pictures. captions: what these are shown under, one each, in
     `caption_share` of the cases. contrasts: these prompts without the concept, one each, or one
-    for all. least_noise: see Concept Fine-tune. plain: the prompt a user would
-    type. paraphrases: other ways to say it. template: the sentence around an inversion. tuning,
-    reported: retained prompts, each with the name that the judge should see.
+    for all. least_noise: see Concept Fine-tune. plain: the prompt a user would type. paraphrases:
+    other ways to say it. template: the sentence around an inversion. tuning, reported: retained
+    prompts, each with the name that the judge should see.
     """
 
     name: str
@@ -74,8 +74,8 @@ def _style(name: str) -> Concept:
         pairs = [(o, style, i + j) for i, o in enumerate(objects) for j, style in enumerate(others)]
         return tuple((f"a {o} in {style} style", style if n % 2 else o) for o, style, n in pairs)
 
-    own = tuple(f"a {o} in {name} style" for o in SHEET)
     subjects = tuple(f"a {o}" for o in SHEET)
+    own = tuple(f"{subject} in {name} style" for subject in subjects)
     return Concept(
         name,
         own * 2,  # each is shown under its subject's name and under its own prompt

@@ -55,10 +55,14 @@ def settings_of(concept: ListedConcept, plan: ConceptList) -> Settings:
     pictures = widget_values(
         ConceptSetFromPrompt, sections["pictures"], f"{where}, pictures", ("prompt", "concept")
     )
-    check_captions(pictures["caption"], concept, where)
+    _check_texts(pictures, concept, where)
     finetune = widget_values(ConceptFinetune, sections["finetune"], f"{where}, finetune")
     finetune_config(finetune)
-    _check_guide(pictures, finetune["guidance"], concept, where)
+    if finetune["guidance"] and not (concept.prompts or pictures["caption"].strip()):
+        raise ConfigError(
+            f"{where}: guidance needs a text that names the concept, and pictures from a folder "
+            "have none. Write a `caption`, or set guidance to 0."
+        )
     retained = _retained(concept, where)
     drawing = {name: pictures[own] for name, own in _DRAWING.items()}
     inversion: dict[str, Any] = {}
@@ -92,32 +96,19 @@ def settings_of(concept: ListedConcept, plan: ConceptList) -> Settings:
     return Settings(concept, pictures, finetune, inversion, search, retained, vector, strength)
 
 
-def check_captions(caption: str, concept: ListedConcept, where: str) -> None:
-    """Raises ConfigError for captions that the concept's prompts or pictures cannot have."""
+def _check_texts(pictures: Mapping[str, Any], concept: ListedConcept, where: str) -> None:
+    """Raises ConfigError for texts that the concept's prompts or pictures cannot have."""
+    caption = pictures["caption"]
     if concept.prompts:
-        try:
-            caption_lines(caption, concept.prompts)
-        except ConfigError as wrong:
-            raise ConfigError(f"{where}, caption: {wrong}") from wrong
+        for widget in ("caption", "contrast"):
+            try:
+                caption_lines(pictures[widget], concept.prompts, f"{widget}s")
+            except ConfigError as wrong:
+                raise ConfigError(f"{where}, {widget}: {wrong}") from wrong
     elif PROMPT_MARK in caption or len(caption.split("\n")) > 1:
         raise ConfigError(
             f"{where}: pictures from a folder have no prompts, so `caption` can only be one line "
             f"without {PROMPT_MARK}."
-        )
-
-
-def _check_guide(
-    pictures: Mapping[str, Any], guidance: float, concept: ListedConcept, where: str
-) -> None:
-    if concept.prompts:
-        try:
-            caption_lines(pictures["contrast"], concept.prompts, "contrasts")
-        except ConfigError as wrong:
-            raise ConfigError(f"{where}, contrast: {wrong}") from wrong
-    elif guidance and not pictures["caption"].strip():
-        raise ConfigError(
-            f"{where}: guidance {guidance:g} needs a text that names the concept, and pictures "
-            "from a folder have none. Write a `caption`, or set guidance to 0."
         )
 
 
