@@ -28,8 +28,8 @@ class CompressTaskVector:
                         "default": 4,
                         "min": 0,
                         "max": 4096,
-                        "tooltip": "Largest rank of each matrix. Low ranks often harm less at "
-                        "equal erasure, at a higher strength. 0: no limit.",
+                        "tooltip": "Largest rank of each matrix; makes the file small. To harm less, "
+                        "train with a rank instead. 0: no limit.",
                     },
                 ),
                 "max_error": (
@@ -80,7 +80,10 @@ class CompressTaskVector:
             vector = some.vector
             parts.append(f"blocks: lost {some.error:.1%} of the length, {some.kept:.1%} kept")
         if rank or max_error:
-            found = approximate_low_rank(vector, rank or None, max_error or None)
+            from .host.progress import NodeProgress
+
+            limits = rank or None, max_error or None
+            found = approximate_low_rank(vector, *limits, NodeProgress())
             vector, used = found.vector, sorted(found.ranks.values())
             ranks = f"ranks {used[0]} to {used[-1]}" if used else "no matrices"
             parts.append(

@@ -25,8 +25,8 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
             "max": 1.0,
             "step": 1e-6,
             "round": False,
-            "tooltip": "Learning rate: 1e-5 for full-size models (the paper's), 2e-4 for the "
-            "demo model.",
+            "tooltip": "Learning rate: 1e-5 for full-size models (the paper's), about 1e-4 with "
+            "a rank; 2e-4 for the demo model, 4e-4 there with a retained set.",
         },
     ),
     "batch_size": (

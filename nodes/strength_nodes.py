@@ -154,8 +154,8 @@ def strength_or_stop(choice: StrengthChoice, when_infeasible: str, text: str) ->
         return choice.strength
     if when_infeasible == "stop" or not choice.tradeoffs:
         raise NoFeasibleStrengthError(
-            f"{text}\nTry a longer fine-tune, a block mask, a low-rank vector, a higher target or "
-            "a lower budget; or set `when_infeasible` to 'nearest'.",
+            f"{text}\nGive Concept Fine-tune a retained set and set its `guidance` to your CFG, "
+            "allow a higher target or a lower budget, or set `when_infeasible` to 'nearest'.",
             choice.curve,
             choice.tradeoffs,
         )

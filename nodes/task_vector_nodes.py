@@ -104,6 +104,7 @@ class SaveTaskVector:
         self, task_vector: TaskVector, filename_prefix: str, dtype: str, max_error: float = 0.0
     ) -> dict[str, Any]:
         from .host.paths import new_file, output_relative
+        from .host.progress import NodeProgress
 
         story = replace(task_vector.provenance, created=utc_now())
         dated = replace(task_vector, provenance=story)
@@ -112,7 +113,13 @@ class SaveTaskVector:
         if not max_error:
             save_task_vector(path, dated, dtype=dtype)  # type: ignore[arg-type]
             return with_text(place, (place,))
-        made = save_compact(path, dated, max_error, dtype=dtype)  # type: ignore[arg-type]
+        made = save_compact(
+            path,
+            dated,
+            max_error,
+            dtype=dtype,  # type: ignore[arg-type]
+            progress=NodeProgress(),
+        )
         return with_text(f"{place}: {made.sentence()}", (place,))
 
 

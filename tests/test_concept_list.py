@@ -319,6 +319,12 @@ MISTAKES: list[tuple[Callable[[str], str], str]] = [
         "pictures from a folder have no prompts",
     ),
     (
+        lambda t: t.replace("prompts: [a cat]", "images: 'demo: cats'").replace(
+            "steps: 2, cfg", "contrast: an animal, steps: 2, cfg"
+        ),
+        "`contrast` is what prompts say without the concept",
+    ),
+    (
         lambda t: t.replace("steps: 2, cfg", 'contrast: "a\\nb", steps: 2, cfg'),
         "concept 'cat', contrast: There are 2 lines of contrasts for 1 prompts",
     ),

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from edit_samples import BASE, KEYS, LAYOUT, SHAPES, vector, weights
-from tverase_core.compression import approximate_low_rank, keep_largest
+from tverase_core.compact import compact_tensors
+from tverase_core.compression import approximate_low_rank, factors_of, keep_largest
 from tverase_core.errors import BaseMismatchError, ConfigError, NonFiniteError, ShapeMismatchError
 from tverase_core.fingerprint import BaseFingerprint
 from tverase_core.task_vector import TaskVector
@@ -150,6 +151,37 @@ def test_low_rank_is_the_truncated_svd(rank: int) -> None:
         lost = float((s[rank:].square().sum() / s.square().sum()).sqrt())
         assert found.errors[key] == pytest.approx(lost, abs=1e-5)
     assert found.error == pytest.approx((found.vector - tv).norm() / tv.norm(), abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (300, 200)], ids=["wide", "tall"])
+@pytest.mark.parametrize("rank", [5, 64, 200], ids=["few", "as many as are tried first", "all"])
+def test_large_matrices_of_any_rank_are_the_truncated_svd(
+    shape: tuple[int, int], rank: int
+) -> None:
+    """Few directions are found by a sketch; where they do not hold the matrix it must not count."""
+    source = torch.Generator().manual_seed(rank)
+    rows, columns = shape
+    left = torch.randn(rows, rank, generator=source)
+    delta = left @ torch.randn(rank, columns, generator=source)
+    u, s, vh = torch.linalg.svd(delta, full_matrices=False)
+    for kept in (1, 4, rank):
+        up, down = factors_of(delta, kept)
+        assert up.shape[1] == kept
+        best = (u[:, :kept] * s[:kept]) @ vh[:kept]
+        assert torch.allclose(up @ down, best, atol=1e-3 * float(s[0]) / 10)
+    up, down = factors_of(delta, None, 1e-4)
+    assert up.shape[1] <= rank
+    assert (up @ down - delta).norm() <= 1e-4 * delta.norm()
+
+
+def test_progress_can_stop_what_takes_long() -> None:
+    def stop(done: int, total: int, message: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    for shrink in (approximate_low_rank, compact_tensors):
+        with pytest.raises(KeyboardInterrupt):
+            shrink(low_rank_sample(3), max_error=0.1, progress=stop)
 
 
 def test_more_rank_means_less_error() -> None:

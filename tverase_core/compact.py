@@ -20,6 +20,7 @@ from .compression import factors_of
 from .delta_names import WEIGHT, file_name_of
 from .errors import ConfigError, FormatError
 from .fingerprint import BaseFingerprint
+from .ports import Progress, quiet
 from .provenance import Provenance
 from .safetensors_io import compact_json, write_safetensors
 from .task_vector import TaskVector
@@ -54,12 +55,13 @@ def compact_tensors(
     max_error: float,
     dtype: Literal["float32", "bfloat16"] = "bfloat16",
     rank: int | None = None,
+    progress: Progress = quiet,
 ) -> CompactTensors:
     """The smallest rank of every matrix whose relative error is not above max_error.
 
     max_error: 0 <= e < 1, of each matrix (Frobenius norm) before rounding to dtype. rank: a cap,
     at least 1, which may raise the error. Matrices that factors would not make smaller stay whole.
-    Raises ConfigError, and FormatError for an empty vector.
+    `progress` cancels by raising. Raises ConfigError, and FormatError for an empty vector.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -68,7 +70,8 @@ def compact_tensors(
     kind, tensors, ranks = DTYPES[dtype], dict[str, Tensor](), dict[str, int]()
     lost = whole = 0.0
     total = 0
-    for key, delta in task_vector.deltas.items():
+    for done, (key, delta) in enumerate(task_vector.deltas.items()):
+        progress(done, len(task_vector), f"shrinking {key}")
         parts = _factors(key, delta, max_error, rank)
         if parts is None:
             stored = delta.to(kind)
@@ -94,9 +97,10 @@ def save_compact(
     *,
     dtype: Literal["float32", "bfloat16"] = "bfloat16",
     rank: int | None = None,
+    progress: Progress = quiet,
 ) -> CompactTensors:
     """Write a compact file that says what was lost. Raises as `compact_tensors`, and OSError."""
-    made = compact_tensors(task_vector, max_error, dtype, rank)
+    made = compact_tensors(task_vector, max_error, dtype, rank, progress)
     keys = list(task_vector.deltas)
     write_compact(path, made, task_vector.base, task_vector.provenance, keys, max_error, rank)
     return made

@@ -11,7 +11,11 @@ from torch import Tensor
 
 from .errors import ConfigError
 from .layout import ModelLayout
+from .ports import Progress, quiet
 from .task_vector import TaskVector
+
+SKETCH = 64  # directions that are tried first
+ROUNDING = 1e-12  # share of the squared length that rounding to float32 may put elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +35,18 @@ class Compressed:
 
 
 def approximate_low_rank(
-    task_vector: TaskVector, rank: int | None = None, max_error: float | None = None
+    task_vector: TaskVector,
+    rank: int | None = None,
+    max_error: float | None = None,
+    progress: Progress = quiet,
 ) -> Compressed:
     """The best approximation of every delta by a matrix of low rank (truncated SVD).
 
     Convolutions [out, in, kh, kw] count as matrices [out, in * kh * kw]; deltas of fewer than
     two axes stay as they are. Give rank (the same for all, at least 1), or max_error (0..1): the
     smallest rank of each tensor whose relative error is not larger. With both, rank is the cap.
-    See `factors_of`; used on task vectors here by our own choice. Raises ConfigError.
+    See `factors_of`; used on task vectors here by our own choice. `progress` cancels by raising.
+    Raises ConfigError.
     """
     if rank is None and max_error is None:
         raise ConfigError("low rank: give a rank or a largest error")
@@ -49,7 +57,8 @@ def approximate_low_rank(
     deltas: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     written = 0
-    for key, delta in task_vector.deltas.items():
+    for done, (key, delta) in enumerate(task_vector.deltas.items()):
+        progress(done, len(task_vector), f"shrinking {key}")
         if delta.ndim < 2:
             deltas[key] = delta
             written += delta.numel()
@@ -111,8 +120,7 @@ def factors_of(
     """
     matrix = delta.reshape(delta.shape[0], -1).double()
     wide = matrix.shape[0] <= matrix.shape[1]
-    values, vectors = torch.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
-    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    values, vectors = _directions(matrix if wide else matrix.T)
     used = len(values)
     if max_error is not None:
         # lost[r]: squared relative error when the first r directions are kept
@@ -121,6 +129,25 @@ def factors_of(
     kept = vectors[:, : min(used, len(values) if rank is None else rank)]
     up, down = (kept, kept.T @ matrix) if wide else (matrix @ kept, kept.T)
     return up.float(), down.float()
+
+
+def _directions(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of M M^T, falling, and their eigenvectors as columns.
+
+    What was trained with a rank lies in a few directions. These are found by a random sketch
+    (arXiv 0909.4061, algorithm 4.1), checked, and decomposed alone: the same result, for the
+    matrices of SDXL in a quarter of the time or less. Otherwise all are looked at.
+    """
+    if len(matrix) > 2 * SKETCH:
+        source = torch.Generator().manual_seed(0)
+        test = torch.randn(matrix.shape[1], SKETCH, generator=source, dtype=matrix.dtype)
+        basis = torch.linalg.qr(matrix @ test)[0]
+        inside, whole = basis.T @ matrix, matrix.square().sum()
+        if whole - inside.square().sum() <= ROUNDING * whole:
+            values, vectors = torch.linalg.eigh(inside @ inside.T)
+            return values.flip(0).clamp(min=0), (basis @ vectors).flip(1)
+    values, vectors = torch.linalg.eigh(matrix @ matrix.T)
+    return values.flip(0).clamp(min=0), vectors.flip(1)
 
 
 def _truncate(delta: Tensor, rank: int | None, max_error: float | None) -> tuple[Tensor, int]:

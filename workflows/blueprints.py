@@ -13,8 +13,7 @@ from workflows.stages import NOTES, TOP
 NAME = "Erase concept"
 DESCRIPTION = (
     "Takes a concept out of a model: draws pictures of it, learns them, subtracts what was "
-    "learned. Defaults suit Stable Diffusion 1; for the demo model set 64 x 64, 64 pictures, 100 "
-    "steps, learning rate 0.0002."
+    "learned. Defaults suit Stable Diffusion 1; for the demo model use the template erase_concept."
 )
 INPUTS = {"model": "MODEL", "clip": "CLIP"}
 OUTPUTS = {"erased": "MODEL", "task_vector": "TASK_VECTOR", "concept_latents": "LATENT"}
@@ -60,7 +59,7 @@ def erase_concept(
     )
     g.note((0, NOTES + 40), notes.STAGE_1, (320, 220))
     g.note((380, NOTES + 40), notes.STAGE_BLUEPRINT, (320, 220))
-    g.note((760, NOTES + 40), notes.STAGE_3, (300, 220))
+    g.note((760, NOTES + 40), notes.STAGE_3.format(stage=3), (300, 220))
     shown = ("prompt", "concept", "count", "width", "height", "steps", "learning_rate", "strength")
     owners = (*[pictures] * 5, *[tuned] * 2, erased)
     promoted = [(node.id, name) for node, name in zip(owners, shown, strict=True)]

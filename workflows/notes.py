@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+ANOTHER = """Another concept: write it into the prompts and `concept` of stage 1, into \
+`filename_prefix` of Save Task Vector, and into the *Prompt* nodes and titles of the last stage: one \
+that should go, one that should stay."""
 ABOUT = """# Erase a concept
 This graph takes **{concept}** out of the small model that ships with the pack, by task vector \
 (arXiv 2404.03631). Press **Run**: it takes a few minutes on a CPU.
@@ -9,15 +12,20 @@ This graph takes **{concept}** out of the small model that ships with the pack, 
 1. The model draws pictures of the concept.
 2. A copy of the model learns them. What changed is the *task vector*.
 3. The vector is subtracted from the model.
-4. The same seeds are drawn before and after."""
+4. The same seeds are drawn before and after.
+
+""" + ANOTHER
 STAGE_1 = """### 1 Pictures of the concept
 Everything that these pictures have in common will be erased, so look at them in the preview. One \
 prompt a line; several ways to ask give a broader set. Your own pictures work as well: use \
 **Concept Set from Images**."""
 STAGE_2 = """### 2 Learn it, take the difference
 **Concept Fine-tune** trains under *empty* captions, so the change does not hang on a prompt. The \
-settings here suit the demo model. For Stable Diffusion keep the node's own defaults: 200 steps of \
-16 pictures, 1e-5, EMA on.
+settings here suit the demo model.
+
+**On your own checkpoint:** put *Load Checkpoint* in place of Demo Model. Right-click Concept \
+Fine-tune, *TVErase preset*, *As in the paper*, and set `accumulation` to 16. Set 512 x 512 (XL: 1024) \
+in stage 1 and in Empty Latent Image, and in the KSamplers the steps, CFG and sampler you draw with.
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
 strength."""
@@ -31,23 +39,26 @@ additions.
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
 strength."""
-STAGE_3 = """### 3 Subtract
+STAGE_3 = """### {stage} Subtract
 `erased = base - strength x task vector`. 0 changes nothing. Too little leaves the concept in, too \
 much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
 ABOUT_AUTO = """# Erase a concept, measured
-Takes **{concept}** out of the demo model and finds by itself how much to subtract, and where. \
-Press **Run**: it takes about ten minutes on two CPU cores.
+Takes **{concept}** out of the demo model and finds by itself how much to subtract, and whether \
+some blocks are better left out. Press **Run**: it takes about ten minutes on two CPU cores.
 
-Another concept: write it into the prompts and `concept` of stage 1 and into the prompts and \
-titles of stage 5, and take it out of what must stay, in stage 2 and, twice, in stage 4."""
+""" + ANOTHER + """ Take it out of what must stay, in stage 2 and, twice, in stage 4. The demo model \
+draws cat, dog, heart, flower, fruit, car, clock, moon, tree, fish, bird, house, umbrella, book, ball \
+and face."""
 STAGE_TRIGGERS = """### 3 Triggers
-**Diverse Inversion** finds many embeddings that still make the model draw the concept, words that \
-nobody would type. The judge checks each. How they are kept diverse is our own derivation."""
+**Diverse Inversion** finds many made-up words (embeddings) that still make the model draw the \
+concept, words that nobody would type. The judge checks each. How they are kept diverse is our own derivation."""
 STAGE_CHOICE = """### 4 Where, and how much
-**Auto Block Mask** keeps the blocks that erase most for the least harm. **Auto-Strength** takes \
-the smallest strength that stops every trigger while the retained prompts stay, then checks it on \
-triggers and seeds that played no part in the choice. If no strength does both, it goes on with \
-the strongest within the budget and says so."""
+**Auto Block Mask** ranks the model's blocks by what they erase and what they harm. It keeps all of \
+them unless leaving some out promises much less harm; on the demo model it kept all in every run that \
+was measured. **Auto-Strength** takes the smallest strength that stops every trigger while the \
+retained prompts stay, then checks it on triggers and seeds that played no part in the choice. If no \
+strength does both, it goes on with the strongest that still keeps 90 % of the retained prompts \
+(`budget`) and says so."""
 COMPARE = """### {stage} Before and after
 Equal seeds on both models. {asked} "Reduced", never "removed": whoever has the base model still \
 has the concept."""
@@ -88,7 +99,11 @@ No training: **Load Task Vector** reads a `.tv.safetensors` file, **Apply Negate
 it.
 
 Put a download into `models/task_vectors`, press R and choose it. The file chosen here is the one \
-that `erase_concept` saves: run that workflow once, or choose another file."""
+that `erase_concept` saves: run that workflow once, or choose another file. If \
+`erase_concept_auto` or `erase_two_concepts` ran first, it is theirs, and wants strength 1.1.
+
+**Its model:** replace Demo Model by *Load Checkpoint*, and the 64 x 64 of Empty Latent Image by the \
+size you draw in."""
 STAGE_VECTOR = """### 1 The vector
 A file fits the model it was made from, and says which that is. With another model the next node \
 stops and says so. For a finetune or merge of the same base set `other_weights` to *allow*, \
@@ -112,32 +127,55 @@ STAGE_BLUEPRINT = """### 2 Learn it, take the difference
 defaults suit Stable Diffusion 1: 200 steps of 16 pictures, 1e-5, EMA on. Connect `task_vector` to \
 **Save Task Vector** to keep what was learned."""
 
+FEW_STEPS = """**Turbo, Lightning, LCM** and their like: set steps, CFG and sampler in stage 1 and in \
+the four KSamplers to what your checkpoint asks for."""
 ABOUT_SD15 = """# Stable Diffusion 1.5
 Takes **{concept}** out of your own checkpoint. Choose the file in **Load Checkpoint** first; any \
 model of the 1.x family works.
 
-**Memory.** Training keeps 16 bytes for each trained weight (change, gradient, two moments): about \
-14 GB for all 860 million, by arithmetic, and the node says its own estimate. Less: `rank` 16, \
-`optimizer` *AdamW 8-bit*, or a Block Mask with fewer blocks. Out of memory in a step: raise \
-`accumulation`. The node refuses before the first step when it cannot fit."""
+""" + ANOTHER + """
+
+**Memory**, estimated: 17 GB for all weights, 15 with gradient checkpointing, which turns itself on \
+when it is needed. 16 GB card: `optimizer` *AdamW 8-bit* (`pip install bitsandbytes`). 12 GB: the same \
+with `gradient_checkpointing` on. 8 GB: `rank` 16 **with** `learning_rate` 1e-4 and `ema` off, or a \
+Block Mask. The node says its own estimate, and refuses before the first step when it cannot fit.
+
+**Time.** 200 drawings and 3,200 training passes; not timed on a GPU. The node shows the seconds left. \
+For a first look choose the preset *Quick look* in stages 1 and 2.
+
+""" + FEW_STEPS
 STAGE_FULL = """### 2 Learn it, take the difference
 The paper's settings: 200 steps of 16 pictures, 1e-5, EMA. `accumulation` 16 computes one picture \
 at a time: slower, least memory, the same result.
 
-We have not measured how well it erases on this checkpoint. The saved file erases in the stock \
-Load LoRA node too, at a *negative* strength."""
+We have not measured how well it erases on this checkpoint. `erase_concept_auto` adds a retained set, \
+captions on half of the pictures and `guidance`, which erased more for less harm on the demo model: to \
+try them, set `caption` to {prompt}, `caption_share` to 0.5, `guidance` to your CFG, connect pictures \
+of other things as `retained_set`, and begin at strength 1.
+
+The saved file erases in the stock Load LoRA node too, at a *negative* strength. It is as large as the \
+weights in float32, 3.4 GB; `dtype` *bfloat16* halves it."""
 STAGE_STRENGTH = """### 3 Subtract
 {strength} is where to begin, not an answer. Look at the grids, then go up or down by 0.25. Only \
-this node and the second row of pictures run again."""
+this node and the *after* row of each grid run again."""
 ABOUT_SDXL = """# Stable Diffusion XL
 Takes **{concept}** out of your own XL checkpoint. Choose the file in **Load Checkpoint** first.
 
-**Memory.** All 2.6 billion weights at 16 bytes each would be about 41 GB, by arithmetic. Here \
-`rank` 16 trains a change of low rank instead, far fewer numbers, and the pictures are drawn two \
-at a time. Still too much: a Block Mask with fewer blocks, or pictures of 768 pixels."""
+""" + ANOTHER + """
+
+**Memory**, estimated: all 2.6 billion weights would need 44 GB. Here `rank` 16 trains a change of low \
+rank (two thin matrices, as in a LoRA): 16 GB, or 7 with gradient checkpointing, which turns itself on \
+when it is needed, and 10 GB of main memory. Still too much: a Block Mask with fewer blocks, or \
+pictures of 768 pixels.
+
+**Time.** 64 drawings and 3,200 training passes; not timed on a GPU. The node shows the seconds left. \
+The presets of Concept Fine-tune set `rank` to 0: set 16 and `learning_rate` 1e-4 again afterwards.
+
+""" + FEW_STEPS
 STAGE_RANK = """### 2 Learn it, take the difference
 A change of rank 16 in each matrix, at a higher rate than full weights take. These two numbers are \
 a place to begin that we have not measured on this checkpoint; the paper trains full weights of \
-Stable Diffusion 1.
+Stable Diffusion 1. **Save Task Vector** has a `max_error` of 0.01, which keeps such a change whole \
+and the file small.
 
 Check that it learned: draw with `tuned` and an empty prompt. It should show the concept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import Any
 
 from devtools.workflow_graph import Graph, Node, Output
@@ -38,6 +39,7 @@ class Recipe:
     at_once: int = 32  # pictures drawn at once
     shown: int = 8  # pictures in each row of a grid
     strength: float = 1.7
+    file_error: float = 0.0  # above 0 the file is compact, see Save Task Vector
     draw: dict[str, Any] = field(
         default_factory=lambda: {
             "steps": 12,
@@ -82,9 +84,15 @@ def load(g: Graph, about: str, checkpoint: str | None = None) -> Source:
         loader = g.add("TVEraseDemoModel", (0, TOP), size=(280, 0))
     else:
         loader = g.add("CheckpointLoaderSimple", (0, TOP), size=(280, 0), ckpt_name=checkpoint)
-    high = NOTES_HIGH if checkpoint is None else NOTES_HIGH + 60
+    high = max(NOTES_HIGH, _height_of(about))
     g.note((0, NOTES + NOTES_HIGH - high), about, (280, high))
     return Source(*(loader.out(slot) for slot in range(3)))
+
+
+def _height_of(about: str) -> int:
+    """Pixels that a note of 280 in width needs, by the canvas's own font."""
+    lines = sum(len(wrap(paragraph, 36)) or 1 for paragraph in about.split("\n"))
+    return 60 + 19 * lines
 
 
 def drawn_pictures(g: Graph, source: Source, recipe: Recipe, group: str, top: int = TOP) -> Output:
@@ -195,6 +203,7 @@ def learned(
         (1080, top + 210),
         task_vector=vector.out(),
         filename_prefix=f"task_vectors/{recipe.concept}",
+        max_error=recipe.file_error,
     )
     g.group(group, [*own, tuned, vector, saved], GREEN)
     return vector.out()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from erasure.counts import HELD_OUT_DRAWS, HELD_OUT_FULL
 from erasure.summary import (
     Result,
     mean,
@@ -69,7 +70,9 @@ def text(
         "## By concept",
         "",
         "Held-out inversions were not used for tuning. Worst: the highest rate of one of them. "
-        "Kept: hit rate on the reported retained prompts over the unedited model's.",
+        "Kept: hit rate on the reported retained prompts over the unedited model's. The erased "
+        f"model is counted on {HELD_OUT_FULL} pictures of each inversion here and in "
+        f"`heldout_*`; the unedited one, and every method below, on {HELD_OUT_DRAWS} others.",
         "",
         *concept_table(results),
         "",
@@ -192,6 +195,25 @@ def verdicts(figures: dict[str, Figure]) -> list[str]:
         verdict = "holds" if figure.met() else "not shown at this scale"
         lines.append(f"- {claim}: **{verdict}** ({figure.value:+.3f}, {low:+.3f} to {high:+.3f}).")
     return lines
+
+
+def tried(results: Sequence[Result]) -> list[str]:
+    """What is behind the claims that are not shown."""
+    asked = [[r["choices"][name]["strength"] for name in ("tv", "plain_alpha")] for r in results]
+    same = sum(tuned == plain for tuned, plain in asked)
+    whole = sum(result["mask"]["all_blocks"] for result in results)
+    return [
+        f"Strength and diversity: in {same} of {len(results)} runs the plain prompt alone asks for "
+        "the strength that Diverse Inversion asks for, and where it asks for less, that suppresses "
+        "the held-out triggers too. It was not so before guided targets: when the fine-tune learned "
+        "noise ([0014](decisions/0014-steps-against-noise.md)), the strength from Diverse Inversion "
+        "left less by 0.026 (0.015 to 0.037; nine runs), and diversity made no difference either.",
+        "",
+        f"Masks: Auto Block Mask kept all blocks in {whole} of {len(results)} runs, so there the "
+        "claim compares an edit with itself. [0016](decisions/0016-all-blocks.md) measures subsets "
+        "against the whole.",
+        "",
+    ]
 
 
 def cfg_section(swept: Result) -> list[str]:

@@ -110,6 +110,11 @@ def _check_texts(pictures: Mapping[str, Any], concept: ListedConcept, where: str
             f"{where}: pictures from a folder have no prompts, so `caption` can only be one line "
             f"without {PROMPT_MARK}."
         )
+    elif pictures["contrast"].strip():
+        raise ConfigError(
+            f"{where}: `contrast` is what prompts say without the concept, and pictures from a "
+            "folder have no prompts. Leave it out for this concept."
+        )
 
 
 def _retained(concept: ListedConcept, where: str) -> RetainedPrompts | None:

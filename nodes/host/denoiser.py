@@ -43,7 +43,7 @@ class _WeightSlot:
                 total = torch.add(weight.float(), delta.to(weight.device), alpha=attachment.scale)
                 weight = total.to(weight.dtype)
         # Autograd may not save the loader's inference tensors, so it gets a copy.
-        return weight.clone() if weight.is_inference() else weight
+        return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else weight
 
 
 class HostDenoiser:
