@@ -28,8 +28,8 @@ class CompressTaskVector:
                         "default": 4,
                         "min": 0,
                         "max": 4096,
-                        "tooltip": "Largest rank of each matrix; makes the file small. To harm less, "
-                        "train with a rank instead. 0: no limit.",
+                        "tooltip": "Largest rank of each matrix; makes the file small. To harm "
+                        "less, train with a rank instead. 0: no limit.",
                     },
                 ),
                 "max_error": (

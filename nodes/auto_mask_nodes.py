@@ -68,7 +68,7 @@ class AutoBlockMask:
         **widgets: Any,
     ) -> dict[str, Any]:
         from .host.drawing import open_studio
-        from .host.edits import masked_deltas
+        from .host.edits import checked_plan, masked_deltas, plan_bytes
         from .host.own_pictures import require_own_pictures
         from .host.progress import NodeProgress
         from .host.weights import layout_of, model_shapes
@@ -85,11 +85,10 @@ class AutoBlockMask:
             pick=PICKS[widgets["pick"]],  # type: ignore[arg-type]
         )
         allow = widgets.get("other_weights") == "allow"
-        deltas = masked_deltas(model, task_vector, None, allow_other_weights=allow)
-        usable = inversion_set.require_valid()
-        triggers = usable.subset(range(min(widgets["most_triggers"], len(usable))))
-        purpose = "Auto Block Mask"
-        with open_studio(model, clip, None, drawing_of(widgets), purpose=purpose) as studio:
+        plan = checked_plan(model, task_vector, 1.0, None, allow_other_weights=allow)
+        triggers = ranking_triggers(inversion_set, widgets["most_triggers"], widgets["seed"])
+        room = {"purpose": "Auto Block Mask", "extra_memory_bytes": plan_bytes(plan)}
+        with open_studio(model, clip, None, drawing_of(widgets), **room) as studio:
             context = studio.encoder.encode(retained.prompts)
             rows = torch.arange(config.probes) % len(retained.prompts)
             seeds = [widgets["seed"] + i for i in range(config.probes)]
@@ -97,7 +96,7 @@ class AutoBlockMask:
             latents = model.model.process_latent_in(drawn)
             found = rank_blocks(
                 studio.denoiser,
-                deltas,
+                masked_deltas(plan, studio.denoiser.device),
                 groups,
                 concept_set.latents,
                 triggers.contexts(studio.encoder),
@@ -107,12 +106,30 @@ class AutoBlockMask:
                 NodeProgress(),
             )
         mask = found.mask(groups, layout)
-        text = "\n".join([*described(found), *retained.warnings])
+        told = (
+            f"Measured with {len(triggers)} of {len(inversion_set)} embeddings; Auto-Strength with "
+            "the same `seed` and its default `tuning_share` holds none of them out."
+        )
+        text = "\n".join([*described(found), told, *retained.warnings])
         pictures = {
             "ranking": ranking_map(found, groups, layout),
             "mask": block_map(mask, layout, {k: 0 for k in model_shapes(model)}),
         }
         return with_pictures(pictures, (mask, text), text)
+
+
+def ranking_triggers(inversion_set: InversionSet, most: int, seed: int) -> InversionSet:
+    """Up to `most` embeddings that Auto-Strength tunes with at this seed and its default share.
+
+    The others it may hold out, and what checks an erasure must not have chosen its blocks. They
+    are the first of the split's own order, so that a smaller share holds them out only when it
+    tunes with fewer than these. A set of one is never split. Raises InversionError.
+    """
+    usable = inversion_set.require_valid()
+    if len(usable) < 2:
+        return usable
+    tuning, _ = usable.split(AUTO_STRENGTH["tuning_share"][1]["default"], seed)
+    return usable.split(min(most, len(tuning)) / len(usable), seed)[0]
 
 
 def described(found: BlockRanking) -> list[str]:

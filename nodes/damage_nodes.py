@@ -88,7 +88,7 @@ class MeasureInterference:
         **given: Any,
     ) -> dict[str, Any]:
         from .host.drawing import open_studio
-        from .host.edits import checked_plan
+        from .host.edits import checked_plan, plan_bytes
         from .host.progress import NodeProgress
 
         places = [place for place in PLACES if given.get(place) is not None]
@@ -100,14 +100,17 @@ class MeasureInterference:
             )
         check_names(judge, tuple(names))
         allow = given["other_weights"] == "allow"
-        edits = []
+        edits, together = [], dict[str, Any]()
         for place in places:
             vector: TaskVector = given[place]
-            checked_plan(model, vector, 1.0, None, allow_other_weights=allow)
+            for deltas in checked_plan(
+                model, vector, 1.0, None, allow_other_weights=allow
+            ).values():
+                together |= deltas
             edits.append((given.get(f"{place}_strength", 1.0), vector.deltas))
-        with open_studio(
-            model, clip, vae, drawing_of(given), purpose="Measure Interference"
-        ) as studio:
+        # The sum of all is the largest edit that is tried.
+        room = {"purpose": "Measure Interference", "extra_memory_bytes": plan_bytes({1: together})}
+        with open_studio(model, clip, vae, drawing_of(given), **room) as studio:
             found = measure_damage(
                 studio.denoiser,
                 studio.sampler,

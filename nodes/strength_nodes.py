@@ -83,7 +83,7 @@ class AutoStrength:
         **widgets: Any,
     ) -> dict[str, Any]:
         from .host.drawing import open_studio
-        from .host.edits import masked_deltas
+        from .host.edits import checked_plan, masked_deltas, plan_bytes
         from .host.progress import NodeProgress
 
         concept = inversion_set.concept
@@ -91,13 +91,16 @@ class AutoStrength:
         check_names(judge, (concept, *retained.concepts))
         config, split = search_config(widgets), split_triggers(inversion_set, widgets)
         allow = widgets["other_weights"] == "allow"
-        deltas = masked_deltas(model, task_vector, block_mask, allow_other_weights=allow)
-        progress = NodeProgress()
+        plan = checked_plan(model, task_vector, 1.0, block_mask, allow_other_weights=allow)
+        progress, drawing = NodeProgress(), drawing_of(widgets)
+        room = {"purpose": "Auto-Strength", "extra_memory_bytes": plan_bytes(plan)}
         with (
-            open_studio(model, clip, vae, drawing_of(widgets), purpose="Auto-Strength") as studio,
-            studio.denoiser.attached(deltas) as attachment,
+            open_studio(model, clip, vae, drawing, **room) as studio,
+            studio.denoiser.attached(masked_deltas(plan, studio.denoiser.device)) as attachment,
         ):
             encoder = studio.encoder
+            # The check draws the same prompts as the search, at other seeds: too few are given to
+            # set some aside.
             kept = encoder.encode(retained.prompts)
 
             def measurement(triggers: Context) -> ModelMeasurement:

@@ -62,6 +62,39 @@ def test_apply_subtracts_and_leaves_the_rest(folder: Path) -> None:
     assert Path("0").read_bytes() == Path("base.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn], ids=["bf16", "fp8"])
+def test_an_edit_that_rounding_swallows_is_refused_and_nothing_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], dtype: torch.dtype
+) -> None:
+    base = {KEY: torch.ones(4, 4, 3, 3, dtype=dtype), ATTENTION: torch.ones(4, 8, dtype=dtype)}
+    save_file(base, "narrow.safetensors")
+    words = ["apply", "narrow.safetensors", "cat.tv.safetensors", "-o", "erased.safetensors"]
+    words.append("--allow-different-weights")
+    assert main([*words, "--strength", "1e-4"]) == 1
+    assert "changes no value of narrow.safetensors" in capsys.readouterr().err
+    assert not (folder / "erased.safetensors").exists()
+
+
+def test_an_edit_that_rounding_bends_is_reported(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At 0.002 the change of 2 rounds to one step of bfloat16 below 1, 0.0039; that of 4 to 0.0078,
+    so both are almost as meant; at 0.0015 they are 0.003 and 0.006 and become the same steps."""
+    base = {KEY: torch.ones(4, 4, 3, 3).bfloat16(), ATTENTION: torch.ones(4, 8).bfloat16()}
+    save_file(base, "narrow.safetensors")
+    words = ["apply", "narrow.safetensors", "cat.tv.safetensors", "--allow-different-weights"]
+    assert main([*words, "--strength", "0.002", "-o", "a.safetensors"]) == 0
+    assert "rounding" not in capsys.readouterr().out
+    assert main([*words, "--strength", "0.0015", "-o", "b.safetensors"]) == 0
+    said = capsys.readouterr().out
+    assert "2 weights changed at strength 0.0015" in said
+    assert "rounding to the model's number format changes the edit by 30.2%" in said
+    for name in "ab":
+        erased = load_file(f"{name}.safetensors")
+        assert set(erased[KEY].float().flatten().tolist()) == {1 - 2**-8}
+        assert set(erased[ATTENTION].float().flatten().tolist()) == {1 - 2**-7}
+
+
 def test_apply_at_minus_one_would_be_tuned_so_signs_are_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -168,8 +168,8 @@ def test_the_examples_are_right(listing: Any) -> None:
         listing.run_module.checked_settings(plan)
     shipped = listing.run_module.read_list(ROOT / "demo" / "erase_list.yaml")
     cat, dog = listing.run_module.checked_settings(shipped)
-    assert cat.search["target"] == 0.15
-    assert (dog.search, dog.concept.strength) == ({}, 1.5)
+    assert (cat.search["target"], cat.finetune["guidance"]) == (0.12, 5)
+    assert (dog.search, dog.concept.strength) == ({}, 1.1)
 
 
 def test_only_what_changed_is_done_again(listing: Any) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.fakes_learn import pictures
-from tverase_core.concept_set import concept_set
+from tverase_core.concept_set import Guide, concept_set
 from tverase_core.errors import EmptyConceptSetError, NonFiniteError, ShapeMismatchError
 from tverase_core.ports import Context
 
@@ -65,6 +65,29 @@ def test_bad_sets_are_refused() -> None:
     assert caught.value.key == "contexts"
     with pytest.raises(NonFiniteError, match="latents"):
         concept_set("cat", LATENTS / 0, EMPTY_CAPTION)
+
+
+def text(rows: int, width: int = 4, **extra: torch.Tensor) -> Context:
+    return Context(torch.zeros(rows, 5, width), extra)
+
+
+@pytest.mark.parametrize(
+    ("contexts", "empty", "guide", "told"),
+    [
+        (text(1, y=torch.zeros(3, 7)), None, None, r"contexts has parts of unequal length"),
+        (text(3, y=torch.zeros(1, 7)), None, None, r"tokens 3, contexts y 1 rows"),
+        (text(3), text(1, y=torch.zeros(1, 7)), None, "empty caption has"),
+        (text(3, y=torch.zeros(3, 7)), text(1, y=torch.zeros(1, 8)), None, "empty caption has"),
+        (text(3), None, Guide(text(2), text(1, width=6)), r"contrasts has \{'tokens': \(6,\)\}"),
+        (text(3), None, Guide(text(2, y=torch.zeros(1, 7)), text(1)), "prompts has parts"),
+    ],
+)
+def test_texts_that_do_not_fit_one_another_are_refused(
+    contexts: Context, empty: Context | None, guide: Guide | None, told: str
+) -> None:
+    """Else the pictures would share one row's extra input, or training would stop half-way."""
+    with pytest.raises(ShapeMismatchError, match=told):
+        concept_set("cat", LATENTS, contexts, empty, guide)
 
 
 def test_fake_pictures_are_seeded() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.fakes_choose import CROSS, LinearDenoiser
 from tverase_core.damage_measure import MeasuredDamage, measure_damage, together
-from tverase_core.errors import ConfigError, JudgeError
+from tverase_core.errors import ConfigError, JudgeError, StrengthError
 from tverase_core.ports import Context
 
 CAT, DOG = CROSS.format("input_blocks.1"), CROSS.format("output_blocks.1")
@@ -55,7 +55,8 @@ def edit(denoiser: LinearDenoiser, key: str) -> Mapping[str, Tensor]:
 def measured(judge: Any = None, **changes: Any) -> tuple[MeasuredDamage, SignSampler]:
     denoiser = LinearDenoiser()
     sampler = SignSampler(denoiser)
-    edits = [(1.5, edit(denoiser, CAT)), (0.5, edit(denoiser, DOG))]
+    first = changes.pop("first", 1.5)
+    edits = [(first, edit(denoiser, CAT)), (0.5, edit(denoiser, DOG))]
     given = {"names": ["cat", "dog"], "pictures": 4, "seed": 7, "at_once": 3, **changes}
     names = given.pop("names")
     found = measure_damage(
@@ -98,6 +99,16 @@ def test_a_judge_that_cannot_see_is_refused_before_any_edit() -> None:
 def test_counts_that_do_not_fit_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="measured damage"):
         measured(**change)
+
+
+@pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
+def test_a_strength_that_would_not_erase_is_refused_before_any_picture(strength: float) -> None:
+    class Untouched(WhiteJudge):
+        def score(self, images: Tensor, concept: str) -> Tensor:
+            raise AssertionError("a picture was drawn")
+
+    with pytest.raises(StrengthError, match="finite number >= 0"):
+        measured(Untouched(), first=strength)
 
 
 def test_together_is_the_sum() -> None:

@@ -141,6 +141,8 @@ def test_a_state_of_other_work_is_refused(tmp_path: Path) -> None:
         for base in ("x", "y")
     }
     assert len(jobs) == 8
+    kept = finetune_job(FAST, pictures(), ["a"], "x", retained=pictures())
+    assert kept not in jobs
     states: list[FinetuneState] = []
     config = replace(FAST, steps=1)
     finetune(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -222,6 +227,98 @@ def test_auto_block_mask(pack: Any, model: Any, tiny_clip: Any, triggers: Invers
     assert isinstance(mask, BlockMask)
     assert "FINAL" in text
     assert "IN01" in text
+    assert "Measured with 2 of 4 embeddings" in text
+
+
+class StopHereError(Exception):
+    """Carries what a stage was given."""
+
+
+def embeddings(count: int, concept: str = "cat") -> InversionSet:
+    """As many embeddings, numbered by their seeds."""
+    ones = torch.ones(count)
+    vectors = {"l": torch.arange(32.0 * count).view(count, 1, 32)}
+    return InversionSet(
+        vectors, ones, torch.arange(count), ones.bool(), concept, "a {}", "0", hit_rates=ones
+    )
+
+
+def told(found: InversionSet | None) -> set[int]:
+    return set() if found is None else set(found.seeds.tolist())
+
+
+def test_held_out_triggers_do_not_help_to_choose_the_mask(pack: Any) -> None:
+    from tverase_pack.nodes.auto_mask_nodes import ranking_triggers
+    from tverase_pack.nodes.strength_nodes import split_triggers
+
+    orders = set()
+    for seed in (0, 1, 1001, 2**53):
+        for count in (1, 2, 3, 5, 12, 13):
+            for most in (1, 4, 256):
+                found = embeddings(count)
+                ranked = told(ranking_triggers(found, most, seed))
+                widgets = {"prompt": "", "verify": True, "tuning_share": 0.5, "seed": seed}
+                split = split_triggers(found, widgets)
+                assert not ranked & told(split.held_out)
+                assert len(ranked) == min(most, len(split.tuning))
+                if len(ranked) == 1:
+                    continue
+                narrow = split_triggers(found, {**widgets, "tuning_share": len(ranked) / count})
+                assert ranked == told(narrow.tuning)  # even a smaller share holds none of them out
+                orders.add((seed, *sorted(ranked)))
+    assert len({order[1:] for order in orders if len(order) == 5}) > 1  # the seed counts
+
+
+def test_the_mask_node_ranks_with_those_triggers(
+    pack: Any, model: Any, tiny_clip: Any, triggers: InversionSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tverase_pack.nodes import auto_mask_nodes
+    from tverase_pack.nodes.host.text import HostTextEncoder
+
+    from host_support import attack_steps as world
+    from host_support.host_steps import node, pictures
+
+    def stop(*given: Any) -> None:
+        raise StopHereError(given[4])
+
+    monkeypatch.setattr(auto_mask_nodes, "rank_blocks", stop)
+    cls = pack.NODE_CLASS_MAPPINGS["TVEraseAutoBlockMask"]
+    given = world.defaults(cls, retained="a dog | dog", probes=1, seed=7, **world.DRAWING)
+    with pytest.raises(StopHereError) as caught:
+        node(
+            pack,
+            "AutoBlockMask",
+            model=model,
+            clip=tiny_clip,
+            task_vector=world.bright_vector(model),
+            concept_set=pictures(),
+            inversion_set=replace(triggers, valid=torch.tensor([True, True, True, False])),
+            **given,
+        )
+    tuning, held_out = triggers.subset([0, 1, 2]).split(0.5, 7)
+    encoder = HostTextEncoder(model, tiny_clip, (4, 8, 8))
+    assert torch.allclose(caught.value.args[0].tokens, tuning.contexts(encoder).tokens)
+    assert len(held_out) == 1
+
+
+def test_the_claims_hold_triggers_out_of_the_mask_too(
+    pack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Path(__file__).parents[1] / "bench"
+    monkeypatch.setattr(sys, "path", [*sys.path, str(bench)])
+    job = importlib.import_module("erasure.job")
+
+    def stop(_: Any, vector: Any, pictures: Any, found: InversionSet) -> None:
+        raise StopHereError(told(found))
+
+    monkeypatch.setattr(job, "learned", lambda _: ("pictures", "vector"))
+    monkeypatch.setattr(job, "inversions", lambda *_, **changed: embeddings(12))
+    monkeypatch.setattr(job, "measured_mask", stop)
+    with pytest.raises(StopHereError) as caught:
+        job.measure(SimpleNamespace(seed=5, timed=lambda _, work: work()))
+    tuning, held_out = job.split(embeddings(12), 5)
+    assert caught.value.args[0] == told(tuning)
+    assert not caught.value.args[0] & told(held_out)
 
 
 def test_compress_and_combine(pack: Any, model: Any) -> None:

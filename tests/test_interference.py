@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edit_samples import BASE, LAYOUT, vector
-from tverase_core.errors import ConfigError
+from tverase_core.errors import ConfigError, StrengthError
 from tverase_core.interference import interference
 from tverase_core.provenance import Provenance
 from tverase_core.task_vector import TaskVector
@@ -48,6 +48,12 @@ def test_predicted_damage_is_what_the_projection_loses() -> None:
     share = float(interference([cat, dog], LAYOUT).damage[0, 1])
     left = cat - dog * share
     assert float(interference([left, dog], LAYOUT).damage[0, 1]) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
+def test_a_strength_that_would_not_erase_is_refused(strength: float) -> None:
+    with pytest.raises(StrengthError, match="finite number >= 0"):
+        interference([vector(1), vector(2)], LAYOUT, [1.0, strength])
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -10,12 +10,14 @@ from torch import Tensor
 from tests.fakes_learn import TinyDenoiser, TinyEncoder, pictures, silent
 from tverase_core.attacks import concept_inversion
 from tverase_core.cosines import cosines
-from tverase_core.errors import ConfigError, NonFiniteError
+from tverase_core.errors import ConfigError, FormatError, NonFiniteError
 from tverase_core.inversion import InversionState, invert
 from tverase_core.inversion_config import InversionConfig, paper_intervals
 from tverase_core.inversion_files import job_digest, load_inversion_state, save_inversion_state
 from tverase_core.inversion_set import encoder_digest
+from tverase_core.inversion_start import Space
 from tverase_core.ports import Context
+from tverase_core.safetensors_io import write_safetensors
 
 FAST = InversionConfig(count=4, steps=30, learning_rate=3e-2, batch=4, seed=2, judged_draws=64)
 
@@ -139,6 +141,61 @@ def test_resume_gives_the_same_bits(tmp_path: Path) -> None:
         load_inversion_state(path, job_digest(replace(FAST, seed=9), pictures(), TinyEncoder()))
     with pytest.raises(ConfigError, match="state holds 4"):
         run(replace(FAST, count=3), state=state)
+
+
+def test_a_text_encoder_that_says_something_else_is_another_job() -> None:
+    """As a LoRA on it does: its tables are the same."""
+    plain, changed = TinyEncoder(), TinyEncoder()
+    changed.encode = lambda texts: Context(plain.encode(texts).tokens * 2)  # type: ignore[method-assign]
+    assert encoder_digest(plain) == encoder_digest(changed)
+    jobs = [job_digest(FAST, pictures(), encoder) for encoder in (plain, TinyEncoder(), changed)]
+    assert jobs[0] == jobs[1] != jobs[2]
+
+
+@pytest.mark.parametrize(
+    ("every", "heard"), [(0, [30]), (20, [20, 30]), (50, [30])], ids=["at the end", "20", "never"]
+)
+def test_checkpoints_come_every_so_many_steps_and_at_the_end(every: int, heard: list[int]) -> None:
+    steps: list[int] = []
+    invert(
+        TinyDenoiser(), TinyEncoder(), pictures(), FAST, silent,
+        on_checkpoint=lambda state: steps.append(state.step), checkpoint_every=every,
+    )  # fmt: skip
+    assert steps == heard
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [{}, {"vectors.l": torch.zeros(1, 1, 4)}, {"other.l": torch.zeros(1)}],
+    ids=["nothing", "no moments", "a foreign part"],
+)
+def test_half_a_state_is_refused(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    whole = {**tensors, "seeds": torch.tensor([1]), "history": torch.zeros(1, 1)}
+    told = {"tverase.kind": "inversion_state", "tverase.job": "x", "tverase.step": "1"}
+    write_safetensors(path, whole, told)
+    with pytest.raises(FormatError, match="not a whole inversion state"):
+        load_inversion_state(path, "x")
+
+
+def test_a_row_of_zeros_is_never_a_start() -> None:
+    class Padded(TinyEncoder):
+        def vocabulary(self, tower: str) -> Tensor:
+            table = super().vocabulary(tower).clone()
+            table[1:] = 0
+            return table
+
+    config = replace(FAST, hold_norm=True)
+    space = Space(Padded(), "cat", config)
+    started = space.start(torch.arange(config.count))
+    assert all(bool(value.isfinite().all()) for value in started.values())
+
+    class Empty(TinyEncoder):
+        def vocabulary(self, tower: str) -> Tensor:
+            return torch.zeros_like(super().vocabulary(tower))
+
+    with pytest.raises(ConfigError, match="every row of the text encoder's table 'l' is zero"):
+        Space(Empty(), "cat", config)
 
 
 def test_bad_loss_names_step_and_inversion() -> None:

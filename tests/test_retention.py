@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.fakes_learn import TinyDenoiser, pictures, silent
 from tverase_core.concept_set import ConceptSet, concept_set
-from tverase_core.errors import ConfigError
+from tverase_core.errors import ConfigError, ShapeMismatchError
 from tverase_core.finetune import FinetuneResult, finetune
 from tverase_core.finetune_config import FinetuneConfig
 from tverase_core.ports import Context
@@ -47,6 +47,19 @@ def test_subtracting_harms_the_retained_set_less() -> None:
     kept = finetune(denoiser, pictures(), HEAVY, silent, retained=others())
     assert harm(denoiser, kept, 1.0) < 0.3 * harm(denoiser, plain, 1.0)
     assert sum(kept.losses[-5:]) < sum(kept.losses[:5])  # and the concept is learned all the same
+
+
+def test_pictures_of_another_model_are_refused_before_the_first_step() -> None:
+    kept = others()
+    wider = concept_set("others", kept.latents, Context(torch.zeros(1, 6, 99)))
+    deeper = concept_set("others", kept.latents.repeat(1, 2, 1, 1), kept.contexts)
+    for other, told in ((wider, "the retained set has"), (deeper, "latent channels")):
+        with pytest.raises(ShapeMismatchError, match=told):
+            finetune(TinyDenoiser(), pictures(), FAST, never, retained=other)
+
+
+def never(done: int, total: int, message: str) -> None:
+    raise AssertionError("a step was begun")
 
 
 def test_weight_zero_is_no_retained_set_at_all() -> None:

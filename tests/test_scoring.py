@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tverase_core.errors import JudgeError, NonFiniteError
+from tverase_core.diverse_inversion import Validation
+from tverase_core.errors import ConfigError, JudgeError, NonFiniteError
 from tverase_core.ports import Context
 from tverase_core.scoring import Case, ScoreRow, check_judge, paired_scores
 
@@ -58,6 +64,38 @@ def test_blind_judge_is_refused() -> None:
         check_judge(Plain(0.1), Brightness(), "cat", CONTEXT, [0, 1])
     with pytest.raises(NonFiniteError):
         check_judge(Plain(float("nan")), Brightness(), "cat", CONTEXT, [0])
+
+
+def test_nothing_drawn_proves_nothing() -> None:
+    with pytest.raises(JudgeError, match="one or more seeds"):
+        check_judge(Plain(1), Brightness(), "cat", CONTEXT, [])
+    with pytest.raises(ConfigError, match="one or more seeds"):
+        Validation(Plain(1), Brightness(), "a cat", ())
+
+
+def battery(judge: Any, context: Context, names: Sequence[str]) -> Any:
+    """The claims' own counting, on pictures as bright as the context says."""
+    path = Path(__file__).parents[1] / "bench" / "erasure" / "battery.py"
+    spec = importlib.util.spec_from_file_location("battery_of_claims", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    studio = SimpleNamespace(sampler=Plain(1))
+    return module.Battery(studio, judge, {"plain": (context, names, 3)}, 0, at_once=4)
+
+
+def test_the_claims_count_hits_and_no_silence() -> None:
+    class Unsure(Brightness):
+        def score(self, images: Tensor, concept: str) -> Tensor:
+            scores = super().score(images, concept)
+            return torch.where(scores > 0.5, torch.nan, scores)
+
+    rows = Context(torch.tensor([0.1, 0.8])[:, None, None].expand(2, 2, 2))
+    assert battery(Brightness(), rows, ["cat", "dog"]).count() == {"plain": [(0, 3), (3, 3)]}
+    with pytest.raises(NonFiniteError, match="'dog'"):  # NaN is no proof that the dog is gone
+        battery(Unsure(), rows, ["cat", "dog"]).count()
 
 
 def test_cancel_passes_through() -> None:

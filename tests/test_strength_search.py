@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from tverase_core.errors import (
     EmptyConceptSetError,
     JudgeError,
     NoFeasibleStrengthError,
+    NonFiniteError,
     StrengthError,
 )
 from tverase_core.ports import Context
@@ -86,6 +88,31 @@ def test_too_few_seeds_for_the_target_are_refused_with_the_number_needed() -> No
         SearchConfig(seeds=(1,) * 30)
     raised = SearchConfig(seeds=tuple(range(40)), bonferroni=4).working_rule()
     assert raised.z == pytest.approx(2.241, abs=0.01)
+
+
+@pytest.mark.parametrize("z", [0.0, 0.5, 1.0, 1.645, 2.0, 3.0, 8.0])
+def test_the_fewest_draws_are_told_at_once_for_any_target(z: float) -> None:
+    for target in (0.9, 0.5, 0.3, 0.2, 0.1, 1e-3, 1e-6, 1e-9):
+        rule = StrengthRule(target=target, z=z)
+        draws = rule.least_draws()
+        assert rule.upper(0, draws) <= target
+        assert draws == 1 or rule.upper(0, draws - 1) > target
+    assert StrengthRule(target=5e-324, z=8.0).least_draws() > 10**300
+    with pytest.raises(ConfigError, match="at least 2706023"):
+        SearchConfig(rule=StrengthRule(target=1e-6))
+
+
+def test_a_z_beyond_what_float64_can_tell_is_refused() -> None:
+    for name in ("z", "retained_z"):
+        for value in (9.0, -0.1, math.nan, math.inf):
+            with pytest.raises(ConfigError, match=rf"^{name}: expected 0\.\.8, got"):
+                StrengthRule(**{name: value})
+    seeds = tuple(range(2000))
+    with pytest.raises(ConfigError, match=r"bonferroni: 1000 confirmations raise z from 7\.9 to"):
+        SearchConfig(seeds=seeds, rule=StrengthRule(z=7.9), bonferroni=1000)
+    raised = SearchConfig(seeds=seeds, rule=StrengthRule(z=7.9), bonferroni=2).working_rule().z
+    errors = [math.erfc(z / math.sqrt(2)) / 2 for z in (7.9, raised)]
+    assert errors[0] == pytest.approx(2 * errors[1], rel=1e-6)  # half the level, far out as well
 
 
 @pytest.mark.parametrize("middle", [0.3, 0.9, 1.3, 1.9])
@@ -177,6 +204,18 @@ def test_the_collapse_guard_bounds_the_search() -> None:
     assert fine.feasible
 
 
+@pytest.mark.parametrize("guess", [0.0, 0.5, 0.6, 1.0, 1.35, 1.4, 1.5, 2.2, 3.0])
+def test_broken_pictures_do_not_make_the_answer_depend_on_the_guess(guess: float) -> None:
+    """Seen below 0.6, gone from there on; from 1.4 on the judge sees it in broken pictures."""
+
+    def seen(alpha: float) -> float:
+        return 0.0 if 0.6 <= alpha < 1.4 else 0.95
+
+    measure = Planted([seen], [lambda a: 1.0], collapse_from=1.4)
+    choice = find_strength(measure, replace(CONFIG, guess=guess))
+    assert (choice.strength, choice.feasible) == (0.6, True)
+
+
 def test_a_blind_judge_is_refused() -> None:
     with pytest.raises(JudgeError, match="cannot see the concept"):
         find_strength(Planted([lambda a: 0.0], KEEPS), CONFIG)
@@ -216,6 +255,50 @@ def test_verification_is_on_other_seeds_and_reports_the_base_too() -> None:
         verify(choice, held_out, choice.seeds[:3], range(8))
 
 
+def test_verification_counts_no_picture_twice() -> None:
+    choice = find_strength(Planted([falling(1.0)], KEEPS), CONFIG)
+    held_out = Planted([falling(1.0)], KEEPS, salt=9)
+    for seeds, retained in ((range(30), [7] * 8), ([7] * 30, range(8)), (range(30), [])):
+        with pytest.raises(ConfigError, match="expected distinct seeds"):
+            verify(choice, held_out, seeds, retained)
+    assert held_out.images_drawn == 0
+
+
+def test_the_retained_bound_counts_where_the_rule_asks_for_it() -> None:
+    """48 of 48 retained hits have a lower bound of 48 / (48 + z^2), 0.923 at z = 2."""
+    sure = [lambda a: 1.0] * 6
+    strict = StrengthRule(budget=0.95, retained_z=2.0)
+    bound = 48 / (48 + 2.0**2)
+    loose = find_strength(Planted([falling(1.0)], sure), CONFIG)
+    checked = verify(loose, Planted([falling(0.8)], sure), range(30), range(8)).verification
+    assert checked is not None
+    assert checked.passed
+    for budget, passed in ((bound - 0.001, True), (bound + 0.001, False)):
+        rule = replace(strict, budget=budget)
+        again = verify(
+            replace(loose, rule=rule), Planted([falling(0.8)], sure), range(30), range(8)
+        ).verification
+        assert again is not None
+        assert again.retained_ratio == 1
+        assert again.passed == passed
+    choice = find_strength(Planted([falling(1.0)], sure), replace(CONFIG, rule=strict))
+    assert not choice.feasible
+    assert "perhaps only 0.923 (measured 1.000)" in choice.reason
+    kept = choice.tradeoffs[0]  # none but 0, which is what it is compared with
+    assert kept.strength == 0
+    row = choice.curve.strengths.index(kept.strength)
+    assert choice.curve.retained_ratio(row, strict.retained_z) == 1
+    at_zero = find_strength(
+        Planted([lambda a: 0.01], sure, salt=3),
+        replace(CONFIG, seeds=tuple(range(200)), rule=strict),
+    )
+    assert (at_zero.strength, at_zero.feasible) == (0.0, True)
+    held_out = Planted([lambda a: 0.01], sure, salt=4)
+    unedited = verify(at_zero, held_out, range(300, 500), range(8)).verification
+    assert unedited is not None
+    assert unedited.passed
+
+
 def curve_of(
     hits: Sequence[int], kept: Sequence[int], draws: int = 40, collapsed: str | None = None
 ) -> StrengthCurve:
@@ -240,6 +323,8 @@ def test_choose_strength_is_a_pure_rule_on_the_curve() -> None:
     assert not choose_strength(curve_of([40, 20, 9, 9], [10, 10, 9, 9]), rule).feasible
     broken = choose_strength(curve_of([40, 9, 9, 0], [10, 9, 9, 9], collapsed="black"), rule)
     assert "black" in broken.reason
+    seen_again = choose_strength(curve_of([40, 9, 0, 40], [10, 10, 10, 0], collapsed="noise"), rule)
+    assert (seen_again.strength, seen_again.feasible) == (1.0, True)
 
 
 def test_curve_survives_json_and_marks_what_was_not_measured() -> None:
@@ -305,6 +390,21 @@ def test_the_model_adapter_caches_and_sets_one_scale() -> None:
     assert measure.collapse(2.0) == "trigger pictures are not finite"
     with pytest.raises(ConfigError, match="one concept a retained prompt"):
         ModelMeasurement(Scale(), painter, RedJudge(), "red", one_hot(0), one_hot(1), [])
+
+
+@pytest.mark.parametrize("unsure", [math.nan, math.inf])
+def test_a_judge_without_an_answer_erases_nothing(unsure: float) -> None:
+    class Unsure(RedJudge):
+        def score(self, images: Tensor, concept: str) -> Tensor:
+            scores = super().score(images, concept)
+            return torch.where(scores < 0.8, unsure, scores)
+
+    attachment = Scale()
+    contexts = one_hot(0), one_hot(1, 2), ["red", "red"]
+    measure = ModelMeasurement(attachment, Painter(attachment), Unsure(), "red", *contexts)
+    assert measure.trigger_hits(0.0, [(0, 1)]) == [True]
+    with pytest.raises(NonFiniteError, match="NaN or infinity for 'red'"):
+        find_strength(measure, CONFIG)
 
 
 def test_pictures_drawn_together_change_the_price_and_not_the_answer() -> None:

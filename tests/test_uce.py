@@ -27,6 +27,11 @@ def test_hand_computed_two_by_two() -> None:
     assert made["w"].dtype == torch.float32
 
 
+def test_a_broken_base_weight_is_named() -> None:
+    with pytest.raises(NonFiniteError, match="the edit of w holds NaN"):
+        uce(lambda key: torch.full((2, 2), torch.nan), ["w"], torch.ones(1, 2), torch.zeros(1, 2))
+
+
 def random(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 

@@ -26,6 +26,7 @@ from .files import KIND, SUFFIX, load_task_vector, read_provenance, save_task_ve
 from .fingerprint import describe
 from .lora_file import extract_from_lora, is_lora_file
 from .provenance import Provenance
+from .rounding import LOSS_TO_WARN
 from .safetensors_io import read_header
 from .vector_algebra import weighted_sum
 
@@ -77,6 +78,8 @@ def apply(options: argparse.Namespace) -> None:
     )
     _say(f"base   {made.base} ({made.verdict.replace('_', ' ')})")
     _say(f"{made.changed} weights changed at strength {strength:g}: {options.output}")
+    if made.lost.lost > LOSS_TO_WARN:
+        _say(f"note: {made.lost.sentence()}. A base in a wider number format loses less.")
 
 
 def combine(options: argparse.Namespace) -> None:

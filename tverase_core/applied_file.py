@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import torch
 from torch import Tensor
 
 from .block_mask import BlockMask
 from .checkpoint_file import CheckpointFile, file_fingerprint
-from .erase import erased_weights
-from .errors import ConfigError, FormatError
+from .erase import erased_weights, signed_scale
+from .errors import ConfigError, FormatError, StrengthError
 from .fingerprint import Verdict, check_base, tensor_bytes
-from .layout import detect_layout
+from .layout import ModelLayout, detect_layout
 from .mask_text import parse_mask
 from .new_file import check_not_source, check_room, replacing
 from .ports import Progress, quiet
+from .rounding import Comparison, RoundingLoss
 from .task_vector import TaskVector
 
 BUFFER = 1 << 22
@@ -26,11 +28,14 @@ BUFFER = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """base: what the file was recognised as. changed: weights that were changed. verdict: how
-    sure it is that the vector was made from this base, see BaseFingerprint."""
+    """base: what the file was recognised as. changed: weights of which at least one value is
+    another now. lost: what rounding to the weights' own number formats took of the edit, measured
+    on a sample of each weight. verdict: how sure it is that the vector was made from this base,
+    see BaseFingerprint."""
 
     base: str
     changed: int
+    lost: RoundingLoss
     verdict: Verdict
 
 
@@ -68,7 +73,8 @@ def apply_to_file(
     base: one file, of any form that CheckpointFile knows; all other tensors and the metadata stay
     as they are. mask_text: see `parse_mask`; empty is everything. Each weight is computed in
     float32 and rounded once to its own dtype. The file appears whole or not at all.
-    Raises as `erased_weights`, `check_base` and CheckpointFile do; ConfigError, OSError.
+    Raises as `erased_weights`, `check_base` and CheckpointFile do; ConfigError, OSError; and
+    StrengthError when rounding leaves nothing of the edit.
     """
     source, target = Path(base), Path(out)
     if source.is_dir() or source.suffix == ".json":
@@ -88,16 +94,33 @@ def apply_to_file(
         erased = erased_weights(StoredWeights(checkpoint), task_vector, strength, mask, layout)
         size = source.stat().st_size
         check_room(target, size)
-        changed = 0
+        changed, seen, total = 0, 0, Comparison()
+        scaled = _scales(task_vector, strength, mask, layout)
         with replacing(target) as file:
             _copy(source, file, size)
             for key, weight in erased:
-                progress(changed, len(task_vector), f"subtracting {key}")
+                progress(seen, len(task_vector), f"subtracting {key}")
+                before = checkpoint.read(key).reshape(weight.shape)
+                total.add_sample(scaled[key], task_vector.deltas[key], before, weight)
                 file.seek(checkpoint.weights[key].start)
                 file.write(tensor_bytes(weight))
-                changed += 1
+                seen, changed = seen + 1, changed + (not torch.equal(before, weight))
             checkpoint.check_unchanged()
-        return Applied(checkpoint.described(), changed, verdict)
+            if seen and not changed:
+                raise StrengthError(
+                    f"strength {strength:g} changes no value of {source.name}: the edit is smaller "
+                    "than its number format can hold. Use a higher strength, or a base in a wider "
+                    "format."
+                )
+        return Applied(checkpoint.described(), changed, total.loss(), verdict)
+
+
+def _scales(
+    task_vector: TaskVector, strength: float, mask: BlockMask, layout: ModelLayout
+) -> dict[str, float]:
+    return {
+        key: signed_scale(strength, mask.coefficient(key, layout)) for key in task_vector.deltas
+    }
 
 
 def _copy(source: Path, file: BinaryIO, size: int) -> None:

@@ -75,7 +75,8 @@ def concept_set(
     latents: floating [n, c, h, w], already scaled; contexts: n rows, or one for all; empty: the
     empty caption, one row; None: the first row of contexts; guide: text with and without the
     concept, for guided targets.
-    Raises EmptyConceptSetError (n = 0), ShapeMismatchError, NonFiniteError.
+    Raises EmptyConceptSetError (n = 0), ShapeMismatchError (rows, widths, parts of a text),
+    NonFiniteError.
     """
     if latents.ndim != 4:
         raise ShapeMismatchError(
@@ -92,6 +93,14 @@ def concept_set(
     parts = {"latents": latents, "contexts": contexts.tokens, **contexts.extra}
     for name, part in parts.items():
         _check(concept, name, part, len(latents))
+    texts = {"contexts": contexts}
+    if empty is not None:
+        texts["empty caption"] = empty
+    if guide is not None:
+        texts |= {"prompts": guide.prompts, "contrasts": guide.contrasts}
+    for name, text in texts.items():
+        _check_rows(concept, name, text)
+        check_one_encoder(concept, name, contexts, text)
     copied, own_latents = _copied(contexts), _own(latents)
     tensors = {"latents": own_latents, "tokens": copied.tokens, **copied.extra}
     bare = copied.pick(torch.zeros(1, dtype=torch.int64))
@@ -102,10 +111,10 @@ def concept_set(
         tensors |= _named("empty", bare)
     if guide is not None:
         guide = Guide(_copied(guide.prompts), _copied(guide.contrasts))
-        texts = _named("prompts", guide.prompts) | _named("contrasts", guide.contrasts)
-        for name, part in texts.items():
+        guiding = _named("prompts", guide.prompts) | _named("contrasts", guide.contrasts)
+        for name, part in guiding.items():
             _check(concept, name, part, len(part) or 1)
-        tensors |= texts
+        tensors |= guiding
     return ConceptSet(concept, own_latents, copied, bare, _digest(concept, tensors), guide)
 
 
@@ -126,6 +135,38 @@ def _check(concept: str, name: str, part: Tensor, count: int) -> None:
         raise NonFiniteError(
             f"Concept set {concept!r}: {name} holds NaN or infinity. "
             "Look at how the pictures were encoded (a half precision VAE can overflow)."
+        )
+
+
+def _check_rows(concept: str, name: str, context: Context) -> None:
+    """Every part of a text has a row for each item, or the rows of one would be another's."""
+    counts = {len(part) for part in (context.tokens, *context.extra.values())}
+    if len(counts) > 1:
+        found = ", ".join(f"{k} {len(v)}" for k, v in _named(name, context).items())
+        raise ShapeMismatchError(
+            f"Concept set {concept!r}: {name} has parts of unequal length ({found} rows). Encode "
+            "all of it together.",
+            name,
+            (len(context.tokens),),
+            (max(counts),),
+        )
+
+
+def check_one_encoder(concept: str, name: str, first: Context, second: Context) -> None:
+    """Whether both texts have the same parts, of equal width. Raises ShapeMismatchError."""
+
+    def widths(context: Context) -> dict[str, tuple[int, ...]]:
+        extra = {k: tuple(v.shape[1:]) for k, v in context.extra.items()}
+        return {"tokens": tuple(context.tokens.shape[2:]), **extra}
+
+    wanted, found = widths(first), widths(second)
+    if wanted != found:
+        raise ShapeMismatchError(
+            f"Concept set {concept!r}: {name} has {found} where the captions have {wanted}. "
+            "Encode both with the same model's text encoder.",
+            name,
+            (),
+            (),
         )
 
 

@@ -79,9 +79,9 @@ def measure_damage(
     state's deltas are on the denoiser's device at a time. prompts: n rows, what draws each concept.
     names: the judge's, n. pictures: of each prompt in each state, >= 1, at seeds `seed`,
     `seed` + 1, ...; at_once: of them held at a time, >= 1.
-    Raises ConfigError (fewer than two concepts, counts that differ), NonFiniteError (the judge's
-    answer), JudgeError when the judge sees a concept in less than half of the unedited model's
-    pictures.
+    Raises before any picture ConfigError (fewer than two concepts, counts that differ) and
+    StrengthError; later NonFiniteError (the judge's answer), JudgeError when the judge sees a
+    concept in less than half of the unedited model's pictures.
     """
     count = len(names)
     counts = {count, len(edits), len(prompts.tokens)}
@@ -91,6 +91,8 @@ def measure_damage(
             f"picture at least; got {count} concepts, {len(edits)} edits, {len(prompts.tokens)} "
             f"prompts and {pictures} pictures"
         )
+    for strength, _ in edits:
+        signed_scale(strength)
     labels = ("nothing", *names, ALL)
     states = [[], *([edit] for edit in edits), edits]
     chunks = [

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .concept_set import ConceptSet
-from .errors import InversionError
+from .errors import ConfigError, InversionError
 from .inversion import InversionState, Inverted, invert, own_seeds
 from .inversion_config import InversionConfig
 from .inversion_set import InversionSet, encoder_digest
@@ -32,6 +32,7 @@ class Validation:
     prompt: the plain prompt on which the judge must fire first, such as "a cat". seeds: one picture
     each; at_once: pictures drawn together. rounds: restarts of the failed ones. on_pictures hears
     (number, pictures) of the last drawing of each, float32 [seeds, H, W, 3].
+    Raises ConfigError without seeds: nothing would be drawn, so nothing proven.
     """
 
     sampler: Sampler
@@ -42,6 +43,12 @@ class Validation:
     needed: float = NEEDED
     at_once: int = 16
     on_pictures: OnPictures | None = None
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise ConfigError(
+                "validation: expected one or more seeds to draw each inversion with, got none"
+            )
 
 
 def diverse_inversion(

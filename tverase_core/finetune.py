@@ -18,9 +18,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from .concept_set import ConceptSet
+from .concept_set import ConceptSet, check_one_encoder
 from .ema import DeltaAverage
-from .errors import ConfigError, EmptyMaskError, NonFiniteError
+from .errors import ConfigError, EmptyMaskError, NonFiniteError, ShapeMismatchError
 from .finetune_batches import Part, batches
 from .finetune_config import FinetuneConfig
 from .finetune_state import FinetuneState, optimizer_tensors, restore
@@ -83,14 +83,14 @@ def finetune(
     equal bits. retained: pictures of what must stay, each under its own caption (retention.py).
     make_optimizer: for optimizers that torch does not have. Raises EmptyMaskError when
     nothing may move, NonFiniteError naming the step, ConfigError for a foreign state or for
-    guidance without a guide in the concept set.
+    guidance without a guide in the concept set, ShapeMismatchError for sets of different models.
     Loss: mean of weight * (prediction - target)^2 in the denoiser's native prediction, timesteps
     uniform (arXiv 2006.11239, eq. 14; arXiv 2202.00512 for v); the weight is 1 unless the config
     asks for min-SNR; the target is the noise's, or with guidance that of guided_target.py. With a
     rank, the moving average is that of the factors.
     """
     checkpoints = checkpoints or Checkpoints()
-    _check_guide(concept_set, config)
+    _check_sets(concept_set, retained, config)
     with torch.inference_mode(False), torch.enable_grad():
         learned, deltas_of = _start(denoiser, config)
         optimizer = (make_optimizer or _optimizer)(list(learned.values()), config)
@@ -125,13 +125,27 @@ def finetune(
     return FinetuneResult(deltas, tuple(losses), config, concept_set.concept, concept_set.digest)
 
 
-def _check_guide(concept_set: ConceptSet, config: FinetuneConfig) -> None:
+def _check_sets(
+    concept_set: ConceptSet, retained: ConceptSet | None, config: FinetuneConfig
+) -> None:
     if config.guidance and concept_set.guide is None:
         raise ConfigError(
             f"Fine-tune: guidance is {config.guidance:g}, but the concept set "
             f"{concept_set.concept!r} does not say which text names the concept. Use Concept Set "
             "from Prompt, write a caption into the node that made it, or set guidance to 0."
         )
+    if retained:
+        texts = concept_set.contexts, retained.contexts
+        check_one_encoder(concept_set.concept, "the retained set", *texts)
+        found, wanted = retained.latents.shape[1], concept_set.latents.shape[1]
+        if found != wanted:
+            raise ShapeMismatchError(
+                f"Fine-tune: pictures of {retained.concept!r} have {found} latent channels, those "
+                f"of {concept_set.concept!r} have {wanted}. Make both with one model and its VAE.",
+                "latents",
+                (wanted,),
+                (found,),
+            )
 
 
 def _start(

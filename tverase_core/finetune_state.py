@@ -37,13 +37,19 @@ class FinetuneState:
 
 
 def finetune_job(
-    config: FinetuneConfig, pictures: ConceptSet, trained: Iterable[str], base: str
+    config: FinetuneConfig,
+    pictures: ConceptSet,
+    trained: Iterable[str],
+    base: str,
+    retained: ConceptSet | None = None,
 ) -> str:
     """Names a job, so that a state is only resumed by the work it belongs to.
 
-    trained: keys of the weights that may move; base: identifies the model.
+    trained: keys of the weights that may move; base: identifies the model; retained: what must
+    stay, if anything.
     """
-    parts = [compact_json(config.recipe()), pictures.digest, *sorted(trained), base]
+    kept = retained.digest if retained else ""
+    parts = [compact_json(config.recipe()), pictures.digest, *sorted(trained), base, kept]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .erase import signed_scale
 from .errors import ConfigError
 from .layout import ModelLayout
 from .task_vector import TaskVector
@@ -46,13 +47,15 @@ def interference(
 ) -> Interference:
     """Cosines, whole and by block, and predicted damage.
 
-    strengths: what each is to be subtracted at, 1 if not given. damage[i, j] = a_i <v_i, v_j> /
-    <v_j, v_j>: subtracting a_i v_i subtracts that many v_j, by projection. A first-order estimate
-    of our own: it knows weights, not what the network makes of them.
-    Raises ConfigError (fewer than two vectors, an empty one), BaseMismatchError.
+    strengths: what each is to be subtracted at, >= 0; 1 if not given. damage[i, j] =
+    a_i <v_i, v_j> / <v_j, v_j>: subtracting a_i v_i subtracts that many v_j, by projection. A
+    first-order estimate of our own: it knows weights, not what the network makes of them.
+    Raises ConfigError (fewer than two vectors, an empty one), StrengthError, BaseMismatchError.
     """
     count = len(vectors)
     used = [1.0] * count if strengths is None else list(strengths)
+    for strength in used:
+        signed_scale(strength)
     if count < 2 or len(used) != count or not all(len(vector) for vector in vectors):
         raise ConfigError(
             f"interference: expected two or more task vectors, none empty, and as many strengths; "

@@ -74,7 +74,8 @@ def invert(
     over k: without diversity an inversion goes the same way alone as in company.
 
     seeds: int64 [n], else derived from config.seed. fixed: by tower [m, t, d], others to stay away
-    from. state: go on from there; the result is the same bits as without the break. `progress` is
+    from. state: go on from there; the result is the same bits as without the break. on_checkpoint
+    hears the state every `checkpoint_every` steps (0: at the end alone). `progress` is
     called before each forward pass and cancels by raising; nothing but the checkpoints remains.
     Raises NonFiniteError naming step and inversion, ConfigError for a state of other size.
     """
@@ -89,7 +90,8 @@ def invert(
             )
         while now.step < config.steps:
             now = engine.advance(now)
-            if on_checkpoint and (now.step % checkpoint_every == 0 or now.step == config.steps):
+            due = now.step == config.steps or now.step % (checkpoint_every or config.steps) == 0
+            if on_checkpoint and due:
                 on_checkpoint(now)
         losses = engine.final_losses(now)
     progress(config.steps, config.steps, f"{config.count} inversions, {losses.mean():.4f}")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .concept_set import ConceptSet
 from .errors import ConfigError, FormatError, TveraseError
+from .fingerprint import tensor_bytes
 from .inversion import InversionState
 from .inversion_config import InversionConfig
 from .inversion_set import InversionSet, encoder_digest
@@ -112,8 +113,19 @@ def export_embeddings(
 
 
 def job_digest(config: InversionConfig, pictures: ConceptSet, encoder: TextEncoder) -> str:
-    """Names a job, so that a state is only resumed by the work it belongs to."""
-    parts = [compact_json(config.recipe()), pictures.digest, encoder_digest(encoder)]
+    """Names a job, so that a state is only resumed by the work it belongs to.
+
+    Of the text encoder its embedding tables count, and what it makes of a text: a LoRA on it leaves
+    the tables as they are.
+    """
+    with torch.no_grad():
+        seen = encoder.encode([config.template.replace("{}", pictures.concept)]).tokens
+    parts = [
+        compact_json(config.recipe()),
+        pictures.digest,
+        encoder_digest(encoder),
+        hashlib.sha256(tensor_bytes(seen.float().cpu())).hexdigest(),
+    ]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
@@ -135,11 +147,13 @@ def load_inversion_state(path: PathLike, job: str) -> InversionState:
             f"{name} belongs to other settings, pictures or text encoder. Delete it to start anew."
         )
     parts: dict[str, dict[str, Tensor]] = {"vectors": {}, "first": {}, "second": {}}
-    for key, value in tensors.items():
-        part, _, tower = key.partition(".")
-        if tower:
-            parts[part][tower] = value
     try:
+        for key, value in tensors.items():
+            part, _, tower = key.partition(".")
+            if tower:
+                parts[part][tower] = value
+        if not parts["vectors"] or len({tuple(sorted(towers)) for towers in parts.values()}) > 1:
+            raise ValueError("vectors and moments of other towers")
         step = int(metadata["tverase.step"])
         return InversionState(
             **parts, step=step, seeds=tensors["seeds"], history=tensors["history"]

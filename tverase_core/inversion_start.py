@@ -26,6 +26,14 @@ class Space:
             tower: float(table.float().norm(dim=1).median()) * config.vectors**0.5
             for tower, table in self._tables.items()
         }
+        # A row of zeros, as some tables have for padding, has no direction to start from.
+        self._usable = {t: table.norm(dim=1).nonzero()[:, 0] for t, table in self._tables.items()}
+        for tower, rows in self._usable.items():
+            if not len(rows):
+                raise ConfigError(
+                    f"Inversion: every row of the text encoder's table {tower!r} is zero. Load the "
+                    "checkpoint's own CLIP."
+                )
         self._words = self._fitted(concept) if config.intervals else {}
         spans = torch.tensor(config.intervals or [], dtype=torch.float64).view(-1, 2)
         self._low, self._high = spans.unbind(1)
@@ -55,8 +63,9 @@ class Space:
 
     def _one(self, tower: str, value: Tensor, source: torch.Generator) -> Tensor:
         if self._config.start == RANDOM:
-            rows = torch.randint(len(value), (self._config.vectors,), generator=source)
-            return value[rows.to(value.device)].float().cpu().clone()
+            usable = self._usable[tower]
+            chosen = torch.randint(len(usable), (self._config.vectors,), generator=source)
+            return value[usable[chosen.to(usable.device)]].float().cpu().clone()
         noise = torch.randn(value.shape, generator=source)
         return value + noise.mul(START_NOISE * self._norms[tower] / float(noise.norm()))
 

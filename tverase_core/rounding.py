@@ -77,6 +77,14 @@ class Comparison:
         self.both += weight * float(torch.dot(m, r))
         self.apart += weight * float((m - r).square().sum())
 
+    def add_sample(self, scale: float, delta: Tensor, before: Tensor, after: Tensor) -> None:
+        """At most `SAMPLE` evenly spaced values of one weight, counted for all of it: that it goes
+        from `before` to `after`, where scale * delta was meant."""
+        step = max(1, math.ceil(delta.numel() / SAMPLE))
+        wanted = scale * delta.flatten()[::step].float()
+        old, new = (t.flatten()[::step].to("cpu", torch.float32) for t in (before, after))
+        self.add(wanted, new - old, delta.numel() / max(1, len(old)))
+
     def loss(self) -> RoundingLoss:
         if not self.meant:
             return RoundingLoss(1.0, 1.0, 0.0)

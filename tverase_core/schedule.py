@@ -17,7 +17,8 @@ Prediction = Literal["epsilon", "v"]
 class NoiseSchedule:
     """Variance-preserving schedule.
 
-    alphas_cumprod: float64 [T], strictly decreasing, in (0, 1]; T comes from the model.
+    alphas_cumprod: float64 [T], strictly decreasing, in [0, 1]; T comes from the model. 0 is a
+    last step of pure noise (zero terminal SNR, arXiv 2305.08891).
     prediction: "epsilon" (arXiv 2006.11239, eq. 14) or "v" (arXiv 2202.00512, appendix D).
     Raises ConfigError when the table or the name is not of that form.
     """

@@ -97,8 +97,14 @@ def check_judge(
 ) -> float:
     """Hit rate of the judge on the base model's own pictures of the plain prompt.
 
-    Raises JudgeError when it never fires: such a judge reads 0 % for every model, erased or not.
+    Raises JudgeError when it never fires: such a judge reads 0 % for every model, erased or not;
+    also without seeds, when it is shown nothing. NonFiniteError as `judged`.
     """
+    if not seeds:
+        raise JudgeError(
+            f"This judge cannot be checked on {concept!r}: expected one or more seeds to draw "
+            "pictures with, got none. Give seeds."
+        )
     scores = judged(judge, draw(sampler, context, seeds), concept)
     hits = float((scores >= HIT).float().mean())
     if hits == 0:

@@ -8,7 +8,14 @@ from statistics import NormalDist
 from typing import Any
 
 from .errors import ConfigError, NoFeasibleStrengthError
-from .strength_curve import RateRow, StrengthCurve, StrengthGrid, StrengthRule, TradeOff
+from .strength_curve import (
+    MOST_Z,
+    RateRow,
+    StrengthCurve,
+    StrengthGrid,
+    StrengthRule,
+    TradeOff,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +68,33 @@ class SearchConfig:
             raise ConfigError("; ".join(problems))
 
     def working_rule(self) -> StrengthRule:
-        """The rule with z raised for `bonferroni` confirmations."""
+        """The rule with z raised for `bonferroni` confirmations.
+
+        Raises ConfigError when that takes z beyond what a rule may have.
+        """
         if self.bonferroni == 1:
             return self.rule
-        level = 1 - NormalDist().cdf(self.rule.z)
-        return replace(self.rule, z=NormalDist().inv_cdf(1 - level / self.bonferroni))
+        level = math.erfc(self.rule.z / math.sqrt(2)) / 2  # 1 - cdf, exact far out as well
+        raised = -NormalDist().inv_cdf(level / self.bonferroni)
+        if raised > MOST_Z:
+            raise ConfigError(
+                f"bonferroni: {self.bonferroni} confirmations raise z from {self.rule.z:g} to "
+                f"{raised:.2f}, expected at most {MOST_Z:g}; give fewer, or a lower z"
+            )
+        return replace(self.rule, z=raised)
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
     """The chosen strength on triggers and seeds that played no part in choosing it.
 
+    The retained prompts did play a part, drawn at other seeds.
     triggers, retained: at `strength`; triggers_base, retained_base: at strength 0, at the
     same seeds, triggers at the first of them only.
     mean_hit: mean of the triggers' rates; worst_high: the largest upper bound (single look, at
     the rule's z); retained_ratio: mean retained rate relative to strength 0.
-    passed: worst_high <= target and retained_ratio >= budget, and nothing collapsed.
+    passed: worst_high <= target and retained_ratio (with the rule's retained_z > 0 its lower bound)
+    >= budget, and nothing collapsed.
     """
 
     strength: float

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from .errors import ConfigError, StrengthError
 from .statistics import wilson
 
 Counts = tuple[tuple[int, ...], ...]
+MOST_Z = 8.0  # one-sided error 6e-16; from about 8.3 on 1 - error is 1 in float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,12 @@ class StrengthGrid:
 
 @dataclass(frozen=True, slots=True)
 class StrengthRule:
-    """When a strength is good enough.
+    """When a strength is good enough; raises ConfigError with every problem.
 
     target: the upper Wilson bound of every trigger's hit rate must not exceed this, in (0, 1).
     budget: the retained hit rate must be at least this share of the base's, in 0..1.
-    z: normal quantile of the upper bound; 1.645 is 95 % one-sided.
-    retained_z: quantile of the lower bound put on the retained rate; 0 compares the mean itself.
+    z: normal quantile of the upper bound, 0..8; 1.645 is 95 % one-sided.
+    retained_z: quantile of the lower bound put on the retained rate, 0..8; 0 compares the mean.
     """
 
     target: float = 0.15
@@ -70,8 +72,9 @@ class StrengthRule:
             problems.append(f"target: expected 0 < target < 1, got {self.target}")
         if not 0 <= self.budget <= 1:
             problems.append(f"budget: expected 0..1, got {self.budget}")
-        if not 0 <= self.z < math.inf or not 0 <= self.retained_z < math.inf:
-            problems.append(f"z: expected 0 or more, got {self.z} and {self.retained_z}")
+        for name in ("z", "retained_z"):
+            if not 0 <= getattr(self, name) <= MOST_Z:
+                problems.append(f"{name}: expected 0..{MOST_Z:g}, got {getattr(self, name)}")
         if problems:
             raise ConfigError("; ".join(problems))
 
@@ -87,11 +90,15 @@ class StrengthRule:
         return hits
 
     def least_draws(self) -> int:
-        """The fewest pictures a trigger with which no hit at all meets the target."""
-        draws = 1
-        while self.most_hits(draws) < 0:
-            draws += 1
-        return draws
+        """The fewest pictures a trigger with which no hit at all meets the target.
+
+        Without a hit the upper bound is z^2 / (n + z^2), hence n >= z^2 (1 / target - 1).
+        """
+        exact = math.ceil(Fraction(self.z) ** 2 * (1 / Fraction(self.target) - 1))
+        near = range(max(1, exact - 1), exact + 1)  # `upper` is rounded: ask it at the border
+        if exact > 2**53:
+            return exact  # more than `upper` can tell apart
+        return next((n for n in near if self.upper(0, n) <= self.target), exact + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,8 @@ class StrengthCurve:
     def retained_ratio(self, row: int, z: float = 0.0) -> float | None:
         """Mean retained hit rate relative to strength 0; None where either is not measured.
 
-        With z > 0 the lower Wilson bound of the pooled rate takes the place of the mean.
+        With z > 0 the lower Wilson bound of the pooled rate takes the place of the mean, except at
+        strength 0, which is compared with its own pictures.
         """
         if self.strengths[0] != 0 or not all(self.retained_draws[0]):
             return None
@@ -169,7 +177,7 @@ class StrengthCurve:
             return None
         base = float(self.retained[0].mean())
         here = float(self.retained[row].mean())
-        if z > 0:
+        if z > 0 and row > 0:
             draws = sum(self.retained_draws[row])
             here = wilson(sum(self.retained_hits[row]), draws, z).low
         return here / base if base > 0 else None
@@ -214,16 +222,23 @@ class Choice:
     reason: str
 
 
+def infeasible(reason: str) -> Choice:
+    """No strength, and why."""
+    return Choice(None, False, f"no feasible strength: {reason}")
+
+
 def suppressed_rows(curve: StrengthCurve, rule: StrengthRule) -> list[int]:
     """Strengths at which every trigger meets the target, above all that are ruled out.
 
     A strength is ruled out when some trigger has more hits than the largest number of draws in
     the curve would allow. Ruling out all below such a strength is deliberate: hit rates fall with
-    the strength, so a pass below a failure is luck.
+    the strength, so a pass below a failure is luck. Hits in a collapsed strength's broken pictures
+    say nothing about weaker ones and rule out none.
     """
     limit = rule.most_hits(max(max(row, default=0) for row in curve.draws))
-    ruled_out = [i for i, row in enumerate(curve.hits) if max(row, default=0) > limit]
-    first = max(ruled_out, default=-1) + 1
+    most = [max(row, default=0) for row in curve.hits]
+    whole = [i for i, reason in enumerate(curve.collapsed) if reason is None]
+    first = max((i for i in whole if most[i] > limit), default=-1) + 1
     return [
         i
         for i in range(first, len(curve.strengths))
@@ -243,38 +258,32 @@ def choose_strength(curve: StrengthCurve, rule: StrengthRule) -> Choice:
     """
     rows = suppressed_rows(curve, rule)
     if not rows:
-        return Choice(
-            None,
-            False,
-            f"no feasible strength: up to {curve.strengths[-1]:g} some trigger's hit rate may "
-            f"exceed {rule.target:g}",
+        return infeasible(
+            f"up to {curve.strengths[-1]:g} some trigger's hit rate may exceed {rule.target:g}"
         )
     row = rows[0]
     strength, worst = curve.strengths[row], curve.worst(row, rule.z)
     if curve.collapsed[row] is not None:
-        return Choice(
-            None,
-            False,
-            f"no feasible strength: at {strength:g}, the least that suppresses every trigger, the "
-            f"pictures are broken ({curve.collapsed[row]})",
+        return infeasible(
+            f"at {strength:g}, the least that suppresses every trigger, the pictures are broken "
+            f"({curve.collapsed[row]})"
         )
     ratio, bound = curve.retained_ratio(row), curve.retained_ratio(row, rule.retained_z)
     if ratio is None or bound is None or bound < rule.budget:
         shown = "an unmeasured share" if ratio is None else f"{ratio:.3f}"
-        return Choice(
-            None,
-            False,
-            f"no feasible strength: {strength:g} is the least that suppresses every trigger, but "
-            f"retained prompts keep {shown} of the base rate, under the budget {rule.budget:g}",
+        if bound is not None and rule.retained_z > 0:
+            shown = f"perhaps only {bound:.3f} (measured {shown})"
+        return infeasible(
+            f"{strength:g} is the least that suppresses every trigger, but retained prompts keep "
+            f"{shown} of the base rate, under the budget {rule.budget:g}"
         )
     high = worst.high if worst else 1.0
-    return Choice(
-        strength,
-        True,
+    reason = (
         f"{strength:g} is the least measured strength at which the worst trigger's hit rate is at "
         f"most {high:.3f} (target {rule.target:g}); retained prompts keep {ratio:.3f} of the base "
-        f"rate (budget {rule.budget:g})",
+        f"rate (budget {rule.budget:g})"
     )
+    return Choice(strength, True, reason)
 
 
 def grid_images(

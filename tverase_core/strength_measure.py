@@ -17,7 +17,7 @@ from .collapse_guard import (
 from .erase import signed_scale
 from .errors import ConfigError
 from .ports import Attachment, Context, Judge, Sampler
-from .scoring import HIT
+from .scoring import HIT, judged
 
 Cell: TypeAlias = tuple[int, int]  # (trigger or retained prompt, seed): one picture
 
@@ -73,7 +73,8 @@ class ModelMeasurement:
     triggers: n rows; retained: p rows; retained_concepts: the judge's name for what each retained
     prompt should show, p names. fires: a judge score at or above this is a hit. collapse_share: a
     strength has collapsed when more than this share of its retained pictures is broken.
-    Raises ConfigError when there is no trigger, or the counts differ.
+    Raises ConfigError when there is no trigger, or the counts differ; a question raises
+    StrengthError, and NonFiniteError when the judge answers with NaN or infinity.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class ModelMeasurement:
         for name in dict.fromkeys(names):
             whole = [i for i, s in enumerate(statistics) if s.finite and names[i] == name]
             if whole:
-                scores = self._judge.score(images[whole], name)
+                scores = judged(self._judge, images[whole], name)
                 for i, score in zip(whole, scores.tolist(), strict=True):
                     fired[i] = score >= self._fires
         return fired

@@ -29,6 +29,7 @@ from .strength_curve import (
     TradeOff,
     choose_strength,
     grid_images,
+    infeasible,
     rate_rows,
 )
 from .strength_measure import Cell, Measurement, batched
@@ -165,7 +166,10 @@ class _Search:
         return ratio is not None and ratio >= self.rule.budget and curve.collapsed[row] is None
 
     def strongest_kept(self, above: int) -> int:
-        """The largest index under `above` that keeps the budget, by bisection; 0 always does."""
+        """The largest index under `above` that keeps the budget, by bisection.
+
+        0 always does: it changes nothing, see `retained_ratio`.
+        """
         low, high = 0, above
         while high - low > max(1, len(self.values) // 32):
             middle = (low + high) // 2
@@ -207,11 +211,9 @@ def _chosen(search: _Search, end: int | None) -> Choice:
     broken = None if end is None else search.collapsed(end)
     if end is None or broken is None:
         return choose_strength(search.curve(), search.rule)
-    return Choice(
-        None,
-        False,
-        f"no feasible strength: pictures are broken from {search.values[end]:g} on ({broken}), "
-        "and weaker ones do not suppress every trigger",
+    return infeasible(
+        f"pictures are broken from {search.values[end]:g} on ({broken}), and weaker ones do not "
+        "suppress every trigger"
     )
 
 

@@ -1,4 +1,7 @@
-"""Check a chosen strength on triggers, prompts and seeds that played no part in choosing it."""
+"""Check a chosen strength on triggers and seeds that played no part in choosing it.
+
+The retained prompts may be those that helped to choose it; then only their seeds are new.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from itertools import product
 
 from .errors import ConfigError, JudgeError
 from .ports import Progress, quiet
+from .statistics import wilson
 from .strength_choice import StrengthChoice, Verification
 from .strength_curve import RateRow, rate_row
 from .strength_measure import Measurement, batched
@@ -26,8 +30,9 @@ def verify(
     Every cell is drawn in full at the chosen strength and at 0, so nothing here is stopped early
     and the bounds are those of one fixed sample. Triggers were validated on the unedited model
     before, so it draws only `base_draws` of their seeds. at_once: pictures drawn together.
-    Raises ConfigError when a seed was used for tuning or none is given, NoFeasibleStrengthError
-    when there is no strength to check, JudgeError when no retained concept is seen at strength 0.
+    Raises ConfigError when a seed was used for tuning, comes twice or none is given,
+    NoFeasibleStrengthError when there is no strength to check, JudgeError when no retained concept
+    is seen at strength 0, and what `measure` raises.
     """
     strength = choice.required()
     _refuse_reuse(choice, seeds, retained_seeds)
@@ -41,6 +46,9 @@ def verify(
         raise JudgeError("verification: the judge sees no retained concept at strength 0")
     triggers = rows["trigger", strength]
     ratio = sum(r.rate for r in rows["retained", strength]) / kept_base
+    surely = ratio
+    if choice.rule.retained_z > 0 and strength > 0:  # as StrengthCurve.retained_ratio
+        surely = _lowest(rows["retained", strength], choice.rule.retained_z) / (kept_base / p)
     worst_high = max(r.high for r in triggers)
     collapsed = measure.collapse(strength)
     found = Verification(
@@ -56,7 +64,7 @@ def verify(
         retained_ratio=ratio,
         collapsed=collapsed,
         passed=worst_high <= choice.rule.target
-        and ratio >= choice.rule.budget
+        and surely >= choice.rule.budget
         and collapsed is None,
         images_drawn=measure.images_drawn - began,
     )
@@ -100,12 +108,20 @@ def _drawn_in_full(
     return rows
 
 
+def _lowest(rows: Sequence[RateRow], z: float) -> float:
+    """Lower Wilson bound of the rows' pooled rate."""
+    return wilson(sum(r.hits for r in rows), sum(r.draws for r in rows), z).low
+
+
 def _refuse_reuse(
     choice: StrengthChoice, seeds: Sequence[int], retained_seeds: Sequence[int]
 ) -> None:
+    """Two equal seeds draw one picture twice, which would count as two."""
     shared = set(seeds) & set(choice.seeds) | set(retained_seeds) & set(choice.retained_seeds)
-    if shared or not seeds or not retained_seeds or len(set(seeds)) != len(seeds):
+    twice = sum(len(drawn) - len(set(drawn)) for drawn in (seeds, retained_seeds))
+    if shared or twice or not seeds or not retained_seeds:
         raise ConfigError(
-            f"verification: expected distinct seeds that tuning did not use, got {len(seeds)} and "
-            f"{len(retained_seeds)} with {len(shared)} used before"
+            f"verification: expected distinct seeds that tuning did not use, got {len(seeds)} for "
+            f"triggers and {len(retained_seeds)} for retained prompts, of which {len(shared)} were "
+            f"used before and {twice} repeat another"
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from tverase_core.scoring import HIT, judged
+
 Counts = list[tuple[int, int]]  # (hits, pictures), one pair a trigger
 
 
@@ -34,7 +36,10 @@ class Battery:
             return self.count(only)
 
     def count(self, only: Sequence[str] | None = None) -> dict[str, Counts]:
-        """Hits by group, with whatever is attached to the studio's denoiser right now."""
+        """Hits by group, with whatever is attached to the studio's denoiser right now.
+
+        Raises NonFiniteError when the judge answers with NaN: no picture counts as erased for that.
+        """
         return {
             name: self._group(number, *group)
             for number, (name, group) in enumerate(self.groups.items())
@@ -53,7 +58,7 @@ class Battery:
                 for i in range(0, len(rows), self.at_once)
             ]
         )
-        fired = (scores >= 0.5).view(len(names), count).sum(1)
+        fired = (scores >= HIT).view(len(names), count).sum(1)
         return [(int(hits), count) for hits in fired]
 
     def _scores(
@@ -63,5 +68,5 @@ class Battery:
         scores = torch.empty(len(rows))
         for name in dict.fromkeys(names[row] for row in rows.tolist()):
             mine = torch.tensor([names[row] == name for row in rows.tolist()])
-            scores[mine] = self.judge.score(images[mine], name).float().cpu()
+            scores[mine] = judged(self.judge, images[mine], name)
         return scores

@@ -71,9 +71,7 @@ def measured(job: Job, pictures: Any, threads: int) -> dict[str, float]:
         batch = invert(studio.denoiser, studio.encoder, pictures, together, quiet)
         middle = time.monotonic()
         single = [
-            invert(
-                studio.denoiser, studio.encoder, pictures, alone, quiet, seeds=seed[None]
-            ).losses
+            invert(studio.denoiser, studio.encoder, pictures, alone, quiet, seeds=seed[None]).losses
             for seed in own_seeds(together)
         ]
         ended = time.monotonic()

@@ -31,18 +31,19 @@ def measure(job: Job) -> dict[str, Any]:
     """Everything for this concept and seed."""
     from tverase_pack.nodes.drawing_settings import drawing_of
     from tverase_pack.nodes.host.drawing import open_studio
-    from tverase_pack.nodes.host.edits import masked_deltas
     from tverase_pack.nodes.host.memory import gradient_bytes
 
     pictures, vector = job.timed("learn", lambda: learned(job))
     diverse = job.timed("invert", lambda: inversions(job, pictures))
     alike = job.timed("invert without diversity", lambda: inversions(job, pictures, diversity=0.0))
-    mask = job.timed("mask", lambda: measured_mask(job, vector, pictures, diverse))
+    sets = {"diverse": split(diverse, job.seed), "alike": split(alike, job.seed)}
+    # As in the graph, what is held out has no part in the choice of the blocks.
+    mask = job.timed("mask", lambda: measured_mask(job, vector, pictures, sets["diverse"][0]))
     others = job.timed("baselines", lambda: baselines(job, pictures))
     edits = {
-        "tv": masked_deltas(job.model, vector, mask),
-        "whole": masked_deltas(job.model, vector, None),
-        **{name: masked_deltas(job.model, other, None) for name, other in others.items()},
+        "tv": deltas_of(job, vector, mask),
+        "whole": deltas_of(job, vector),
+        **{name: deltas_of(job, other) for name, other in others.items()},
     }
     drawing = drawing_of(job.settings("TVEraseAutoStrength"))
     extra = gradient_bytes(job.model, pictures.latents, ATTACKS * 4)
@@ -57,7 +58,6 @@ def measure(job: Job) -> dict[str, Any]:
         extra_memory_bytes=extra,
         autocast=True,
     ) as studio:
-        sets = {"diverse": split(diverse, job.seed), "alike": split(alike, job.seed)}
         tuner = Tuner(job, studio)
         triggers, rows = tuning_triggers(job, studio, sets)
         choices = tuner.choices(edits["tv"], triggers, rows)
@@ -83,6 +83,14 @@ def measure(job: Job) -> dict[str, Any]:
         result["cfg"][str(drawing.cfg)] = result["choices"]["tv"]
     result["seconds"] = job.seconds
     return result
+
+
+def deltas_of(job: Job, vector: Any, mask: Any = None) -> Any:
+    """mask * delta by key, checked against the job's model."""
+    from tverase_pack.nodes.host.edits import checked_plan, masked_deltas
+
+    plan = checked_plan(job.model, vector, 1.0, mask, allow_other_weights=False)
+    return masked_deltas(plan, job.model.load_device)
 
 
 def split(found: Any, seed: int) -> tuple[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from ...tverase_core.erase import plan_patches
 from ...tverase_core.fingerprint import check_base
 from ...tverase_core.layout import detect_layout
 from ...tverase_core.task_vector import TaskVector
+from .patching import Plan
 from .weights import fingerprint, model_shapes
 
 if TYPE_CHECKING:
@@ -38,23 +38,19 @@ def checked_plan(
     return plan
 
 
-def masked_deltas(
-    model: ModelPatcher,
-    task_vector: TaskVector,
-    block_mask: BlockMask | None,
-    *,
-    allow_other_weights: bool = False,
-) -> Mapping[str, torch.Tensor]:
-    """mask * delta by key, towards the concept, on the model's load device.
+def masked_deltas(plan: Plan, device: torch.device) -> dict[str, torch.Tensor]:
+    """mask * delta by key, towards the concept, float32 on `device`.
 
-    Raises what `checked_plan` raises.
+    plan: `checked_plan` at strength 1. They need `plan_bytes` there: make the room first.
     """
-    plan = checked_plan(
-        model, task_vector, 1.0, block_mask, allow_other_weights=allow_other_weights
-    )
     with torch.inference_mode(False):
         return {
-            key: (delta.float() * abs(scale)).to(model.load_device)
+            key: delta.to(device).float() * abs(scale)
             for scale, deltas in plan.items()
             for key, delta in deltas.items()
         }
+
+
+def plan_bytes(plan: Plan) -> int:
+    """What `masked_deltas` takes."""
+    return sum(4 * delta.numel() for deltas in plan.values() for delta in deltas.values())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, NonFiniteError, ShapeMismatchError
+from ..finite import all_finite
 from ..layout import ModelLayout
 from ..ports import Context, TextEncoder
 
@@ -124,8 +125,17 @@ def uce(
                 (weight.shape[0], c.shape[1]),
                 weight.shape,
             )
-        deltas[key] = (weight @ right).float().contiguous()
+        deltas[key] = _finite(key, (weight @ right).float().contiguous())
     return deltas
+
+
+def _finite(key: str, delta: Tensor) -> Tensor:
+    if not all_finite(delta):
+        raise NonFiniteError(
+            f"UCE: the edit of {key} holds NaN or infinity. Look at the base's weight, or give "
+            "`keep` a larger value."
+        )
+    return delta
 
 
 def _matching(guide: Tensor, concept: Tensor, name: str) -> Tensor:
