@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from edit_samples import BASE, LAYOUT, vector
+from edit_samples import BASE, LAYOUT, TEXT_KEY, vector
 from tverase_core.compact import compact_tensors, expanded, save_compact
 from tverase_core.compression import keep_top_blocks
 from tverase_core.errors import ConfigError, FormatError
-from tverase_core.files import load_task_vector, read_header, read_provenance
+from tverase_core.files import load_task_vector, read_header, read_provenance, save_task_vector
 from tverase_core.task_vector import TaskVector
 
 ATTENTION = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
@@ -95,6 +95,93 @@ def test_half_a_pair_is_an_error(low: TaskVector) -> None:
         expanded({k: v for k, v in tensors.items() if k != name}, "x")
     with pytest.raises(FormatError, match="do not fit"):
         expanded({**tensors, name: tensors[name][:1]}, "x")
+
+
+STEM = ATTENTION.removesuffix(".weight")
+UP, DOWN = f"{STEM}.lora_up.weight", f"{STEM}.lora_down.weight"
+
+
+@pytest.mark.parametrize(
+    ("up", "down"),
+    [
+        (torch.ones(4, 2), torch.ones(3, 4)),
+        (torch.ones(4, 0), torch.ones(0, 4)),
+        (torch.ones(4, 2, 3, 3), torch.ones(2, 4, 1, 1)),
+        (torch.ones(4, 2, 3, 3), torch.ones(2, 4, 3, 3)),
+        (torch.ones(4, 2, 0), torch.ones(2, 4)),
+        (torch.ones(4), torch.ones(2, 4)),
+        (torch.ones(4, 1), torch.tensor(1.0)),
+        (torch.ones(4, 2, dtype=torch.int64), torch.ones(2, 4)),
+    ],
+)
+def test_factors_that_give_no_matrix_are_refused(up: Tensor, down: Tensor) -> None:
+    with pytest.raises(FormatError, match=r"^x: the factors of .*to_q' do not fit: expected"):
+        expanded({UP: up, DOWN: down}, "x")
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_weight_stored_twice_is_refused(reverse: bool) -> None:
+    """Else the pair would silently take the place of the difference."""
+    tensors = {UP: torch.ones(4, 2), DOWN: torch.ones(2, 4), f"{STEM}.diff": torch.ones(4, 4)}
+    if reverse:
+        tensors = dict(reversed(tensors.items()))
+    with pytest.raises(FormatError, match=r"^x: .*lora_up.*to_q\.diff' are both the delta"):
+        expanded(tensors, "x")
+
+
+@pytest.mark.parametrize("max_error", [-1.0, -1e-9, 1.0, 3.0, float("nan"), float("inf")])
+def test_an_error_out_of_range_is_refused(
+    tmp_path: Path, low: TaskVector, max_error: float
+) -> None:
+    with pytest.raises(ConfigError, match="largest error: expected 0 <= e < 1"):
+        compact_tensors(low, max_error)
+    with pytest.raises(ConfigError, match="largest error"):
+        save_compact(tmp_path / "x", low, max_error)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rank", [0, -1, 1.5])
+def test_a_rank_out_of_range_is_refused(tmp_path: Path, low: TaskVector, rank: Any) -> None:
+    with pytest.raises(ConfigError, match="rank: expected a whole number of at least 1"):
+        compact_tensors(low, 0.1, rank=rank)
+    with pytest.raises(ConfigError, match="rank: expected"):
+        save_compact(tmp_path / "x", low, 0.1, rank=rank)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (16, 16)], ids=["stored whole", "one of them as factors"]
+)
+def test_names_that_a_file_cannot_hold_are_refused_as_by_the_other_writer(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    clash = {
+        "diffusion_model.x": of_rank(1, *shape),
+        "diffusion_model.x.weight": of_rank(1, *shape),
+    }
+    strange = {"vae.weight": of_rank(1, *shape)}
+    for deltas, words in ((clash, "two weights"), (strange, "starts with")):
+        sentences = set()
+        for save, limits in ((save_compact, (0.1,)), (save_task_vector, ())):
+            with pytest.raises(FormatError, match=words) as caught:
+                save(tmp_path / "x", TaskVector(deltas, BASE), *limits)  # type: ignore[operator]
+            sentences.add(str(caught.value))
+        assert len(sentences) == 1
+    assert not list(tmp_path.iterdir())
+    text = {TEXT_KEY: of_rank(1, *shape), "diffusion_model.x": of_rank(1, *shape)}
+    assert compact_tensors(TaskVector(text, BASE), 0.1).tensors
+
+
+def test_a_file_without_factors_does_not_speak_of_them(tmp_path: Path, low: TaskVector) -> None:
+    save_compact(tmp_path / "compact", low, 0.3)
+    read = load_task_vector(tmp_path / "compact")
+    save_task_vector(tmp_path / "full", read)
+    assert "tverase.compact" in read.provenance.extra
+    assert "tverase.compact" not in read_header(tmp_path / "full").metadata
+    save_task_vector(tmp_path / "plain", TaskVector(read.deltas, BASE))
+    assert (tmp_path / "full").read_bytes() == (tmp_path / "plain").read_bytes()
+    save_compact(tmp_path / "again", read, 0.3)
+    assert "tverase.compact" in read_header(tmp_path / "again").metadata
 
 
 def test_nothing_to_write() -> None:

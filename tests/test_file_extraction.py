@@ -206,6 +206,36 @@ def test_real_names_are_recognised(tmp_path: Path) -> None:
             assert set(opened.weights) == set(shapes)
 
 
+def with_header_of(length: int, path: Path) -> Path:
+    """A model whose header, unpadded, has this many bytes."""
+    table: dict[str, Any] = {
+        "model.diffusion_model.x.weight": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}
+    }
+    table["__metadata__"] = {"note": ""}
+    table["__metadata__"]["note"] = "a" * (length - len(json.dumps(table)))
+    encoded = json.dumps(table).encode()
+    assert len(encoded) == length
+    path.write_bytes(struct.pack("<Q", length) + encoded + bytes(2))
+    return path
+
+
+@pytest.mark.parametrize("first", [120, 120 + 400, 0x4B50 - 200])  # the last holds b"PK"
+def test_no_header_length_makes_a_model_a_pickle(tmp_path: Path, first: int) -> None:
+    for length in range(first, first + 400):
+        path = with_header_of(length, tmp_path / "x.safetensors")
+        with CheckpointFile(path) as opened:
+            assert list(opened.weights) == ["diffusion_model.x.weight"]
+
+
+def test_what_the_official_writer_writes_is_a_model_whatever_its_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    tensors = {"model.diffusion_model.x.weight": torch.ones(1)}
+    for length in range(400):
+        save_file(tensors, path, {"note": "a" * length})
+        with CheckpointFile(path) as opened:
+            assert opened.metadata["note"] == "a" * length
+
+
 def empty_file(path: Path, shapes: dict[str, list[int]]) -> Path:
     """A sparse float16 file: a header and a hole."""
     table, end = {}, 0

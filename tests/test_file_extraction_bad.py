@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
 import struct
 import sys
 from collections import namedtuple
@@ -90,6 +92,23 @@ def pickled(path: Path) -> None:
     path.write_bytes(b"PK\x03\x04" + bytes(100))
 
 
+def bottomless(path: Path) -> None:
+    raw(path, '{"a":' + "[" * 100_000, b"")
+
+
+def spaced(path: Path) -> None:
+    raw(path, " {}", b"")
+
+
+def half_a_character(path: Path) -> None:
+    raw(path, '{"\\ud800":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}}', bytes(8))
+
+
+def beyond_torch(path: Path) -> None:
+    entry = {"dtype": "F16", "shape": [0, 2**40, 2**40], "data_offsets": [0, 0]}
+    raw(path, json.dumps({OTHER: entry}), b"")
+
+
 def lora(path: Path) -> None:
     written(
         path, {"lora_unet_x.lora_down.weight": torch.ones(2), "lora_unet_x.alpha": torch.ones(1)}
@@ -110,6 +129,10 @@ BROKEN: dict[Callable[[Path], None], str] = {
     quantised: rf"{WEIGHT}.*quantised",
     scaled: "scaled_fp8.*quantised",
     pickled: "is a pickle.*Save Checkpoint",
+    bottomless: "its header is not valid.*recursion.*Download",
+    spaced: "its header is not valid.*begin with",
+    half_a_character: "its header is not valid.*surrogates",
+    beyond_torch: rf"{OTHER}.*larger than any tensor",
     lora: "lora_unet_x.*a LoRA",
     text_encoder: "text_model.*a text encoder or a VAE",
 }
@@ -133,6 +156,33 @@ def test_a_file_that_is_no_model_is_refused_by_name(
     good = written(tmp_path / "good.safetensors", model())
     pair = (bad, good) if place == "base" else (good, bad)
     refused(*pair, FormatError, rf"bad_{place}.*{BROKEN[spoil]}")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", ["x.safetensors", "x.ckpt", "x"])
+def test_what_torch_saves_is_refused_under_every_name(
+    tmp_path: Path, name: str, zipped: bool
+) -> None:
+    torch.save({"state_dict": model()}, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(FormatError, match=f"{name}: is a pickle"):
+        CheckpointFile(tmp_path / name)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_every_protocol_are_refused(tmp_path: Path, protocol: int) -> None:
+    values: list[Any] = [{}, {"a": 1}, "a" * 300, b"{" * 300, list(range(300)), io.BytesIO(b"{")]
+    for value in values:
+        (tmp_path / "x.safetensors").write_bytes(pickle.dumps(value, protocol) + bytes(200))
+        with pytest.raises(FormatError, match="is a pickle"):
+            CheckpointFile(tmp_path / "x.safetensors")
+
+
+def test_a_model_cut_within_its_header_is_no_pickle(tmp_path: Path) -> None:
+    """640 bytes: the length begins with the bytes of a pickle."""
+    path = raw(tmp_path / "x.safetensors", "{" + " " * 639, b"")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(FormatError, match="truncated"):
+        CheckpointFile(path)
 
 
 DIFFERENT: dict[str, tuple[dict[str, Tensor], type[Exception], str]] = {
@@ -186,6 +236,9 @@ def test_a_shard_that_lacks_a_tensor_is_named(tmp_path: Path) -> None:
         CheckpointFile(index)
     index.write_text(json.dumps({"weight_map": {"conv_in.weight": "../x.safetensors"}}))
     with pytest.raises(FormatError, match=r"names of safetensors files beside it, got \.\./x"):
+        CheckpointFile(index)
+    index.write_text("[" * 100_000)
+    with pytest.raises(FormatError, match=r"x\.safetensors\.index\.json: is no index"):
         CheckpointFile(index)
 
 
@@ -250,6 +303,20 @@ def test_the_result_never_replaces_a_model(tmp_path: Path) -> None:
     tuned = written(tmp_path / "b.safetensors", model(1))
     with pytest.raises(ConfigError, match=r"b\.safetensors: would replace"):
         extract_between_files(base, tuned, tuned)
+
+
+@pytest.mark.parametrize("shape", [(), (4,)])
+@pytest.mark.parametrize("name", ["input_blocks.0.0", "middle_block.1.attn2.to_k"])
+def test_a_weight_of_too_few_axes_names_no_architecture(
+    tmp_path: Path, name: str, shape: tuple[int, ...]
+) -> None:
+    shapes = {"input_blocks.0.0": (320, 4, 3, 3), "middle_block.1.attn2.to_k": (8, 768)}
+    tensors = {
+        f"model.diffusion_model.{key}.weight": torch.zeros(shape if key == name else full)
+        for key, full in shapes.items()
+    }
+    with CheckpointFile(written(tmp_path / "x.safetensors", tensors)) as opened:
+        assert "unknown" in opened.described()
 
 
 def test_every_refusal_is_one_of_ours(tmp_path: Path) -> None:

@@ -18,8 +18,14 @@ import torch
 
 from edit_samples import BASE, KEYS, TEXT_KEY, vector, weights
 from tverase_core.block_mask import BlockMask
-from tverase_core.errors import FormatError, FormatVersionError, NonFiniteError
-from tverase_core.files import load_task_vector, read_header, read_provenance, save_task_vector
+from tverase_core.errors import FormatError, FormatVersionError, NonFiniteError, TveraseError
+from tverase_core.files import (
+    load_task_vector,
+    read_header,
+    read_provenance,
+    save_task_vector,
+    task_vector_metadata,
+)
 from tverase_core.fingerprint import BaseFingerprint
 from tverase_core.provenance import Parent, Provenance, Recommendation
 from tverase_core.safetensors_io import read_safetensors, write_safetensors
@@ -315,6 +321,124 @@ def test_doubled_names_and_giant_headers(tmp_path: Path) -> None:
         path.write_bytes(struct.pack("<Q", head or len(body)) + body)
         with pytest.raises(FormatError):
             read_header(path)
+
+
+DEEP = "[" * 3000
+ODD: list[Any] = [None, 3, 2**70, 1e999, [], {}, [[0, 8]], "", "\ud800", "²", "9" * 5000, DEEP]
+ODD += ["{}", "[3]", "[null]", '[{"a":1}]', f"[{DEEP}", '["\\ud800"]', '{"x":NaN}']
+NO_TEXT = (3, [], {}, ["a"] * 64)
+NO_NUMBER = ("x", None, [], True, 10**400, float("nan"))
+
+
+BASE_FIELDS = {"architecture": "a", "key_digest": "1" * 64, "sample_sha256": None, "dtype": None}
+PARENT = {"content_sha256": "a" * 64, "coefficient": 1.0}
+MASK = BlockMask.full().to_mapping()
+CHOSEN = {"strength": 1.0, "mask": MASK}
+
+
+def odd_structures() -> list[tuple[str, Any]]:
+    """(key of the metadata, a value with one wrong part)"""
+    found: list[tuple[str, Any]] = []
+    for to in NO_TEXT:
+        found += [("tverase.base", {**BASE_FIELDS, name: to}) for name in BASE_FIELDS]
+        found += [("tverase.base", {**BASE_FIELDS, "file_name": to})]
+        found += [("tverase.parents", [{**PARENT, "content_sha256": to}])]
+        found += [("tverase.recommended", {**CHOSEN, "mask": to})]
+    for to in NO_NUMBER:
+        found += [("tverase.parents", [{**PARENT, "coefficient": to}])]
+        found += [("tverase.recommended", {**CHOSEN, "strength": to})]
+    for name in MASK:
+        wrong = [{**MASK, name: to} for to in ("x", [3], {"a": "b"})]
+        found += [("tverase.recommended", {**CHOSEN, "mask": mask}) for mask in wrong]
+    return found
+
+
+@pytest.fixture
+def refuses(saved: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Is a file with this place changed refused? Else it can be computed with and saved."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # else this takes most of the time
+    raw = saved.read_bytes()
+
+    def tried(*place: Any) -> bool:
+        *way, last, value = place
+
+        def change(table: dict[str, Any]) -> None:
+            for key in way:
+                table = table[key]
+            table[last] = value
+
+        saved.write_bytes(raw)
+        with_header(saved, change)
+        try:
+            read = load_task_vector(saved)
+        except TveraseError:
+            return True
+        save_task_vector(saved, read)
+        save_task_vector(saved, read * 2.0 + read)
+        return False
+
+    return tried
+
+
+def test_whatever_a_header_says_it_is_refused_or_of_use(refuses: Any) -> None:
+    places = [(NAME,), ("__metadata__",), ("new",)]
+    places += [(NAME, part) for part in ("dtype", "shape", "data_offsets")]
+    for place in places:
+        assert all(refuses(*place, value) for value in ODD if value != {}), place
+    for key in read_header(RELEASED).metadata:
+        for value in ODD:
+            assert refuses("__metadata__", key, value) or isinstance(value, str)
+
+
+def test_a_structure_with_a_wrong_part_is_refused(refuses: Any) -> None:
+    for key, value in (("base", BASE_FIELDS), ("parents", [PARENT]), ("recommended", CHOSEN)):
+        assert not refuses("__metadata__", f"tverase.{key}", json.dumps(value))
+    for key, value in odd_structures():
+        assert refuses("__metadata__", key, json.dumps(value)), (key, value)
+
+
+def test_sizes_that_no_tensor_has_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for shape in ([0, 2**62, 2**62], [2**63, 0], [0] * 65, [2**62] * 1000):
+        entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+        body = json.dumps({"a": entry}).encode()
+        path.write_bytes(struct.pack("<Q", len(body)) + body)
+        with pytest.raises(FormatError, match="larger than any tensor"):
+            read_header(path)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {},
+        {"diffusion_model.x.diff": torch.zeros(4, 4), "diffusion_model.x.diff_b": torch.zeros(4)},
+        {"diffusion_model.x.diff": torch.zeros(0, 4)},
+        {
+            "diffusion_model.x.lora_up.weight": torch.zeros(4, 2),
+            "diffusion_model.x.lora_down.weight": torch.ones(2, 4),
+        },
+        {
+            "diffusion_model.x.lora_up.weight": torch.zeros(4, 0),
+            "diffusion_model.x.lora_down.weight": torch.ones(0, 4),
+        },
+    ],
+    ids=["no tensors", "zeros", "no elements", "a factor of zeros", "factors of rank 0"],
+)
+def test_a_file_that_changes_nothing_is_refused(
+    tmp_path: Path, tensors: dict[str, Any], mapped: bool
+) -> None:
+    path = tmp_path / "cat.tv.safetensors"
+    write_safetensors(path, tensors, task_vector_metadata(BASE, STORY, []))
+    with pytest.raises(FormatError, match=r"^cat\.tv\.safetensors: .*expected.*again\.$"):
+        load_task_vector(path, mapped=mapped)
+
+
+def test_a_delta_of_zeros_beside_another_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "cat.tv.safetensors"
+    tensors = {"diffusion_model.x.diff": torch.zeros(4), "diffusion_model.y.diff": torch.ones(4)}
+    write_safetensors(path, tensors, task_vector_metadata(BASE, STORY, []))
+    assert list(load_task_vector(path).deltas) == ["diffusion_model.y.weight"]
 
 
 def test_nan_in_a_file_is_named(saved: Path) -> None:

@@ -163,6 +163,36 @@ def test_what_cannot_be_read_is_refused_by_name(
     assert not (folder / "v.tv.safetensors").exists()
 
 
+ODD_FACTORS: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = [
+    ((4, 2, 3, 3), (2, 4, 1, 1), (4, 4, 1, 1)),
+    ((4, 2, 3, 3), (2, 4, 3, 3), (4, 4, 3, 3)),
+    ((4, 2), (2, 1), (4,)),
+    ((4, 2), (2, 4), (4,)),
+    ((4, 2), (2, 4), ()),
+    ((4,), (2, 4), (4, 4)),
+    ((4, 2), (), (4, 4)),
+    ((), (), (4, 4)),
+    ((4, 2, 0, 1), (2, 4), (4, 4)),
+]
+
+
+@pytest.mark.parametrize("mid", [None, (2, 2, 3, 3), (2, 2)])
+@pytest.mark.parametrize(("up", "down", "shape"), ODD_FACTORS)
+def test_factors_that_give_no_matrix_are_refused(
+    up: tuple[int, ...], down: tuple[int, ...], shape: tuple[int, ...], mid: Any
+) -> None:
+    parts = {"up": torch.ones(up), "down": torch.ones(down)}
+    parts |= {"mid": torch.ones(mid)} if mid else {}
+    with pytest.raises(FormatError, match=r"^here: expected factors"):
+        lora_factors(parts, shape, "here")
+
+
+def test_a_middle_of_nothing_is_refused() -> None:
+    parts = {"up": torch.ones(4, 2), "down": torch.ones(2, 0, 1), "mid": torch.ones(2, 2, 3, 3)}
+    with pytest.raises(ShapeMismatchError):
+        lora_factors(parts, (4, 4, 3, 3))
+
+
 def test_the_command_takes_a_lora(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_file(GOOD, folder / "lora.safetensors")
     base, lora, out = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from edit_samples import BASE, KEYS, LAYOUT, SHAPES, vector, weights
 from tverase_core.compact import compact_tensors
-from tverase_core.compression import approximate_low_rank, factors_of, keep_largest
+from tverase_core.compression import SKETCH, approximate_low_rank, factors_of, keep_largest
 from tverase_core.errors import BaseMismatchError, ConfigError, NonFiniteError, ShapeMismatchError
 from tverase_core.fingerprint import BaseFingerprint
 from tverase_core.task_vector import TaskVector
@@ -124,14 +126,15 @@ def low_rank_sample(rank: int) -> TaskVector:
     source = torch.Generator().manual_seed(rank)
     linear = torch.randn(10, rank, generator=source) @ torch.randn(rank, 14, generator=source)
     conv = torch.randn(6, rank, generator=source) @ torch.randn(rank, 45, generator=source)
-    return TaskVector({"a": linear, "b": conv.view(6, 5, 3, 3), "c": torch.ones(4)}, BASE)
+    deltas = {"a": linear, "b": conv.view(6, 5, 3, 3), "c": torch.ones(4)}
+    return TaskVector({f"diffusion_model.{key}": delta for key, delta in deltas.items()}, BASE)
 
 
 def test_low_rank_of_a_low_rank_vector_is_itself() -> None:
     tv = low_rank_sample(3)
     found = approximate_low_rank(tv, rank=3)
     assert (found.vector - tv).norm() < 1e-5 * tv.norm()
-    assert dict(found.ranks) == {"a": 3, "b": 3}
+    assert dict(found.ranks) == {"diffusion_model.a": 3, "diffusion_model.b": 3}
     assert found.error < 1e-5
     assert approximate_low_rank(tv, max_error=0.001).ranks == found.ranks
     assert found.kept == pytest.approx((3 * 24 + 3 * 51 + 4) / (140 + 270 + 4))
@@ -174,6 +177,61 @@ def test_large_matrices_of_any_rank_are_the_truncated_svd(
     assert (up @ down - delta).norm() <= 1e-4 * delta.norm()
 
 
+@pytest.mark.parametrize("shape", [(200, 300), (300, 200)], ids=["wide", "tall"])
+@pytest.mark.parametrize("tail", [5e-7, 3e-6])
+@pytest.mark.parametrize("bound", [0.0, 1e-7, 2e-7, 5e-7, 1e-6, 2e-6, 1e-5])
+def test_the_smallest_errors_are_kept_too(
+    shape: tuple[int, int], tail: float, bound: float
+) -> None:
+    """A tail that lies in all directions may be lost only where the bound allows it."""
+    source = torch.Generator().manual_seed(1)
+
+    def drawn(*size: int) -> torch.Tensor:
+        return torch.randn(size, generator=source, dtype=torch.float64)
+
+    main, noise = drawn(shape[0], 16) @ drawn(16, shape[1]), drawn(*shape)
+    delta = (main + tail * noise * main.norm() / noise.norm()).float()
+    up, down = factors_of(delta, None, bound)
+    lost = (up.double() @ down.double() - delta.double()).norm() / delta.double().norm()
+    assert lost <= math.hypot(max(bound, 1e-7), 1e-7)  # of two float32 factors
+    if bound > tail:
+        assert up.shape[1] == 16
+
+
+def low_rank_matrix() -> torch.Tensor:
+    """Of rank 16, rounded to float32."""
+    source = torch.Generator().manual_seed(2)
+    return torch.randn(300, 16, generator=source) @ torch.randn(16, 400, generator=source)
+
+
+def decomposed(monkeypatch: pytest.MonkeyPatch, delta: torch.Tensor, *limits: float | None) -> int:
+    """How many directions it is decomposed into."""
+    sizes, whole = [], torch.linalg.eigh
+
+    def watched(matrix: torch.Tensor) -> object:
+        sizes.append(len(matrix))
+        return whole(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", watched)
+    factors_of(delta, *limits)
+    monkeypatch.undo()
+    return sizes[0]
+
+
+def test_all_directions_are_looked_at_only_where_few_cannot_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delta = low_rank_matrix()
+    for bound in (1e-6, 1e-3, 0.5):
+        assert decomposed(monkeypatch, delta, None, bound) == SKETCH
+        assert decomposed(monkeypatch, delta, 8, bound) == SKETCH
+    assert decomposed(monkeypatch, delta, 16, None) == SKETCH
+    assert decomposed(monkeypatch, delta, None, 0.0) == 300
+    one = torch.zeros(300, 400)
+    one[0, 0] = 1  # of which nothing is left outside
+    assert decomposed(monkeypatch, one, None, 0.0) == 300
+
+
 def test_progress_can_stop_what_takes_long() -> None:
     def stop(done: int, total: int, message: str) -> None:
         if done == 2:
@@ -214,7 +272,7 @@ def test_keep_largest() -> None:
 
 def test_compression_refuses() -> None:
     tv = vector(1)
-    for rank, error in [(None, None), (0, None), (None, 1.0), (None, -0.1)]:
+    for rank, error in [(None, None), (0, None), (None, 1.0), (None, -0.1), (1, float("nan"))]:
         with pytest.raises(ConfigError):
             approximate_low_rank(tv, rank, error)
     for fraction in (0.0, 1.1, float("nan")):

@@ -155,7 +155,7 @@ class BlockMask:
         """Raises FormatError, and the constructor's errors."""
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FormatError(f"block mask: expected JSON, {error}") from error
         if not isinstance(values, dict):
             raise FormatError(f"block mask: expected a JSON object, got {type(values).__name__}")

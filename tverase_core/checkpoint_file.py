@@ -27,11 +27,18 @@ from .fingerprint import (
     sampled_runs,
     tensor_bytes,
 )
-from .safetensors_io import DTYPES, FileHeader, TensorEntry, parse_header
+from .safetensors_header import (
+    DTYPES,
+    HEADER_CAP_BYTES,
+    FileHeader,
+    TensorEntry,
+    parse_header,
+)
 
 INDEX_SUFFIX = ".safetensors.index.json"
 PIECE = 1 << 21  # elements read at once: a whole matrix of SDXL would take 50 MB, three times over
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+_PICKLE_STARTS = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
 _SUBFOLDERS = ("unet", "transformer")
 
 
@@ -174,14 +181,24 @@ def _files_of(path: Path) -> tuple[list[Path], Mapping[str, str] | None]:
     if path.name.endswith(".json"):
         return _shards(path)
     with path.open("rb") as file:
-        head = file.read(2)
-    if path.suffix.lower() in _PICKLES or head == b"PK" or head[:1] == b"\x80":
+        head = file.read(9)
+    pickled = path.suffix.lower() in _PICKLES or head.startswith(_PICKLE_STARTS)
+    if pickled and not _begins_as_safetensors(head):
         raise FormatError(
             f"{path.name}: is a pickle, which can run a stranger's code when it is opened. "
             "Convert it first: in ComfyUI connect Load Checkpoint to Save Checkpoint, which "
             "writes safetensors; in diffusers use save_pretrained."
         )
     return [path], None
+
+
+def _begins_as_safetensors(head: bytes) -> bool:
+    """Eight bytes of header length, then the header's first character.
+
+    The low bytes of a length may be those that a pickle begins with. No pickle and no zip file has
+    zeros in bytes 4 to 7, as every length that is allowed has, and a brace after them.
+    """
+    return int.from_bytes(head[:8], "little") <= HEADER_CAP_BYTES and head[8:9] == b"{"
 
 
 def _folder_files(folder: Path) -> tuple[list[Path], Mapping[str, str] | None]:
@@ -218,7 +235,7 @@ def _shards(index: Path) -> tuple[list[Path], Mapping[str, str]]:
     try:
         table = json.loads(index.read_text("utf-8"))["weight_map"]
         where = {str(name): str(file) for name, file in table.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"{index.name}: is no index of safetensors shards ({error!r})") from error
     files = sorted(set(where.values()))
     foreign = [f for f in files if not f.endswith(".safetensors") or "/" in f or "\\" in f]

@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .compression import factors_of
-from .delta_names import WEIGHT, file_name_of
+from .compression import check_limits, factors_of
+from .delta_names import WEIGHT, file_name_of, file_names_of
 from .errors import ConfigError, FormatError
 from .fingerprint import BaseFingerprint
 from .ports import Progress, quiet
@@ -61,12 +61,15 @@ def compact_tensors(
 
     max_error: 0 <= e < 1, of each matrix (Frobenius norm) before rounding to dtype. rank: a cap,
     at least 1, which may raise the error. Matrices that factors would not make smaller stay whole.
-    `progress` cancels by raising. Raises ConfigError, and FormatError for an empty vector.
+    `progress` cancels by raising. Raises ConfigError, and FormatError for an empty vector and for
+    names that a file cannot hold.
     """
+    check_limits(rank, max_error)
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
     if not len(task_vector):
         raise FormatError("the task vector is empty: a file of it would erase nothing")
+    names = file_names_of(task_vector.deltas)
     kind, tensors, ranks = DTYPES[dtype], dict[str, Tensor](), dict[str, int]()
     lost = whole = 0.0
     total = 0
@@ -75,7 +78,7 @@ def compact_tensors(
         parts = _factors(key, delta, max_error, rank)
         if parts is None:
             stored = delta.to(kind)
-            tensors[file_name_of(key)] = stored
+            tensors[names[key]] = stored
             rebuilt = stored.double()
         else:
             up, down = (part.to(kind) for part in parts)
@@ -136,7 +139,8 @@ def write_compact(
 def expanded(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """A file's tensors with every pair of factors multiplied out, under `.diff` names, float32.
 
-    name: of the file, for sentences. Raises FormatError for half a pair or ranks that differ.
+    name: of the file, for sentences. Raises FormatError for half a pair, factors that give no
+    matrix, and a pair beside a `.diff` of the same weight.
     """
     plain = {key: t for key, t in tensors.items() if not key.endswith((UP, DOWN))}
     for key, up in tensors.items():
@@ -148,13 +152,27 @@ def expanded(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
             raise FormatError(f"{name}: {key!r} lacks its partner, the other factor of {stem!r}")
         if key.endswith(DOWN):
             continue
-        if up.ndim < 2 or partner.ndim < 2 or up.shape[1] != partner.shape[0]:
+        if not are_factors(up, partner):
             raise FormatError(
-                f"{name}: the factors of {stem!r} do not fit: {list(up.shape)} and "
-                f"{list(partner.shape)}"
+                f"{name}: the factors of {stem!r} do not fit: expected floating-point numbers in "
+                f"[out, r] or [out, r, 1, 1] and [r, in, ...], r at least 1, got {list(up.shape)} "
+                f"({up.dtype}) and {list(partner.shape)} ({partner.dtype}). Make the file again."
             )
-        plain[file_name_of(stem + WEIGHT)] = _product(up, partner)
+        diff = file_name_of(stem + WEIGHT)
+        if diff in tensors:
+            raise FormatError(
+                f"{name}: {key!r} and {diff!r} are both the delta of {stem!r}; expected one of "
+                "them. Make the file again."
+            )
+        plain[diff] = _product(up, partner)
     return plain
+
+
+def are_factors(up: Tensor, down: Tensor) -> bool:
+    """Do they multiply to a matrix or to a convolution: [out, r, 1...] and [r, in, ...]?"""
+    floating = up.is_floating_point() and down.is_floating_point()
+    axes = up.ndim >= 2 and down.ndim >= 2 and math.prod(up.shape[2:]) == 1
+    return floating and axes and up.shape[1] == down.shape[0] > 0
 
 
 def _factors(

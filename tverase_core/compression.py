@@ -16,6 +16,7 @@ from .task_vector import TaskVector
 
 SKETCH = 64  # directions that are tried first
 ROUNDING = 1e-12  # share of the squared length that rounding to float32 may put elsewhere
+LOWEST = 1e-14  # share of the squared length below which sums in float64 tell nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,7 @@ def approximate_low_rank(
     See `factors_of`; used on task vectors here by our own choice. `progress` cancels by raising.
     Raises ConfigError.
     """
-    if rank is None and max_error is None:
-        raise ConfigError("low rank: give a rank or a largest error")
-    if rank is not None and rank < 1:
-        raise ConfigError(f"low rank: rank: expected at least 1, got {rank}")
-    if max_error is not None and not 0 <= max_error < 1:
-        raise ConfigError(f"low rank: largest error: expected 0 <= e < 1, got {max_error}")
+    check_limits(rank, max_error)
     deltas: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     written = 0
@@ -69,6 +65,16 @@ def approximate_low_rank(
     limits = [f"rank {rank}"] if rank is not None else []
     limits += [f"error {max_error:g}"] if max_error is not None else []
     return _compressed(task_vector, deltas, ranks, written, f"low rank ({', '.join(limits)})")
+
+
+def check_limits(rank: int | None, max_error: float | None) -> None:
+    """Raises ConfigError unless one is given and each that is lies in its range."""
+    if rank is None and max_error is None:
+        raise ConfigError("low rank: give a rank or a largest error")
+    if rank is not None and (not isinstance(rank, int) or rank < 1):
+        raise ConfigError(f"low rank: rank: expected a whole number of at least 1, got {rank}")
+    if max_error is not None and not 0 <= max_error < 1:
+        raise ConfigError(f"low rank: largest error: expected 0 <= e < 1, got {max_error}")
 
 
 def keep_largest(task_vector: TaskVector, fraction: float) -> Compressed:
@@ -114,40 +120,45 @@ def factors_of(
 ) -> tuple[Tensor, Tensor]:
     """(up [out, r], down [r, rest]), float32: the best product of rank r for the delta as matrix.
 
-    r is the smallest rank whose relative error is not above max_error, at most `rank`, at least 1.
+    r is the smallest rank whose relative error is not above max_error (or 1e-7, about what
+    rounding the factors to float32 adds), at most `rank`, at least 1.
     Computed in float64 from the eigenvectors U of A A^T (or V of A^T A, the smaller):
     up = U_r, down = U_r^T A (or up = A V_r, down = V_r^T). Eckart-Young.
     """
     matrix = delta.reshape(delta.shape[0], -1).double()
     wide = matrix.shape[0] <= matrix.shape[1]
-    values, vectors = _directions(matrix if wide else matrix.T)
+    tail = ROUNDING if max_error is None else min(ROUNDING, max_error**2)
+    values, vectors, outside = _directions(matrix if wide else matrix.T, tail)
     used = len(values)
     if max_error is not None:
-        # lost[r]: squared relative error when the first r directions are kept
-        lost = 1 - torch.cat([values.new_zeros(1), values.cumsum(0)]) / values.sum()
-        used = max(1, int((lost > max_error**2 + 1e-14).sum()))
+        # lost[r]: squared error when the first r directions are kept, summed from the smallest on,
+        # since a sum that begins with the largest drowns the smallest
+        lost = torch.cat([outside[None], values.flip(0)]).cumsum(0).flip(0)
+        used = max(1, int((lost > max(max_error**2, LOWEST) * lost[0]).sum()))
     kept = vectors[:, : min(used, len(values) if rank is None else rank)]
     up, down = (kept, kept.T @ matrix) if wide else (matrix @ kept, kept.T)
     return up.float(), down.float()
 
 
-def _directions(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues of M M^T, falling, and their eigenvectors as columns.
+def _directions(matrix: Tensor, tail: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Eigenvalues of M M^T, falling, their eigenvectors as columns, and the sum of all others.
 
     What was trained with a rank lies in a few directions. These are found by a random sketch
     (arXiv 0909.4061, algorithm 4.1), checked, and decomposed alone: the same result, for the
     matrices of SDXL in a quarter of the time or less. Otherwise all are looked at.
+    tail: share of the sum of all that those others may have.
     """
-    if len(matrix) > 2 * SKETCH:
+    if len(matrix) > 2 * SKETCH and tail > LOWEST:
         source = torch.Generator().manual_seed(0)
         test = torch.randn(matrix.shape[1], SKETCH, generator=source, dtype=matrix.dtype)
         basis = torch.linalg.qr(matrix @ test)[0]
         inside, whole = basis.T @ matrix, matrix.square().sum()
-        if whole - inside.square().sum() <= ROUNDING * whole:
+        outside = (whole - inside.square().sum()).clamp(min=0)
+        if outside <= tail * whole:
             values, vectors = torch.linalg.eigh(inside @ inside.T)
-            return values.flip(0).clamp(min=0), (basis @ vectors).flip(1)
+            return values.flip(0).clamp(min=0), (basis @ vectors).flip(1), outside
     values, vectors = torch.linalg.eigh(matrix @ matrix.T)
-    return values.flip(0).clamp(min=0), vectors.flip(1)
+    return values.flip(0).clamp(min=0), vectors.flip(1), values.new_zeros(())
 
 
 def _truncate(delta: Tensor, rank: int | None, max_error: float | None) -> tuple[Tensor, int]:

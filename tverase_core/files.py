@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +14,13 @@ import torch
 from torch import Tensor
 
 from .block_mask import BlockMask
-from .compact import expanded
-from .delta_names import file_name_of, is_bare, weight_key_of
+from .compact import COMPACT, expanded
+from .delta_names import file_names_of, is_bare, weight_key_of
 from .errors import ConfigError, FormatError
 from .fingerprint import BaseFingerprint
-from .layout import DIFFUSION_PREFIX, TEXT_PREFIX
 from .provenance import Parent, Provenance, Recommendation
+from .safetensors_header import FileHeader
 from .safetensors_io import (
-    FileHeader,
     check_kind,
     compact_json,
     read_safetensors,
@@ -34,6 +34,7 @@ DIRECTION = "toward-concept"
 SUFFIX = ".tv.safetensors"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 IMPLEMENTATION = "https://github.com/comfyanonymous/ComfyUI"
+_ANEW = "Download or save it again."
 # sd-scripts' names, so that model browsers sort the file under its base model.
 _BROWSER_NAMES = {
     "stable-diffusion-v1": "sd_v1",
@@ -92,18 +93,13 @@ def save_task_vector(
         raise FormatError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
     if not task_vector.deltas:
         raise FormatError("the task vector is empty: a file of it would erase nothing")
-    tensors: dict[str, Tensor] = {}
-    for key, delta in task_vector.deltas.items():
-        if not key.startswith((DIFFUSION_PREFIX, TEXT_PREFIX)):
-            raise FormatError(
-                f"{key}: expected a name that starts with {DIFFUSION_PREFIX} or {TEXT_PREFIX}"
-            )
-        name = file_name_of(key)
-        if name in tensors:
-            raise FormatError(f"{key}: two weights would both be called {name} in the file")
-        tensors[name] = delta.to(DTYPES[dtype])
+    names = file_names_of(task_vector.deltas)
+    tensors = {names[key]: delta.to(DTYPES[dtype]) for key, delta in task_vector.deltas.items()}
     chosen = recommended or task_vector.provenance.recommended
     story = task_vector.provenance
+    # What a compact file lost is not what this one, without factors, loses.
+    extra = {key: text for key, text in story.extra.items() if key != COMPACT}
+    story = dataclasses.replace(story, extra=extra)
     metadata = task_vector_metadata(task_vector.base, story, list(task_vector.deltas), chosen)
     return write_safetensors(path, tensors, metadata)
 
@@ -111,12 +107,13 @@ def save_task_vector(
 def load_task_vector(path: str | os.PathLike[str], *, mapped: bool = False) -> TaskVector:
     """Read and check a file, full or compact; deltas read as float32. mapped: `read_safetensors`.
 
-    Raises FormatError, FormatVersionError, NonFiniteError, OSError.
+    Raises FormatError (also for a file that changes nothing), FormatVersionError, NonFiniteError,
+    OSError.
     """
     tensors, metadata = read_safetensors(path, KIND, mapped=mapped)
     name = Path(path).name
     _check_direction(metadata, name)
-    bare = frozenset(map(str, _json(metadata, "tverase.bare_keys", list, [], name)))
+    bare = frozenset(_words(metadata, "tverase.bare_keys", [], name))
     deltas: dict[str, Tensor] = {}
     for file_key, tensor in expanded(tensors, name).items():
         key = weight_key_of(file_key, bare)
@@ -126,7 +123,13 @@ def load_task_vector(path: str | os.PathLike[str], *, mapped: bool = False) -> T
                 "expected names ending in .diff or .diff_b"
             )
         deltas[key] = tensor
-    return TaskVector(deltas, _base(metadata, name), _provenance(metadata, name))
+    vector = TaskVector(deltas, _base(metadata, name), _provenance(metadata, name))
+    if not vector.deltas:
+        raise FormatError(
+            f"{name}: expected a delta that is not zero, got none among its {len(deltas)}, so it "
+            "would erase nothing. Extract or train the task vector again."
+        )
+    return vector
 
 
 def read_header(path: str | os.PathLike[str]) -> FileHeader:
@@ -213,6 +216,8 @@ def _base(metadata: Mapping[str, str], name: str) -> BaseFingerprint:
     given = _json(metadata, "tverase.base", dict, None, name)
     known = [field.name for field in dataclasses.fields(BaseFingerprint)]
     fields = {field: given[field] for field in known if field in given}
+    if not all(value is None or isinstance(value, str) for value in fields.values()):
+        raise FormatError(f"{name}: tverase.base: expected texts, got {fields}. {_ANEW}")
     try:
         return BaseFingerprint(**fields)
     except (TypeError, ConfigError) as error:
@@ -228,20 +233,45 @@ def _provenance(metadata: Mapping[str, str], name: str) -> Provenance:
     try:
         return Provenance(
             **fields,
-            concepts=tuple(_json(metadata, "tverase.concepts", list, None, name)),
+            concepts=_words(metadata, "tverase.concepts", None, name),
             recipe=_json(metadata, "tverase.recipe", dict, {}, name),
-            parents=tuple(Parent(p["content_sha256"], p["coefficient"]) for p in parents),
-            history=tuple(_json(metadata, "tverase.history", list, [], name)),
+            parents=tuple(
+                Parent(_text(p["content_sha256"]), _number(p["coefficient"])) for p in parents
+            ),
+            history=_words(metadata, "tverase.history", [], name),
             tags=tuple(tags.split(", ")) if tags else (),
             recommended=Recommendation(
-                chosen["strength"], BlockMask.from_mapping(chosen["mask"]), chosen.get("report")
+                _number(chosen["strength"]),
+                BlockMask.from_mapping(chosen["mask"]),
+                chosen.get("report"),
             )
             if chosen
             else None,
             extra={key: value for key, value in metadata.items() if key not in _WRITTEN},
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{name}: its provenance is not valid: {error}") from error
+        raise FormatError(f"{name}: its provenance is not valid: {error}. {_ANEW}") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {value!r}")
+    return value
+
+
+def _number(value: Any) -> Any:
+    """A number as it stands, that a float can hold."""
+    if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
+        raise TypeError(f"expected a number, got {value!r}")
+    return value
+
+
+def _words(metadata: Mapping[str, str], key: str, default: Any, name: str) -> tuple[str, ...]:
+    """A metadata value that is a JSON list of texts. As `_json`."""
+    words = _json(metadata, key, list, default, name)
+    if not all(isinstance(word, str) for word in words):
+        raise FormatError(f"{name}: {key}: expected texts, got {words!r:.80}. {_ANEW}")
+    return tuple(words)
 
 
 def _json(metadata: Mapping[str, str], key: str, form: type, default: Any, name: str) -> Any:
@@ -249,10 +279,12 @@ def _json(metadata: Mapping[str, str], key: str, form: type, default: Any, name:
     text = metadata.get(key)
     if text is None and default is not None:
         return default
+    shown = f"{text!r:.80}"  # it may be of any length
     try:
         value = json.loads(text or "")
-    except ValueError as error:
-        raise FormatError(f"{name}: {key}: expected JSON, got {text!r}") from error
+        compact_json(value).encode()  # what cannot be written again: NaN, half a character
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{name}: {key}: expected JSON, got {shown}. {_ANEW}") from error
     if not isinstance(value, form):
-        raise FormatError(f"{name}: {key}: expected a JSON {form.__name__}, got {text!r}")
+        raise FormatError(f"{name}: {key}: expected a JSON {form.__name__}, got {shown}. {_ANEW}")
     return value

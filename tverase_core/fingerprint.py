@@ -150,13 +150,15 @@ def architecture_of(shapes: Mapping[str, Sequence[int]], prediction: str = "epsi
     """
     first = shapes.get(DIFFUSION_PREFIX + "input_blocks.0.0.weight")
     contexts = {
-        shapes[key][1]
+        shapes[key][1] if len(shapes[key]) > 1 else None
         for key in shapes
         if key.startswith(DIFFUSION_PREFIX) and key.endswith(".attn2.to_k.weight")
     }
-    if first is None or len(contexts) != 1:
+    width = contexts.pop() if len(contexts) == 1 else None
+    # Weights of too few axes, as quantised ones may have, tell nothing.
+    if first is None or len(first) < 2 or width is None:
         return _transformer_of(shapes)
-    pair = (first[0], contexts.pop())
+    pair = (first[0], width)
     if pair == (320, 1024) and prediction == "v":
         return "stable-diffusion-v2-768-v"
     return _UNETS.get(pair, f"sd-unet-{pair[0]}-{pair[1]}")

@@ -7,6 +7,7 @@ PEFT, and of ComfyUI are known, as is the `mid` factor of LyCORIS' LoCon (arXiv 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -169,11 +170,17 @@ def lora_factors(
     if not {"up", "down"} <= parts.keys():
         raise FormatError(f"{where}: has only {listed(list(parts))}; up and down belong together")
     up, down = parts["up"].float(), parts["down"].float()
-    fits = up.ndim >= 2 and down.ndim >= 2 and up.shape[1] == down.shape[0] > 0
+    if min(len(shape), up.ndim, down.ndim) < 2 or math.prod(up.shape[2:]) != 1:
+        raise FormatError(
+            f"{where}: expected factors [out, r] or [out, r, 1, 1] and [r, in, ...] of a weight "
+            f"[out, in, ...], got up {list(up.shape)} and down {list(down.shape)} of a weight of "
+            f"shape {list(shape)}. Download the LoRA again, or give another."
+        )
+    fits = up.shape[1] == down.shape[0] > 0
     if fits and "mid" in parts:
         mid = parts["mid"].float()
         fits = mid.ndim == 4 and mid.shape[:2] == (down.shape[0], down.shape[0])
-        fits = fits and down[0, 0].numel() == 1
+        fits = fits and math.prod(down.shape[2:]) == 1
         if fits:
             down = torch.einsum("mnkl,ni->mikl", mid, down.flatten(1))
     got = (up.shape[0], *down.shape[1:])

@@ -13,7 +13,6 @@ import os
 import struct
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,47 +23,13 @@ from .errors import FormatError, FormatVersionError, NonFiniteError
 from .fingerprint import tensor_bytes
 from .finite import all_finite
 from .new_file import replacing
+from .safetensors_header import DTYPES, HEADER_CAP_BYTES, FileHeader, TensorEntry, parse_header
 
 FORMAT_MAJOR, FORMAT_MINOR = 1, 1
-HEADER_CAP_BYTES = 100_000_000  # the format's own limit
-DTYPES = {
-    "F64": torch.float64,
-    "I64": torch.int64,
-    "F32": torch.float32,
-    "I32": torch.int32,
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-    "I16": torch.int16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # What files of our own may hold; only checkpoints hold the others.
 _OURS = {"F64", "I64", "F32", "I32", "BF16", "F16", "U8", "BOOL"}
 _NAMES = {dtype: name for dtype, name in DTYPE_NAMES.items() if name in _OURS - {"F16"}}
-_ANEW = "Download or save it again."
-
-
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
-    """dtype as the format names it, shape, and where the bytes lie in the data section."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class FileHeader:
-    """What a file says about itself; data_start: offset of the data section in bytes."""
-
-    metadata: Mapping[str, str]
-    tensors: Mapping[str, TensorEntry]
-    data_start: int
 
 
 def compact_json(value: Any) -> str:
@@ -147,7 +112,7 @@ def check_kind(metadata: Mapping[str, str], expected_kind: str, name: str) -> No
             "tverase.format and tverase.kind. A LoRA or a checkpoint is loaded by ComfyUI's nodes."
         )
     major = version.partition(".")[0]
-    if not major.isdigit():
+    if not (major.isascii() and major.isdigit() and len(major) < 10):
         raise FormatError(f"{name}: tverase.format: expected e.g. '1.0', got {version!r}")
     if int(major) != FORMAT_MAJOR:
         raise FormatVersionError(
@@ -207,31 +172,6 @@ def header_bytes(
     return struct.pack("<Q", len(encoded)) + encoded
 
 
-def parse_header(file: BinaryIO, name: str) -> FileHeader:
-    """The header of a file that is open at its start; `name` is for messages. As read_header."""
-    size = os.fstat(file.fileno()).st_size
-    head = file.read(8)
-    if len(head) < 8:
-        raise FormatError(f"{name}: {size} bytes is too short for a safetensors file. {_ANEW}")
-    length = struct.unpack("<Q", head)[0]
-    if not 2 <= length <= min(size - 8, HEADER_CAP_BYTES):
-        raise FormatError(
-            f"{name}: states a header of {length} bytes in a file of {size}: "
-            f"it is truncated or no safetensors file. {_ANEW}"
-        )
-    try:
-        table = json.loads(file.read(length).decode(), object_pairs_hook=_no_duplicates)
-        metadata = table.pop("__metadata__", {})
-        tensors = {str(key): _entry(str(key), value) for key, value in table.items()}
-        texts = all(isinstance(value, str) for value in metadata.values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{name}: its header is not valid: {error}. {_ANEW}") from error
-    if not texts:
-        raise FormatError(f"{name}: its metadata holds something else than text")
-    _check_offsets(tensors, size - 8 - length, name)
-    return FileHeader(metadata, tensors, 8 + length)
-
-
 def _read(file: BinaryIO, key: str, entry: TensorEntry, name: str) -> Tensor:
     """The next tensor of the file, in memory of its own."""
     tensor = torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
@@ -256,43 +196,6 @@ def _placed(data: Tensor, entry: TensorEntry) -> Tensor:
     if raw.storage_offset() % dtype.itemsize:
         raw = raw.clone()
     return raw.view(dtype).view(entry.shape)
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the name {key!r} occurs twice")
-        found[key] = value
-    return found
-
-
-def _entry(key: str, value: Mapping[str, Any]) -> TensorEntry:
-    start, end = value["data_offsets"]
-    numbers = (*value["shape"], start, end)
-    if value["dtype"] not in DTYPES:
-        raise ValueError(f"tensor {key!r} has the unknown dtype {value['dtype']!r}")
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError(f"tensor {key!r}: sizes and offsets must be whole numbers >= 0")
-    return TensorEntry(value["dtype"], tuple(value["shape"]), start, end)
-
-
-def _check_offsets(tensors: Mapping[str, TensorEntry], data_bytes: int, name: str) -> None:
-    """The tensors must fill the data section without gap or overlap."""
-    position = 0
-    for key, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
-        expected = math.prod(entry.shape) * DTYPES[entry.dtype].itemsize
-        if entry.start != position or entry.end - entry.start != expected:
-            raise FormatError(
-                f"{name}: tensor {key!r}: expected bytes {position} to {position + expected}, "
-                f"got {entry.start} to {entry.end}"
-            )
-        position = entry.end
-    if position != data_bytes:
-        fault = "is truncated" if position > data_bytes else "has trailing bytes"
-        raise FormatError(
-            f"{name}: {fault}: expected {position} bytes of data, got {data_bytes}. {_ANEW}"
-        )
 
 
 def _check_finite(key: str, tensor: Tensor, where: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 ANOTHER = """Another concept: write it into the prompts and `concept` of stage 1, into \
-`filename_prefix` of Save Task Vector, and into the *Prompt* nodes and titles of the last stage: one \
-that should go, one that should stay."""
+`filename_prefix` of Save Task Vector, and into the *Prompt* nodes and titles of the last stage: \
+one that should go, one that should stay."""
 ABOUT = """# Erase a concept
 This graph takes **{concept}** out of the small model that ships with the pack, by task vector \
 (arXiv 2404.03631). Press **Run**: it takes a few minutes on a CPU.
@@ -24,8 +24,9 @@ STAGE_2 = """### 2 Learn it, take the difference
 settings here suit the demo model.
 
 **On your own checkpoint:** put *Load Checkpoint* in place of Demo Model. Right-click Concept \
-Fine-tune, *TVErase preset*, *As in the paper*, and set `accumulation` to 16. Set 512 x 512 (XL: 1024) \
-in stage 1 and in Empty Latent Image, and in the KSamplers the steps, CFG and sampler you draw with.
+Fine-tune, *TVErase preset*, *As in the paper*, and set `accumulation` to 16. Set 512 x 512 (XL: \
+1024) in stage 1 and in Empty Latent Image, and in the KSamplers the steps, CFG and sampler you \
+draw with.
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
 strength."""
@@ -46,19 +47,20 @@ ABOUT_AUTO = """# Erase a concept, measured
 Takes **{concept}** out of the demo model and finds by itself how much to subtract, and whether \
 some blocks are better left out. Press **Run**: it takes about ten minutes on two CPU cores.
 
-""" + ANOTHER + """ Take it out of what must stay, in stage 2 and, twice, in stage 4. The demo model \
-draws cat, dog, heart, flower, fruit, car, clock, moon, tree, fish, bird, house, umbrella, book, ball \
-and face."""
+""" + ANOTHER + """ Take it out of what must stay, in stage 2 and, twice, in stage 4. The demo \
+model draws cat, dog, heart, flower, fruit, car, clock, moon, tree, fish, bird, house, umbrella, \
+book, ball and face."""
 STAGE_TRIGGERS = """### 3 Triggers
 **Diverse Inversion** finds many made-up words (embeddings) that still make the model draw the \
-concept, words that nobody would type. The judge checks each. How they are kept diverse is our own derivation."""
+concept, words that nobody would type. The judge checks each. How they are kept diverse is our \
+own derivation."""
 STAGE_CHOICE = """### 4 Where, and how much
-**Auto Block Mask** ranks the model's blocks by what they erase and what they harm. It keeps all of \
-them unless leaving some out promises much less harm; on the demo model it kept all in every run that \
-was measured. **Auto-Strength** takes the smallest strength that stops every trigger while the \
-retained prompts stay, then checks it on triggers and seeds that played no part in the choice. If no \
-strength does both, it goes on with the strongest that still keeps 90 % of the retained prompts \
-(`budget`) and says so."""
+**Auto Block Mask** ranks the model's blocks by what they erase and what they harm. It keeps all \
+of them unless leaving some out promises much less harm; on the demo model it kept all in every \
+run that was measured. **Auto-Strength** takes the smallest strength that stops every trigger \
+while the retained prompts stay, then checks it on triggers and seeds that played no part in the \
+choice. If no strength does both, it goes on with the strongest that still keeps 90 % of the \
+retained prompts (`budget`) and says so."""
 COMPARE = """### {stage} Before and after
 Equal seeds on both models. {asked} "Reduced", never "removed": whoever has the base model still \
 has the concept."""
@@ -102,8 +104,8 @@ Put a download into `models/task_vectors`, press R and choose it. The file chose
 that `erase_concept` saves: run that workflow once, or choose another file. If \
 `erase_concept_auto` or `erase_two_concepts` ran first, it is theirs, and wants strength 1.1.
 
-**Its model:** replace Demo Model by *Load Checkpoint*, and the 64 x 64 of Empty Latent Image by the \
-size you draw in."""
+**Its model:** replace Demo Model by *Load Checkpoint*, and the 64 x 64 of Empty Latent Image by \
+the size you draw in."""
 STAGE_VECTOR = """### 1 The vector
 A file fits the model it was made from, and says which that is. With another model the next node \
 stops and says so. For a finetune or merge of the same base set `other_weights` to *allow*, \
@@ -127,34 +129,35 @@ STAGE_BLUEPRINT = """### 2 Learn it, take the difference
 defaults suit Stable Diffusion 1: 200 steps of 16 pictures, 1e-5, EMA on. Connect `task_vector` to \
 **Save Task Vector** to keep what was learned."""
 
-FEW_STEPS = """**Turbo, Lightning, LCM** and their like: set steps, CFG and sampler in stage 1 and in \
-the four KSamplers to what your checkpoint asks for."""
+FEW_STEPS = """**Turbo, Lightning, LCM** and their like: set steps, CFG and sampler in stage 1 \
+and in the four KSamplers to what your checkpoint asks for."""
 ABOUT_SD15 = """# Stable Diffusion 1.5
 Takes **{concept}** out of your own checkpoint. Choose the file in **Load Checkpoint** first; any \
 model of the 1.x family works.
 
 """ + ANOTHER + """
 
-**Memory**, estimated: 17 GB for all weights, 15 with gradient checkpointing, which turns itself on \
-when it is needed. 16 GB card: `optimizer` *AdamW 8-bit* (`pip install bitsandbytes`). 12 GB: the same \
-with `gradient_checkpointing` on. 8 GB: `rank` 16 **with** `learning_rate` 1e-4 and `ema` off, or a \
-Block Mask. The node says its own estimate, and refuses before the first step when it cannot fit.
+**Memory**, estimated: 17 GB for all weights, 15 with gradient checkpointing, which turns itself \
+on when it is needed. 16 GB card: `optimizer` *AdamW 8-bit* (`pip install bitsandbytes`). 12 GB: \
+the same with `gradient_checkpointing` on. 8 GB: `rank` 16 **with** `learning_rate` 1e-4 and \
+`ema` off, or a Block Mask. The node says its own estimate, and refuses before the first step \
+when it cannot fit.
 
-**Time.** 200 drawings and 3,200 training passes; not timed on a GPU. The node shows the seconds left. \
-For a first look choose the preset *Quick look* in stages 1 and 2.
+**Time.** 200 drawings and 3,200 training passes; not timed on a GPU. The node shows the seconds \
+left. For a first look choose the preset *Quick look* in stages 1 and 2.
 
 """ + FEW_STEPS
 STAGE_FULL = """### 2 Learn it, take the difference
 The paper's settings: 200 steps of 16 pictures, 1e-5, EMA. `accumulation` 16 computes one picture \
 at a time: slower, least memory, the same result.
 
-We have not measured how well it erases on this checkpoint. `erase_concept_auto` adds a retained set, \
-captions on half of the pictures and `guidance`, which erased more for less harm on the demo model: to \
-try them, set `caption` to {prompt}, `caption_share` to 0.5, `guidance` to your CFG, connect pictures \
-of other things as `retained_set`, and begin at strength 1.
+We have not measured how well it erases on this checkpoint. `erase_concept_auto` adds a retained \
+set, captions on half of the pictures and `guidance`, which erased more for less harm on the demo \
+model: to try them, set `caption` to {prompt}, `caption_share` to 0.5, `guidance` to your CFG, \
+connect pictures of other things as `retained_set`, and begin at strength 1.
 
-The saved file erases in the stock Load LoRA node too, at a *negative* strength. It is as large as the \
-weights in float32, 3.4 GB; `dtype` *bfloat16* halves it."""
+The saved file erases in the stock Load LoRA node too, at a *negative* strength. It is as large \
+as the weights in float32, 3.4 GB; `dtype` *bfloat16* halves it."""
 STAGE_STRENGTH = """### 3 Subtract
 {strength} is where to begin, not an answer. Look at the grids, then go up or down by 0.25. Only \
 this node and the *after* row of each grid run again."""
@@ -163,19 +166,20 @@ Takes **{concept}** out of your own XL checkpoint. Choose the file in **Load Che
 
 """ + ANOTHER + """
 
-**Memory**, estimated: all 2.6 billion weights would need 44 GB. Here `rank` 16 trains a change of low \
-rank (two thin matrices, as in a LoRA): 16 GB, or 7 with gradient checkpointing, which turns itself on \
-when it is needed, and 10 GB of main memory. Still too much: a Block Mask with fewer blocks, or \
-pictures of 768 pixels.
+**Memory**, estimated: all 2.6 billion weights would need 44 GB. Here `rank` 16 trains a change \
+of low rank (two thin matrices, as in a LoRA): 16 GB, or 7 with gradient checkpointing, which \
+turns itself on when it is needed, and 10 GB of main memory. Still too much: a Block Mask with \
+fewer blocks, or pictures of 768 pixels.
 
-**Time.** 64 drawings and 3,200 training passes; not timed on a GPU. The node shows the seconds left. \
-The presets of Concept Fine-tune set `rank` to 0: set 16 and `learning_rate` 1e-4 again afterwards.
+**Time.** 64 drawings and 3,200 training passes; not timed on a GPU. The node shows the seconds \
+left. The presets of Concept Fine-tune set `rank` to 0: set 16 and `learning_rate` 1e-4 again \
+afterwards.
 
 """ + FEW_STEPS
 STAGE_RANK = """### 2 Learn it, take the difference
-A change of rank 16 in each matrix, at a higher rate than full weights take. These two numbers are \
-a place to begin that we have not measured on this checkpoint; the paper trains full weights of \
-Stable Diffusion 1. **Save Task Vector** has a `max_error` of 0.01, which keeps such a change whole \
-and the file small.
+A change of rank 16 in each matrix, at a higher rate than full weights take. These two numbers \
+are a place to begin that we have not measured on this checkpoint; the paper trains full weights \
+of Stable Diffusion 1. **Save Task Vector** has a `max_error` of 0.01, which keeps such a change \
+whole and the file small.
 
 Check that it learned: draw with `tuned` and an empty prompt. It should show the concept."""
