@@ -51,14 +51,19 @@ class ExtractTaskVector:
         from .host.extraction import deltas_between
         from .host.progress import NodeProgress, show_text
         from .host.tuning import provenance_of
-        from .host.weights import fingerprint
+        from .host.weights import fingerprint, prediction_of
 
         deltas = deltas_between(base, tuned, NodeProgress())
         known = provenance_of(tuned)
         name = concept.strip() or (known.concepts[0] if known.concepts else "concept")
-        story = replace(known, concepts=(name,), title=f"{name} task vector")
+        story = replace(
+            known,
+            concepts=(name,),
+            title=f"{name} task vector",
+            prediction=prediction_of(base),
+        )
         show_text(f"task vector of {name!r}: {len(deltas)} weights differ")
-        return (TaskVector(deltas, fingerprint(base, known.prediction or "epsilon"), story),)
+        return (TaskVector(deltas, fingerprint(base), story),)
 
 
 class SaveTaskVector:

@@ -183,3 +183,67 @@ def test_a_broken_weight_is_named(
     broken = as_checkpoint(make_tiny_model, held, tiny_model)
     with pytest.raises(NonFiniteError, match=r"out\.2\.bias.*NaN"):
         extract(pack, tiny_model, broken)
+
+
+SD2 = {
+    "model_channels": 320,
+    "context_dim": 1024,
+    "num_res_blocks": [1],
+    "channel_mult": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
+}
+
+
+@pytest.fixture
+def make_sd2(make_tiny_model: Callable[..., Any], monkeypatch: Any) -> Callable[[str], Any]:
+    """A MODEL that SD2's names fit: 320 channels, a context 1024 wide."""
+    from host_support import tiny_host
+
+    monkeypatch.setattr(tiny_host, "UNET", {**tiny_host.UNET, **SD2})
+    return lambda prediction: make_tiny_model(prediction=prediction)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "family"),
+    [("epsilon", "stable-diffusion-v2-512"), ("v", "stable-diffusion-v2-768-v")],
+)
+def test_the_model_says_what_it_predicts(
+    pack: Any, make_sd2: Callable[[str], Any], prediction: str, family: str
+) -> None:
+    """Also where the tuned model has no story, so that its vector can be added to one that has."""
+    from tverase_pack.nodes.host.patching import patched_clone
+    from tverase_pack.nodes.host.tuning import tuned_clone
+    from tverase_pack.nodes.host.weights import fingerprint
+    from tverase_pack.tverase_core.provenance import Provenance
+
+    from host_support.host_steps import node
+
+    model = make_sd2(prediction)
+    key = "diffusion_model.out.2.bias"
+    delta = {key: torch.ones(4)}
+    told = extract(pack, model, tuned_clone(model, delta, Provenance(prediction=prediction)))
+    untold = extract(pack, model, patched_clone(model, {1.0: delta}))
+    assert told.base.architecture == untold.base.architecture == family
+    assert untold.provenance.prediction == prediction
+    assert torch.equal((told + untold).deltas[key], torch.full((4,), 2.0))
+    # As the pack saved it before it asked the model: the vector's word, else epsilon.
+    before = fingerprint(model, "epsilon")
+    assert before.architecture == "stable-diffusion-v2-512"
+    old = TaskVector(delta, before)
+    for vector in (told, untold, told + untold, old):
+        given = {"model": model, "task_vector": vector, "strength": 1.0, "other_weights": "refuse"}
+        (erased,) = node(pack, "ApplyNegatedTV", **given)
+        assert key in erased.patches
+
+
+def test_models_that_predict_something_else(pack: Any, tiny_model: Any) -> None:
+    """Training refuses them; extraction and application work, and name no prediction."""
+    from comfy.model_base import ModelType
+    from tverase_pack.nodes.host.patching import patched_clone
+
+    tiny_model.model.model_type = ModelType.FLOW
+    vector = vector_for(tiny_model)
+    made = extract(pack, tiny_model, patched_clone(tiny_model, {1.0: vector.deltas}))
+    assert made.provenance.prediction == ""
+    assert made.base == vector.base

@@ -245,6 +245,60 @@ def test_stopped_and_resumed(
     assert not list(folder.glob("*"))
 
 
+def lora_of(seed: int) -> dict[str, Any]:
+    """As a LoRA loader makes it: an object of the host where it has them, else a tuple."""
+    import comfy.lora
+
+    source = torch.Generator().manual_seed(seed)
+    held = {
+        "x.lora_up.weight": torch.randn(64, 2, generator=source),
+        "x.lora_down.weight": torch.randn(2, 64, generator=source),
+        "x.alpha": torch.tensor(2.0),
+    }
+    key = "diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
+    return comfy.lora.load_lora(held, {"x": key})
+
+
+@pytest.mark.injections
+def test_a_resumable_job_belongs_to_one_edited_model(pack: Any, make_tiny_model: Any) -> None:
+    """Equal edits made anew are the same job; other values, strengths or ways are not."""
+    from tverase_pack.nodes.host.exact import exact_clone
+    from tverase_pack.nodes.host.patching import patched_clone
+    from tverase_pack.nodes.host.unfinished import _identity
+    from tverase_pack.nodes.host.weights import fingerprint, model_shapes
+
+    def plan(seed: int, scale: float = -1.0) -> dict[float, dict[str, torch.Tensor]]:
+        source = torch.Generator().manual_seed(seed)
+        shapes = model_shapes(make_tiny_model())
+        keys = [key for key in shapes if key.endswith("to_k.weight")]
+        return {scale: {k: torch.randn(shapes[k], generator=source) for k in keys}}
+
+    def lora(seed: int) -> Any:
+        clone = make_tiny_model()
+        assert clone.add_patches(lora_of(seed), 0.5)
+        return clone
+
+    base = make_tiny_model()
+    makers = {
+        "base": make_tiny_model,
+        "other base": lambda: make_tiny_model(seed=1),
+        "patch": lambda: patched_clone(make_tiny_model(), plan(1)),
+        "patch of another vector": lambda: patched_clone(make_tiny_model(), plan(2)),
+        "patch at another strength": lambda: patched_clone(make_tiny_model(), plan(1, -0.5)),
+        "exact": lambda: exact_clone(make_tiny_model(), plan(1)),
+        "exact with another vector": lambda: exact_clone(make_tiny_model(), plan(2)),
+        "exact at another strength": lambda: exact_clone(make_tiny_model(), plan(1, -0.5)),
+        "exact twice": lambda: exact_clone(exact_clone(make_tiny_model(), plan(1)), plan(2)),
+        "exact on a patch": lambda: exact_clone(patched_clone(make_tiny_model(), plan(2)), plan(1)),
+        "LoRA": lambda: lora(1),
+        "another LoRA": lambda: lora(2),
+    }
+    found = {name: _identity(make()) for name, make in makers.items()}
+    assert len(set(found.values())) == len(found)
+    assert found == {name: _identity(make()) for name, make in makers.items()}
+    assert found["base"] == f"{fingerprint(base).sample_sha256}[]"  # of files stopped before
+
+
 def pack_progress() -> Any:
     from tverase_pack.nodes.host.progress import NodeProgress
 

@@ -137,6 +137,23 @@ def test_vector_nodes(pack: Any, make_tiny_model: Make) -> None:
         assert torch.equal(delta, one.deltas[key] + part)
 
 
+@pytest.mark.injections
+def test_export_refuses_an_edit_that_is_not_in_the_weights(
+    pack: Any, comfy_host: Any, make_tiny_model: Make
+) -> None:
+    from host_support.host_steps import node
+    from tverase_core.errors import BaseMismatchError
+
+    model = make_tiny_model()
+    given = {"task_vector": vector_for(model), "strength": 0.8, "other_weights": "refuse"}
+    exact = node(pack, "ApplyNegatedTV", model=model, **given, precision="runtime_exact")[0]
+    lora_on_top = erased(pack, exact)
+    for made in (exact, lora_on_top):
+        with pytest.raises(BaseMismatchError, match="Set precision to patch"):
+            node(pack, "ExportUNet", model=made, filename_prefix="erased/exact")
+    assert not list(Path(comfy_host.folder_paths.get_output_directory()).rglob("exact_*"))
+
+
 @pytest.mark.parametrize("name", ["flux_dev", "sd35_medium"])
 def test_export_knows_unets_only(pack: Any, name: str) -> None:
     import gzip

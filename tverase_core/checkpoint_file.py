@@ -25,6 +25,7 @@ from .fingerprint import (
     architecture_of,
     key_digest,
     sampled_runs,
+    storage_of,
     tensor_bytes,
 )
 from .safetensors_header import (
@@ -97,12 +98,8 @@ class CheckpointFile:
         return {k: w.shape for k, w in self.weights.items() if w.dtype.is_floating_point}
 
     def dtype(self) -> str:
-        """The dtype of most of its floating-point numbers, as torch calls it: "float16"."""
-        counts: dict[torch.dtype, int] = {}
-        for weight in self.weights.values():
-            if weight.dtype.is_floating_point:
-                counts[weight.dtype] = counts.get(weight.dtype, 0) + weight.numel
-        return str(max(counts, key=lambda d: counts[d])).removeprefix("torch.") if counts else ""
+        """What its weights are stored as: "float16", see `storage_of`."""
+        return storage_of((weight.dtype, weight.numel) for weight in self.weights.values())
 
     def described(self) -> str:
         """One line for people: what was recognised."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -131,6 +132,20 @@ def sample_sha256(weights: Mapping[str, Tensor]) -> str:
         if runs:
             digest.update(tensor_bytes(torch.cat(runs).cpu()))
     return digest.hexdigest()
+
+
+def storage_of(weights: Iterable[tuple[torch.dtype, int]]) -> str:
+    """The floating-point dtypes among (dtype, number of values), that of most values first:
+    "float16", or "float16+float32"; empty without any.
+
+    All of them, because a model stored in two differs in its bytes from the same one cast to the
+    first, and neither is another model.
+    """
+    counts: Counter[str] = Counter()
+    for dtype, numel in weights:
+        if dtype.is_floating_point:
+            counts[str(dtype).removeprefix("torch.")] += numel
+    return "+".join(name for name, _ in counts.most_common())
 
 
 def sampled_runs(numel: int) -> list[tuple[int, int]]:

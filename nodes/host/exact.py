@@ -11,14 +11,14 @@ import torch
 
 from ...tverase_core.errors import BaseMismatchError
 from ...tverase_core.split_weight import HALF_TYPES, SplitWeight, added, half_part
-from .denoiser import plain_clone
-from .patching import Plan, patched_clone
+from .patching import Plan, patched_clone, plain_clone
 from .version import HostTooOldError, host_version
 from .weights import refuse_quantised, wrappable_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
+INJECTION = "tverase_"  # starts the name of each edit
 Place = tuple[str, str]  # path of a module, and its parameter: "weight" or "bias"
 
 
@@ -53,8 +53,21 @@ def exact_clone(model: ModelPatcher, plan: Plan) -> ModelPatcher:
     }
     edit = _Edit(slots)
     # The name is unique because ComfyUI takes clones with equal names for the same model.
-    clone.set_injections(f"tverase_{uuid.uuid4().hex}", [PatcherInjection(edit.inject, edit.eject)])
+    clone.set_injections(
+        f"{INJECTION}{uuid.uuid4().hex}", [PatcherInjection(edit.inject, edit.eject)]
+    )
     return clone
+
+
+def exact_edits(model: ModelPatcher) -> list[dict[str, tuple[torch.Tensor, float]]]:
+    """(delta, scale) by key of each runtime-exact edit of this MODEL, the oldest first."""
+    injections = getattr(model, "injections", {})  # ComfyUI has them since 0.3.7
+    return [
+        injection.inject.__self__.content()
+        for name, listed in injections.items()
+        if name.startswith(INJECTION)
+        for injection in listed
+    ]
 
 
 class _Slot:
@@ -76,6 +89,9 @@ class _Slot:
             self._ready = ready
         return SplitWeight.from_parts(weight, *self._ready)
 
+    def content(self) -> tuple[torch.Tensor, float]:
+        return self._delta, self._scale
+
     def bytes(self) -> int:
         return 2 * self._delta.numel()
 
@@ -88,6 +104,9 @@ class _Edit:
 
     def __init__(self, slots: Mapping[Place, _Slot]):
         self._slots = slots
+
+    def content(self) -> dict[str, tuple[torch.Tensor, float]]:
+        return {".".join(place): slot.content() for place, slot in self._slots.items()}
 
     def inject(self, patcher: ModelPatcher) -> None:
         self.eject(patcher)

@@ -23,6 +23,15 @@ SAMPLE_EVERY_S = 0.02
 BETWEEN = ""  # name for what lies outside the blocks
 
 
+class _WholeLayers(comfy.ops.disable_weight_init):
+    """The host's layers. With dynamic memory management it makes those of its linear layers
+    without weights, to take them from a checkpoint file later; here no file follows."""
+
+    class Linear(comfy.ops.disable_weight_init.Linear):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            torch.nn.Linear.__init__(self, *words, **options)
+
+
 class _CountedAttention(torch.autograd.Function):
     """Keeps what PyTorch's fused attention keeps, and computes nothing."""
 
@@ -88,7 +97,7 @@ def activations(
     meta = {"device": "meta", "dtype": dtype or compute_dtype(model.load_device)}
     kind = type(model.model.diffusion_model)
     with torch.inference_mode(False), torch.enable_grad():
-        network = kind(**{**config, **meta}, operations=comfy.ops.disable_weight_init)
+        network = kind(**{**config, **meta}, operations=_WholeLayers)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(trained(f"diffusion_model.{name}"))
         ledger = _Ledger()

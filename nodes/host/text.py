@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 KNOWN = ({"l"}, {"h"}, {"g"}, {"l", "g"})
+# Attributes of modules in which ComfyUI's dynamic memory management (0.12 and newer) keeps pointers
+# into memory of its own: they cannot be copied, or a copy frees the memory a second time.
+HOSTS_OWN = re.compile(
+    r"dynamic_\w+|_v|_v_\w+|_pins?|_pin_\w+|_prefetch|_comfy_graph|(weight|bias)_lowvram_function"
+)
 Row = list[Any]  # token numbers and embedding tensors, as the host's text models take them
 
 
@@ -126,7 +132,7 @@ class HostTextEncoder:
 
 def private_copy(clip: Any) -> torch.nn.Module:
     """The text model in float32 with the CLIP's own patches in it, ready for gradients to pass."""
-    made = copy.deepcopy(clip.cond_stage_model)
+    made = _copied(clip.cond_stage_model)
     values = {key: _effective(key, entry) for key, entry in clip.patcher.get_key_patches().items()}
     for name, module in made.named_modules():
         comfy.model_patcher.wipe_lowvram_weight(module)
@@ -139,6 +145,21 @@ def private_copy(clip: Any) -> torch.nn.Module:
                 fresh = value.to("cpu", torch.float32, copy=True)
                 module._parameters[own] = torch.nn.Parameter(fresh, requires_grad=False)
     return made.eval().to(clip.patcher.load_device)
+
+
+def _copied(text_model: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy that shares the parameters and has nothing of the host's memory management."""
+    memo: dict[int, Any] = {id(value): value for value in text_model.parameters()}
+    for module in text_model.modules():
+        for name, value in vars(module).items():
+            # True, None and numbers are single objects: a stand-in would replace them everywhere.
+            if HOSTS_OWN.fullmatch(name) and not isinstance(value, int | None):
+                memo[id(value)] = object()  # stands in for the value until it is deleted below
+    made = copy.deepcopy(text_model, memo)
+    for module in made.modules():
+        for name in [name for name in vars(module) if HOSTS_OWN.fullmatch(name)]:
+            delattr(module, name)
+    return made
 
 
 def _effective(key: str, entry: list[Any]) -> torch.Tensor:

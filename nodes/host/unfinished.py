@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import torch
 
 from ...tverase_core.concept_set import ConceptSet
 from ...tverase_core.finetune_config import FinetuneConfig
@@ -16,6 +18,7 @@ from ...tverase_core.finetune_state import (
     load_finetune_state,
     save_finetune_state,
 )
+from ...tverase_core.fingerprint import sample_sha256
 from ...tverase_core.inversion import InversionState
 from ...tverase_core.inversion_config import InversionConfig
 from ...tverase_core.inversion_files import (
@@ -25,6 +28,7 @@ from ...tverase_core.inversion_files import (
 )
 from ...tverase_core.ports import TextEncoder
 from ..saved_files import INVERSION_SETS, TASK_VECTORS
+from .exact import exact_edits
 from .paths import unfinished_path
 from .weights import fingerprint
 
@@ -105,8 +109,7 @@ def unfinished_finetune(
     """The fine-tune of these weights of this model on these pictures."""
     if not wanted:
         return Unfinished()
-    kept = retained.digest if retained else ""
-    job = finetune_job(config, pictures, trained, _identity(model) + kept)
+    job = finetune_job(config, pictures, trained, _identity(model), retained)
     return Unfinished(
         unfinished_path(job, TASK_VECTORS),
         lambda path: load_finetune_state(path, job),
@@ -115,6 +118,49 @@ def unfinished_finetune(
 
 
 def _identity(model: ModelPatcher) -> str:
-    """The base's content, and the patches on it by where they are and how strong."""
+    """The base's content, and that of every edit on it, be it patches or runtime-exact.
+
+    Without edits it is what earlier versions said, so that their unfinished files are found.
+    """
     patches = sorted((str(k), [p[0] for p in v]) for k, v in model.patches.items())
-    return f"{fingerprint(model).sample_sha256}{patches}"
+    identity = f"{fingerprint(model).sample_sha256}{patches}"
+    edits = exact_edits(model)
+    if not patches and not edits:
+        return identity
+    words: list[str] = []
+    tensors: dict[str, torch.Tensor] = {}
+    by_key = sorted((str(key), entries) for key, entries in model.patches.items())
+    _describe([by_key, edits], words, tensors, frozenset())
+    told = hashlib.sha256("\n".join(words).encode()).hexdigest()
+    return f"{identity}{told}{sample_sha256(tensors)}"
+
+
+def _describe(
+    value: Any, words: list[str], tensors: dict[str, torch.Tensor], around: frozenset[int]
+) -> None:
+    """Add what a patch is made of: its tensors, and words for them and for all that holds them.
+
+    A patch is a tuple of tensors, numbers, functions and, for LoRAs, objects of the host. The
+    words are the same in another process: functions are told by their names, not their addresses.
+    around: the identities of what holds the value, since objects may hold each other.
+    """
+    if isinstance(value, torch.Tensor):
+        words.append(f"{value.dtype} {tuple(value.shape)}")
+        tensors[f"{len(tensors):09}"] = value  # sampled in the order of names
+    elif value is None or isinstance(value, str | int | float | torch.dtype | torch.device):
+        words.append(repr(value))
+    elif hasattr(value, "__qualname__"):
+        words.append(value.__qualname__)
+    elif id(value) not in around:
+        words.append(type(value).__qualname__)
+        for part in _parts(value):
+            _describe(part, words, tensors, around | {id(value)})
+        words.append("end")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return [part for pair in value.items() for part in pair]
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    return value if isinstance(value, list | tuple) else _parts(getattr(value, "__dict__", {}))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import comfy.lora
+import comfy.model_base
 import torch
 
 from ...tverase_core.errors import BaseMismatchError
@@ -15,6 +16,7 @@ from ...tverase_core.fingerprint import (
     architecture_of,
     key_digest,
     sample_sha256,
+    storage_of,
 )
 from ...tverase_core.layout import ModelLayout, detect_layout
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 PREFIX = "diffusion_model."
-_sampled: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
+_sampled: WeakKeyDictionary[torch.nn.Module, tuple[str, str]] = WeakKeyDictionary()
 
 
 def model_shapes(model: ModelPatcher) -> dict[str, torch.Size]:
@@ -70,6 +72,8 @@ def refuse_quantised(model: ModelPatcher, purpose: str) -> None:
 def base_weight(entry: list) -> torch.Tensor:
     """The unpatched weight of one `get_key_patches` entry, as stored (scaled formats undone)."""
     weight, convert = entry[0]
+    if weight.is_meta:  # the checkpoint lacked it: ComfyUI's dynamic memory computes with zeros
+        weight = torch.zeros(weight.shape, dtype=weight.dtype)
     return convert(weight)
 
 
@@ -91,12 +95,16 @@ def base_reader(model: ModelPatcher) -> Callable[[str], torch.Tensor]:
     return lambda key: base_weight(entries[key]).detach()
 
 
-def _sample_of(model: ModelPatcher) -> str:
-    """`sample_sha256` of the base weights; computed once per loaded model."""
+def _sample_of(model: ModelPatcher) -> tuple[str, str]:
+    """`sample_sha256` of the base weights and what they are stored in; once per loaded model."""
     module = model.model
     if module not in _sampled:
         entries = model.get_key_patches(PREFIX)
-        _sampled[module] = sample_sha256({k: base_weight(e).detach() for k, e in entries.items()})
+        weights = {key: base_weight(entry).detach() for key, entry in entries.items()}
+        # Not the dtype that the host names: with dynamic memory management weights stay as the
+        # file has them until they are used, and the name is of what they become then.
+        storage = storage_of((weight.dtype, weight.numel()) for weight in weights.values())
+        _sampled[module] = (sample_sha256(weights), storage)
     return _sampled[module]
 
 
@@ -105,12 +113,26 @@ def layout_of(model: ModelPatcher) -> ModelLayout:
     return detect_layout(model_shapes(model))
 
 
-def fingerprint(model: ModelPatcher, prediction: str = "epsilon") -> BaseFingerprint:
-    """Who this base is: family, digest of its weights' names and shapes, hash of their sample."""
+def prediction_of(model: ModelPatcher) -> str:
+    """What the loaded checkpoint predicts: "epsilon", "v", or "" for anything else.
+
+    A ModelSampling node on the MODEL changes nothing here: the weights are the same.
+    """
+    kinds = comfy.model_base.ModelType
+    return {kinds.EPS: "epsilon", kinds.V_PREDICTION: "v"}.get(model.model.model_type, "")
+
+
+def fingerprint(model: ModelPatcher, prediction: str = "") -> BaseFingerprint:
+    """Who this base is: family, digest of its weights' names and shapes, hash of their sample.
+
+    prediction: what the family's name shall say instead of what the model itself predicts. Some
+    vectors of v models name the epsilon family, since older versions of the pack took their word.
+    """
     shapes = model_shapes(model)
+    sample, storage = _sample_of(model)
     return BaseFingerprint(
-        architecture_of(shapes, prediction),
+        architecture_of(shapes, prediction or prediction_of(model)),
         key_digest(shapes),
-        _sample_of(model),
-        dtype=str(model.model_dtype()).removeprefix("torch."),
+        sample,
+        dtype=storage,
     )
