@@ -78,9 +78,7 @@ def timings() -> dict[str, Figure]:
     count = timed["count"]
     return {
         "inversion_time_ratio": Figure(timed["ratio"], asked, n=count, unit="ratio"),
-        "inversion_time_ratio_one_thread": Figure(
-            timed["ratio_one_thread"], n=count, unit="ratio"
-        ),
+        "inversion_time_ratio_one_thread": Figure(timed["ratio_one_thread"], n=count, unit="ratio"),
     }
 
 

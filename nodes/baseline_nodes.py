@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
+
+import torch
 
 from ..tverase_core.concept_set import ConceptSet
 from ..tverase_core.erasers import (
@@ -10,6 +13,7 @@ from ..tverase_core.erasers import (
     UceConfig,
     context_keys,
     esd,
+    esd_keys,
     expanded,
     from_latents,
     last_word_vectors,
@@ -24,6 +28,7 @@ from .prompt_lines import prompt_lines
 from .shown import with_picture
 from .sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
 
+ADAM_BYTES = 16  # a trained weight's delta, gradient and two moments, float32 each
 STRENGTH_1 = "For Apply Negated TV: strength 1 is the method's own edit."
 
 
@@ -63,7 +68,7 @@ class EsdNode:
         from .host.own_pictures import require_own_pictures
         from .host.progress import NodeProgress
         from .host.text import HostTextEncoder
-        from .host.weights import fingerprint, layout_of
+        from .host.weights import fingerprint, layout_of, wrappable_shapes
 
         refuse_patched(model)
         require_own_pictures(model, concept_set)
@@ -71,10 +76,12 @@ class EsdNode:
         latents = concept_set.latents
         encoder = HostTextEncoder(model, clip, latents.shape[1:])
         concept, null = encoder.encode(prompt_lines(prompts)), encoder.encode([""])
-        needed = gradient_bytes(model, latents, config.batch_size)
+        layout, shapes = layout_of(model), wrappable_shapes(model)
+        trained = sum(shapes[key].numel() for key in esd_keys(shapes, layout, config.variant))
+        needed = gradient_bytes(model, latents, config.batch_size) + trained * ADAM_BYTES
         with open_denoiser(model, needed, purpose="ESD") as denoiser:
             draw = from_latents(denoiser, latents)
-            result = esd(denoiser, layout_of(model), concept, null, draw, config, NodeProgress())
+            result = esd(denoiser, layout, concept, null, draw, config, NodeProgress())
             prediction = denoiser.schedule.prediction
         recipe = {"method": "ESD (arXiv 2303.07345)", "prompts": prompts, **widgets}
         vector = TaskVector(
@@ -121,10 +128,12 @@ class UceNode:
     ) -> tuple[TaskVector]:
         from .host.denoiser import refuse_patched
         from .host.numerics import noise_schedule
+        from .host.progress import NodeProgress
         from .host.text import HostTextEncoder
         from .host.weights import base_reader, fingerprint, layout_of, model_shapes
 
         refuse_patched(model)
+        prediction = noise_schedule(model).prediction
         names = prompt_lines(concepts)
         channels = model.get_model_object("latent_format").latent_channels
         encoder = HostTextEncoder(model, clip, (channels, 64, 64))
@@ -133,15 +142,21 @@ class UceNode:
         kept = [line.strip() for line in preserve.splitlines() if line.strip()]
         if set(kept) & set(names):
             raise ConfigError(f"{set(kept) & set(names)} cannot be erased and preserved at once.")
+        keys = context_keys(model_shapes(model), layout_of(model))
+        read, turns, progress = base_reader(model), count(1), NodeProgress()
+
+        def weight(key: str) -> torch.Tensor:
+            progress(next(turns), len(keys), key)
+            return read(key)
+
         deltas = uce(
-            base_reader(model),
-            context_keys(model_shapes(model), layout_of(model)),
+            weight,
+            keys,
             last_word_vectors(encoder, texts, tower),
             last_word_vectors(encoder, [guide.strip()], tower),
             last_word_vectors(encoder, kept, tower) if kept else None,
             UceConfig(keep=keep, preserve=preserve_weight),
         )
-        prediction = noise_schedule(model).prediction
         recipe = {
             "method": "UCE (arXiv 2308.14761)",
             "guide": guide,

@@ -64,22 +64,26 @@ class ExtractFromFiles:
     SEARCH_ALIASES = ["subtract checkpoints", "difference of files", "extract lora", "streaming"]
 
     @classmethod
-    def VALIDATE_INPUTS(cls, base_file: str, tuned_file: str) -> bool | str:
-        """Files that came after the page was opened are accepted too."""
+    def VALIDATE_INPUTS(cls, base_file: str | None, tuned_file: str | None) -> bool | str:
+        """Files that came after the page was opened are accepted too. None is a value that another
+        node gives; it is checked when it is there."""
         from .host.paths import find_model_file
 
         try:
             for choice in (base_file, tuned_file):
-                find_model_file(choice)
+                if choice is not None:
+                    find_model_file(choice)
         except FileNotFoundError as missing:
             return str(missing)
         return True
 
     @classmethod
-    def IS_CHANGED(cls, base_file: str, tuned_file: str, **_: Any) -> str:
-        """Extract again when a file on disk is another one."""
+    def IS_CHANGED(cls, base_file: str | None, tuned_file: str | None, **_: Any) -> str | float:
+        """Extract again when a file on disk is another one, and when nobody knows."""
         from .host.paths import find_model_file
 
+        if base_file is None or tuned_file is None:
+            return float("nan")
         facts = [find_model_file(choice).stat() for choice in (base_file, tuned_file)]
         return " ".join(f"{each.st_mtime_ns} {each.st_size}" for each in facts)
 

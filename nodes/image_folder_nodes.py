@@ -30,7 +30,7 @@ def fitted(path: Path, width: int, height: int) -> torch.Tensor:
     """
     try:
         with Image.open(path) as opened:
-            turned = ImageOps.exif_transpose(opened).convert("RGBA")
+            turned = _eight_bit(ImageOps.exif_transpose(opened)).convert("RGBA")
     except (UnidentifiedImageError, OSError) as broken:
         raise ConfigError(
             f"{path.name} cannot be read as a picture ({broken}). Take it out of the folder, or "
@@ -39,6 +39,18 @@ def fitted(path: Path, width: int, height: int) -> torch.Tensor:
     flat = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned).convert("RGB")
     picture = ImageOps.fit(flat, (width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    """Deep grey (16 bits, floats) as 8 bits; Pillow's own conversion cuts off what is over 255."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    values = np.asarray(picture, dtype=np.float32)
+    largest = float(values.max())
+    # Floats say by their largest value what white is; older versions of Pillow call 16 bits "I".
+    whites = (1, 255, 65535) if picture.mode == "F" else (65535,)
+    white = next((white for white in whites if largest <= white), largest)
+    return Image.fromarray((values * (255 / white)).round().clip(0, 255).astype(np.uint8))
 
 
 class LoadImageFolder:
@@ -96,8 +108,11 @@ class LoadImageFolder:
     SEARCH_ALIASES = ["load images", "image directory", "batch from folder", "dataset"]
 
     @classmethod
-    def VALIDATE_INPUTS(cls, folder: str) -> bool | str:
-        """Folders made after the page was opened are accepted too."""
+    def VALIDATE_INPUTS(cls, folder: str | None) -> bool | str:
+        """Folders made after the page was opened are accepted too. None is a value that another
+        node gives; it is checked when it is there."""
+        if folder is None:
+            return True
         try:
             folder_of(folder)
         except FileNotFoundError as missing:
@@ -105,15 +120,18 @@ class LoadImageFolder:
         return True
 
     @classmethod
-    def IS_CHANGED(cls, folder: str, **_: Any) -> str:
-        """Load again when a file was added, taken out or changed."""
+    def IS_CHANGED(cls, folder: str | None, **_: Any) -> str | float:
+        """Load again when a file was added, taken out or changed, and when nobody knows."""
         from .host.image_folders import pictures_in
 
+        if folder is None:
+            return float("nan")
         facts = [(p.name, p.stat()) for p in pictures_in(folder_of(folder))]
         return " ".join(f"{name} {s.st_mtime_ns} {s.st_size}" for name, s in facts)
 
     def load(self, folder: str, width: int, height: int, most: int) -> tuple[torch.Tensor, int]:
         from .host.image_folders import ENDINGS, pictures_in
+        from .host.progress import NodeProgress
 
         found = pictures_in(folder_of(folder))[:most]
         if not found:
@@ -121,5 +139,9 @@ class LoadImageFolder:
                 f"The folder {folder!r} holds no pictures ({', '.join(ENDINGS)}). Put pictures of "
                 "the concept into it."
             )
-        images = torch.stack([fitted(path, width, height) for path in found])
-        return images, len(images)
+        progress, loaded = NodeProgress(), []
+        for path in found:
+            progress(len(loaded), len(found), f"picture {len(loaded) + 1} of {len(found)}")
+            loaded.append(fitted(path, width, height))
+        progress(len(loaded), len(found))
+        return torch.stack(loaded), len(loaded)

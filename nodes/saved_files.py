@@ -14,10 +14,13 @@ class ReadsFile:
     KIND: str
 
     @classmethod
-    def VALIDATE_INPUTS(cls, file: str) -> bool | str:
-        """Files saved after the page was opened are accepted too."""
+    def VALIDATE_INPUTS(cls, file: str | None) -> bool | str:
+        """Files saved after the page was opened are accepted too. None is a value that another
+        node gives; it is checked when it is there."""
         from .host.paths import find_file
 
+        if file is None:
+            return True
         try:
             find_file(cls.KIND, file)
         except FileNotFoundError as missing:
@@ -25,10 +28,12 @@ class ReadsFile:
         return True
 
     @classmethod
-    def IS_CHANGED(cls, file: str) -> str:
-        """Reload when the file on disk is another one."""
+    def IS_CHANGED(cls, file: str | None) -> str | float:
+        """Reload when the file on disk is another one, and when nobody knows."""
         from .host.paths import find_file
 
+        if file is None:
+            return float("nan")
         facts = find_file(cls.KIND, file).stat()
         return f"{facts.st_mtime_ns} {facts.st_size}"
 

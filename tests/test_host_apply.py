@@ -194,3 +194,137 @@ def test_a_strength_that_is_none(pack: Any, tiny_model: Any, strength: float) ->
     with pytest.raises(StrengthError, match="expected a finite number >= 0, got"):
         erase(pack, tiny_model, vector_for(tiny_model), strength)
     assert not tiny_model.patches
+
+
+def build_scaled(seed: int = 3) -> Any:
+    """A MODEL of the host's scaled 8-bit format: W = scale * stored, a scale for each matrix."""
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.ops
+
+    from host_support import tiny_host
+
+    if not hasattr(comfy.ops, "scaled_fp8_ops"):
+        pytest.skip("this ComfyUI keeps scaled 8-bit weights in another way")
+    small = torch.float8_e4m3fn
+    source = tiny_host.build_model(storage=torch.float32, seed=seed).model.diffusion_model
+    with torch.inference_mode():
+        config = tiny_host.TinySD15(dict(tiny_host.UNET))
+        config.scaled_fp8 = small
+        config.set_inference_dtype(torch.float16, torch.float32)
+        model = comfy.model_base.BaseModel(config, device="cpu")
+        for name, weight in source.state_dict().items():
+            layer = model.diffusion_model.get_submodule(name.rpartition(".")[0])
+            held = getattr(layer, name.rpartition(".")[2])
+            if held.dtype == small and held.ndim > 1:
+                scale = weight.abs().max() / 448
+                layer.scale_weight.copy_(scale)
+                weight = weight / scale
+            held.copy_(weight.to(held.dtype))
+    return comfy.model_patcher.ModelPatcher(model, tiny_host.CPU, tiny_host.CPU)
+
+
+class OwnScale:
+    """Stands in for newer hosts' quantised layers, which find a new scale at each storing."""
+
+    def __init__(self, layer: Any):
+        self._layer, self._scale = layer, layer.weight.detach().abs().max() / 448
+        small = (layer.weight.detach() / self._scale).to(torch.float8_e4m3fn)
+        layer.weight = torch.nn.Parameter(small, requires_grad=False)
+        layer.set_weight, layer.convert_weight = self.set_weight, self.convert_weight
+
+    def convert_weight(self, weight: Any, inplace: bool = False) -> Any:
+        return weight.values if isinstance(weight, Stored) else weight.float() * self._scale
+
+    def set_weight(
+        self, weight: Any, inplace_update: bool = False, seed: int = 0, return_weight: bool = False
+    ) -> Any:
+        scale = weight.abs().max() / 448
+        small = (weight / scale).to(torch.float8_e4m3fn)
+        if return_weight:
+            return Stored(small.float() * scale)
+        self._scale = scale
+        self._layer.weight = torch.nn.Parameter(small, requires_grad=False)
+        return None
+
+
+class Stored:
+    def __init__(self, values: torch.Tensor):
+        self.values = values
+
+
+def build_own_scale() -> Any:
+    """A float32 MODEL with one big matrix quantised, and in it one value far above all others."""
+    from host_support import tiny_host
+
+    model = tiny_host.build_model(storage=torch.float32)
+    with torch.inference_mode():
+        layer = model.model.get_submodule(OWN_SCALE)
+        layer.weight[3, 5] = 20_000.0
+        OwnScale(layer)
+    return model
+
+
+OWN_SCALE = "diffusion_model.middle_block.1.transformer_blocks.0.ff.net.0.proj"
+
+
+@pytest.mark.parametrize("build", [build_scaled, build_own_scale])
+@torch.inference_mode()  # as in a node
+def test_the_told_rounding_is_what_the_host_does_to_scaled_weights(
+    pack: Any, comfy_host: Any, build: Callable[[], Any]
+) -> None:
+    from tverase_pack.nodes.host.patching import measure_rounding, patched_clone
+
+    from host_support import host_steps as steps
+    from tverase_core.rounding import compare_changes
+
+    model = build()
+
+    def read(key: str) -> torch.Tensor:
+        """What the layer computes with now, float32."""
+        layer = model.model.get_submodule(key.rpartition(".")[0])
+        weight = layer.weight.detach().to(torch.float32, copy=True)
+        undo_scale = getattr(layer, "convert_weight", None)
+        return undo_scale(weight, inplace=True) if undo_scale else weight
+
+    # The edit is small beside the weights: most of it is lost where a scale is coarse.
+    source = torch.Generator().manual_seed(8)
+    keys = [k for k in steps.weights(model) if k.endswith(".weight") and read(k).ndim == 2]
+    if build is build_own_scale:
+        keys = [f"{OWN_SCALE}.weight"]
+    before = {key: read(key) for key in keys}
+    meant = {
+        key: 0.01 * float(w.abs().median()) * torch.randn(w.shape, generator=source)
+        for key, w in before.items()
+    }
+    held = steps.weights(model)
+    told = measure_rounding(model, {-1.0: meant})
+    assert steps.same(steps.weights(model), held)  # nothing was stored
+    clone = patched_clone(model, {-1.0: meant})
+    clone.patch_model(device_to=torch.device("cpu"))
+    real = compare_changes(
+        {key: -delta for key, delta in meant.items()},
+        {key: read(key).double() - before[key].double() for key in keys},
+    )
+    clone.unpatch_model(device_to=torch.device("cpu"))
+    assert real.lost > 0.5
+    assert told.lost == pytest.approx(real.lost, rel=0.15)
+
+
+def test_the_rounding_seed_is_the_hosts_own_and_no_warning(
+    pack: Any, comfy_host: Any, make_tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newer hosts have the function elsewhere, and warn at each call of the old one."""
+    import comfy.model_patcher
+    import comfy.utils
+    from tverase_pack.nodes.host.patching import measure_rounding
+
+    asked: list[str] = []
+    monkeypatch.setattr(
+        comfy.utils, "string_to_seed", lambda key: asked.append(key) or 5, raising=False
+    )
+    monkeypatch.setattr(comfy.model_patcher, "string_to_seed", None)
+    model = make_tiny_model()
+    vector = vector_for(model)
+    measure_rounding(model, {-1.0: vector.deltas})
+    assert set(asked) == set(vector.deltas)

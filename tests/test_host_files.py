@@ -178,3 +178,19 @@ def test_a_changed_file_is_loaded_anew(pack: Any, comfy_host: Any, tiny_model: A
     assert loader.IS_CHANGED(file=name) == before
     (loras / name).write_bytes((loras / name).read_bytes() + b" ")
     assert loader.IS_CHANGED(file=name) != before
+
+
+def test_a_file_that_another_node_names_is_checked_when_it_is_there(pack: Any) -> None:
+    """The host hands None to the checks before a run, for a value that is not there yet."""
+    nodes = pack.NODE_CLASS_MAPPINGS
+    for name in ("LoadTaskVector", "LoadInversionSet"):
+        loader = nodes[f"TVErase{name}"]
+        assert loader.VALIDATE_INPUTS(file=None) is True
+        assert loader.IS_CHANGED(file=None) != loader.IS_CHANGED(file=None)
+    files = nodes["TVEraseExtractFromFiles"]
+    assert files.VALIDATE_INPUTS(base_file=None, tuned_file=None) is True
+    unknown = files.IS_CHANGED(base_file=None, tuned_file=None)
+    assert unknown != unknown
+    for given in ({"base_file": "no"}, {"tuned_file": "no"}):
+        both = {"base_file": None, "tuned_file": None, **given}
+        assert files.VALIDATE_INPUTS(**both) is not True

@@ -242,3 +242,42 @@ def test_predict_is_the_hosts_model(
     else:
         expected, got = x0, a.sqrt() * x - (1 - a).sqrt() * native
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
+
+
+def unload_all(management: Any, patcher: Any) -> None:
+    management.unload_all_models()
+
+
+def unload_a_part(management: Any, patcher: Any) -> None:
+    assert patcher.partially_unload(torch.device("cpu"), 500_000) > 0
+    assert patcher.model.model_lowvram
+
+
+def load_the_base(management: Any, patcher: Any) -> None:
+    management.load_models_gpu([patcher.parent], force_full_load=True)
+
+
+@pytest.mark.parametrize("take_away", [unload_all, unload_a_part, load_the_base])
+def test_predict_brings_the_model_back(
+    pack: Any, make_tiny_model: Callable[..., Any], comfy_host: Any, take_away: Callable[..., None]
+) -> None:
+    """On a full card a judge, a VAE or another branch pushes the model out between two steps."""
+    from tverase_pack.nodes.host.denoiser import open_denoiser
+
+    from host_support.host_steps import inputs
+    from tverase_core.ports import Context
+
+    model = make_tiny_model(torch.float16, None)
+    x, tokens = inputs()
+    timesteps, seen = torch.tensor([10, 500]), []
+    delta = {"diffusion_model.out.2.bias": torch.ones(4)}
+    with open_denoiser(model) as denoiser, torch.no_grad(), denoiser.attached(delta):
+        network = denoiser.patcher.model.diffusion_model
+        hook = network.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+        before = denoiser.predict(x, timesteps, Context(tokens))
+        take_away(comfy_host.comfy.model_management, denoiser.patcher)
+        after = denoiser.predict(x, timesteps, Context(tokens))
+        assert not denoiser.patcher.model.model_lowvram
+        hook.remove()
+    assert seen == [torch.float32] * 2
+    assert torch.equal(before, after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -59,6 +60,66 @@ def test_pictures_come_by_name_and_no_more_than_asked(node: Any, folder: Path) -
 def test_transparent_parts_are_white(node: Any, folder: Path) -> None:
     Image.new("RGBA", (16, 16), (0, 0, 0, 0)).save(folder / "a.png")
     assert float(node.load(name_of(folder), 16, 16, 9)[0].min()) == 1.0
+
+
+DEEP_GREY = {
+    "16 bits": (np.uint16, 65535),
+    "32-bit integers": (np.int32, 65535),
+    "floats to 1": (np.float32, 1),
+    "floats to 255": (np.float32, 255),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP_GREY)
+def test_deep_grey_keeps_its_greys(node: Any, folder: Path, kind: str) -> None:
+    dtype, white = DEEP_GREY[kind]
+    ramp = np.linspace(0, 1, 64, dtype=np.float64).repeat(64).reshape(64, 64).T
+    picture = Image.fromarray((ramp * white).astype(dtype))
+    assert picture.mode[0] in "IF"
+    # Pillow looks into a file, not at its ending; only TIFF holds floats.
+    picture.save(folder / "a.png", format="PNG" if dtype == np.uint16 else "TIFF")
+    images, _ = node.load(name_of(folder), 64, 64, 9)
+    meant = torch.from_numpy(ramp).float()[..., None].expand(64, 64, 3)
+    torch.testing.assert_close(images[0], meant, rtol=0, atol=0.01)
+
+
+def test_it_tells_of_each_picture_and_can_be_cancelled(
+    node: Any, folder: Path, comfy_host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tverase_pack.nodes import image_folder_nodes
+    from tverase_pack.nodes.host import progress
+
+    for name in "abcd":
+        Image.new("RGB", (16, 16)).save(folder / f"{name}.png")
+    told: list[tuple[int, int]] = []
+    plain = progress.NodeProgress.__call__
+
+    def tell(self: Any, done: int, total: int, message: str = "") -> None:
+        told.append((done, total))
+        plain(self, done, total, message)
+
+    monkeypatch.setattr(progress.NodeProgress, "__call__", tell)
+    node.load(name_of(folder), 16, 16, 9)
+    assert told == [(k, 4) for k in range(5)]
+    management, fitted, read = comfy_host.comfy.model_management, image_folder_nodes.fitted, []
+
+    def cancel_at_two(path: Path, *size: int) -> torch.Tensor:
+        read.append(path.name)
+        management.interrupt_current_processing(len(read) == 2)
+        return fitted(path, *size)
+
+    monkeypatch.setattr(image_folder_nodes, "fitted", cancel_at_two)
+    try:
+        with pytest.raises(management.InterruptProcessingException):
+            node.load(name_of(folder), 16, 16, 9)
+    finally:
+        management.interrupt_current_processing(False)
+    assert read == ["a.png", "b.png"]
+
+
+def test_a_folder_that_another_node_names_is_checked_when_it_is_there(node: Any) -> None:
+    assert node.VALIDATE_INPUTS(None) is True
+    assert node.IS_CHANGED(None) != node.IS_CHANGED(None)  # nobody knows: load again
 
 
 def test_it_lists_folders_of_pictures_only(node: Any, folder: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 ANOTHER = """Another concept: write it into the prompts and `concept` of stage 1, into \
 `filename_prefix` of Save Task Vector, and into the *Prompt* nodes and titles of the last stage: \
 one that should go, one that should stay."""
-ABOUT = """# Erase a concept
+ABOUT = (
+    """# Erase a concept
 This graph takes **{concept}** out of the small model that ships with the pack, by task vector \
 (arXiv 2404.03631). Press **Run**: it takes a few minutes on a CPU.
 
@@ -14,7 +15,9 @@ This graph takes **{concept}** out of the small model that ships with the pack, 
 3. The vector is subtracted from the model.
 4. The same seeds are drawn before and after.
 
-""" + ANOTHER
+"""
+    + ANOTHER
+)
 STAGE_1 = """### 1 Pictures of the concept
 Everything that these pictures have in common will be erased, so look at them in the preview. One \
 prompt a line; several ways to ask give a broader set. Your own pictures work as well: use \
@@ -43,13 +46,17 @@ strength."""
 STAGE_3 = """### {stage} Subtract
 `erased = base - strength x task vector`. 0 changes nothing. Too little leaves the concept in, too \
 much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
-ABOUT_AUTO = """# Erase a concept, measured
+ABOUT_AUTO = (
+    """# Erase a concept, measured
 Takes **{concept}** out of the demo model and finds by itself how much to subtract, and whether \
 some blocks are better left out. Press **Run**: it takes about ten minutes on two CPU cores.
 
-""" + ANOTHER + """ Take it out of what must stay, in stage 2 and, twice, in stage 4. The demo \
+"""
+    + ANOTHER
+    + """ Take it out of what must stay, in stage 2 and, twice, in stage 4. The demo \
 model draws cat, dog, heart, flower, fruit, car, clock, moon, tree, fish, bird, house, umbrella, \
 book, ball and face."""
+)
 STAGE_TRIGGERS = """### 3 Triggers
 **Diverse Inversion** finds many made-up words (embeddings) that still make the model draw the \
 concept, words that nobody would type. The judge checks each. How they are kept diverse is our \
@@ -131,11 +138,14 @@ defaults suit Stable Diffusion 1: 200 steps of 16 pictures, 1e-5, EMA on. Connec
 
 FEW_STEPS = """**Turbo, Lightning, LCM** and their like: set steps, CFG and sampler in stage 1 \
 and in the four KSamplers to what your checkpoint asks for."""
-ABOUT_SD15 = """# Stable Diffusion 1.5
+ABOUT_SD15 = (
+    """# Stable Diffusion 1.5
 Takes **{concept}** out of your own checkpoint. Choose the file in **Load Checkpoint** first; any \
 model of the 1.x family works.
 
-""" + ANOTHER + """
+"""
+    + ANOTHER
+    + """
 
 **Memory**, estimated: 17 GB for all weights, 15 with gradient checkpointing, which turns itself \
 on when it is needed. 16 GB card: `optimizer` *AdamW 8-bit* (`pip install bitsandbytes`). 12 GB: \
@@ -146,7 +156,9 @@ when it cannot fit.
 **Time.** 200 drawings and 3,200 training passes; not timed on a GPU. The node shows the seconds \
 left. For a first look choose the preset *Quick look* in stages 1 and 2.
 
-""" + FEW_STEPS
+"""
+    + FEW_STEPS
+)
 STAGE_FULL = """### 2 Learn it, take the difference
 The paper's settings: 200 steps of 16 pictures, 1e-5, EMA. `accumulation` 16 computes one picture \
 at a time: slower, least memory, the same result.
@@ -161,10 +173,13 @@ as the weights in float32, 3.4 GB; `dtype` *bfloat16* halves it."""
 STAGE_STRENGTH = """### 3 Subtract
 {strength} is where to begin, not an answer. Look at the grids, then go up or down by 0.25. Only \
 this node and the *after* row of each grid run again."""
-ABOUT_SDXL = """# Stable Diffusion XL
+ABOUT_SDXL = (
+    """# Stable Diffusion XL
 Takes **{concept}** out of your own XL checkpoint. Choose the file in **Load Checkpoint** first.
 
-""" + ANOTHER + """
+"""
+    + ANOTHER
+    + """
 
 **Memory**, estimated: all 2.6 billion weights would need 44 GB. Here `rank` 16 trains a change \
 of low rank (two thin matrices, as in a LoRA): 16 GB, or 7 with gradient checkpointing, which \
@@ -175,7 +190,9 @@ fewer blocks, or pictures of 768 pixels.
 left. The presets of Concept Fine-tune set `rank` to 0: set 16 and `learning_rate` 1e-4 again \
 afterwards.
 
-""" + FEW_STEPS
+"""
+    + FEW_STEPS
+)
 STAGE_RANK = """### 2 Learn it, take the difference
 A change of rank 16 in each matrix, at a higher rate than full weights take. These two numbers \
 are a place to begin that we have not measured on this checkpoint; the paper trains full weights \

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-from ...tverase_core.errors import TextWidthError
+from ...tverase_core.errors import BaseMismatchError, TextWidthError
 from ...tverase_core.ports import Context, joined
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ def rows_of(
 ) -> Context:
     """The same for n rows at once; gradients flow to context [n, s, d] and pooled [n, p].
 
-    Raises TextWidthError when the CLIP belongs to another family than the model.
+    Raises TextWidthError when the CLIP belongs to another family than the model,
+    BaseMismatchError when the model wants more than noise and text.
     """
+    refuse_extra_inputs(model)
     wanted = model.model.model_config.unet_config.get("context_dim")
     if wanted is not None and context.shape[-1] != wanted:
         raise TextWidthError(
@@ -57,3 +60,22 @@ def rows_of(
     )
     extra = {name: made[name].cond.clone() for name in made if name not in ("c_crossattn",)}
     return Context(context.clone().float(), extra)
+
+
+def refuse_extra_inputs(model: ModelPatcher) -> None:
+    """Raise BaseMismatchError for models that take a picture or a mask beside the noise.
+
+    Only UNets are counted: other families name by `in_channels` what a patch of latents holds.
+    """
+    network = model.model.diffusion_model
+    wanted = model.get_model_object("latent_format").latent_channels
+    taken = network.in_channels if isinstance(network, UNetModel) else wanted
+    extra = ", ".join(getattr(model.model, "concat_keys", ()))
+    if taken != wanted or extra:
+        beside = f" ({extra.replace('_', ' ')})" if extra else ""
+        raise BaseMismatchError(
+            f"This MODEL takes a picture beside the noise{beside}: its network has {taken} input "
+            f"channels, its latents have {wanted}. It is made for inpainting, editing or "
+            "upscaling; expected a text-to-image model. Load the text-to-image checkpoint of the "
+            "family. Applying and extracting vectors works for this one."
+        )

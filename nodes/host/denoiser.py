@@ -13,12 +13,22 @@ import torch
 from ...tverase_core.errors import BaseMismatchError, KeyMismatchError, listed
 from ...tverase_core.ports import Context
 from ...tverase_core.schedule import NoiseSchedule
+from .conditioning import refuse_extra_inputs
 from .numerics import compute_dtype, has_fast_bfloat16, noise_schedule, plain_attention
+from .patching import plain_clone
 from .version import require_training
-from .weights import patched_keys, refuse_quantised, wrappable_shapes
+from .weights import PREFIX, patched_keys, refuse_quantised, wrappable_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+
+# What needs less memory, by what the caller is called.
+ADVICE = {
+    "Concept Fine-tune": "Choose fewer blocks with a block mask, a smaller batch part, or a rank.",
+    "ESD": "Set variant to x, or lower batch_size.",
+    "Diverse Inversion": "Set at_once to a small number (0 is all of them), or lower batch.",
+}
+OTHER_ADVICE = "Lower pictures_at_once or the picture size."
 
 
 class _Attachment:
@@ -55,12 +65,30 @@ class HostDenoiser:
         stack: list[_Attachment],
         schedule: NoiseSchedule,
         autocast: bool = False,
+        extra_memory_bytes: int = 0,
     ):
-        self.patcher, self.schedule = patcher, schedule
+        self.patcher, self.schedule, self._extra = patcher, schedule, extra_memory_bytes
         self._autocast = autocast and has_fast_bfloat16(patcher.load_device)
         self.device = patcher.load_device
         self._stack, self._shapes = stack, wrappable_shapes(patcher)
         self._options = {"optimized_attention_override": plain_attention}
+        self._load()
+
+    def _load(self) -> None:
+        comfy.model_management.load_models_gpu(
+            [self.patcher], memory_required=self._extra, force_full_load=True
+        )
+        self._loaded_as = self._state()
+
+    def _state(self) -> tuple[bool, bool]:
+        """Whether it is this clone that is loaded, and whether only in part."""
+        model, mine = self.patcher.model, self.patcher.patches_uuid
+        return model.current_weight_patches_uuid == mine, bool(model.model_lowvram)
+
+    def ensure_loaded(self) -> None:
+        """Load it as before if the host has made room for a judge or a VAE: deltas went with it."""
+        if self._state() != self._loaded_as:
+            self._load()
 
     def weight_shapes(self) -> Mapping[str, torch.Size]:
         return self._shapes
@@ -84,6 +112,7 @@ class HostDenoiser:
     def predict(self, x_t: torch.Tensor, timesteps: torch.Tensor, context: Context) -> torch.Tensor:
         """The network's own output. Calling it directly avoids the detour over x0, which loses
         digits at small noise, and averages no conditions over the batch as the guider does."""
+        self.ensure_loaded()
         model = self.patcher.model
         dtype = model.manual_cast_dtype or model.get_dtype()
         if self._autocast:
@@ -113,10 +142,11 @@ def open_denoiser(
 
     Leaves inference mode for its block. On the way out, by any way, the clone is unloaded and
     every wrapper is taken off the shared modules: a stale one would survive a partial load.
-    Raises before loading: HostTooOldError, BaseMismatchError (quantised, flow), MemoryError.
+    Raises before loading: HostTooOldError, MemoryError, BaseMismatchError (quantised, flow, edit).
     """
     require_training()
     refuse_quantised(model, purpose)
+    refuse_extra_inputs(model)
     schedule = noise_schedule(model)
     _refuse_too_large(model, extra_memory_bytes, purpose)
     clone = plain_clone(model)
@@ -126,10 +156,7 @@ def open_denoiser(
     clone.set_model_compute_dtype(compute_dtype(clone.load_device))
     try:
         with torch.inference_mode(False):
-            comfy.model_management.load_models_gpu(
-                [clone], memory_required=extra_memory_bytes, force_full_load=True
-            )
-            yield HostDenoiser(clone, stack, schedule, autocast)
+            yield HostDenoiser(clone, stack, schedule, autocast, extra_memory_bytes)
     finally:
         stack.clear()
         clone.detach()
@@ -137,17 +164,17 @@ def open_denoiser(
             comfy.model_patcher.wipe_lowvram_weight(module)
 
 
-def plain_clone(model: ModelPatcher) -> ModelPatcher:
-    """A clone outside dynamic memory management, which ignores wrappers on small weights."""
-    import inspect
-
-    if "disable_dynamic" in inspect.signature(model.clone).parameters:
-        return model.clone(disable_dynamic=True)
-    return model.clone()
-
-
 def refuse_patched(model: ModelPatcher) -> None:
-    """Raise when the MODEL already carries patches: a vector learned on top is not the base's."""
+    """Raise when the MODEL is already edited: a vector learned on top is not the base's."""
+    names = getattr(model, "injections", ())
+    at_use = ["runtime_exact" if name.startswith("tverase_") else name for name in names]
+    at_use += [k for k in getattr(model, "weight_wrapper_patches", ()) if k.startswith(PREFIX)]
+    if at_use:
+        raise BaseMismatchError(
+            f"This MODEL already carries edits that act when it computes ({listed(at_use)}), for "
+            "example an erasure in runtime_exact mode or a LoRA in training. Connect the MODEL "
+            "straight from the checkpoint loader."
+        )
     keys = patched_keys(model)
     if keys:
         raise BaseMismatchError(
@@ -169,5 +196,5 @@ def _refuse_too_large(model: ModelPatcher, extra_bytes: int, purpose: str) -> No
         gib = 1024**3
         raise MemoryError(
             f"{purpose} needs about {needed / gib:.1f} GiB on {device.type}, {free / gib:.1f} GiB "
-            "can be had. Choose fewer blocks with a block mask, a smaller batch part, or a rank."
+            f"can be had. {ADVICE.get(purpose, OTHER_ADVICE)}"
         )

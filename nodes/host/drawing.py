@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import comfy.model_management
 import torch
 
 from ...tverase_core.ports import Context
@@ -44,8 +43,7 @@ class HostSampler:
 def decoded(vae: Any, latents: torch.Tensor, denoiser: HostDenoiser) -> torch.Tensor:
     """float32 [n, H, W, 3] in 0..1 on the CPU."""
     pictures = vae.decode(latents)
-    # The VAE may have pushed the model out of memory, and the model's deltas with it.
-    comfy.model_management.load_models_gpu([denoiser.patcher], force_full_load=True)
+    denoiser.ensure_loaded()  # the VAE may have pushed it out of memory
     return pictures[..., :3].float().cpu().clamp(0, 1)
 
 

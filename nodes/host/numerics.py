@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import comfy.model_base
 import comfy.model_management
+import comfy.model_sampling
 import torch
 
 from ...tverase_core.errors import BaseMismatchError
@@ -15,23 +15,44 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 FEW_TOKENS = 1024  # up to here every pair of tokens fits in memory
+_WHAT_TRAINS = (
+    "Training knows epsilon and v prediction at the timesteps of Stable Diffusion 1.x, 2.x and XL. "
+    "If a node such as ModelSamplingDiscrete stands between the loader and here, take it out or "
+    "choose eps or v_prediction in it. Applying and extracting vectors works for this model."
+)
 
 
 def noise_schedule(model: ModelPatcher) -> NoiseSchedule:
-    """The model's schedule, alphas_cumprod = 1 / (1 + sigma^2) (arXiv 2206.00364, appendix C).
+    """The MODEL's schedule, alphas_cumprod = 1 / (1 + sigma^2) (arXiv 2206.00364, appendix C).
 
-    Raises BaseMismatchError for models that predict neither epsilon nor v.
+    Read off its `model_sampling`: nodes such as ModelSamplingDiscrete exchange that object, and
+    the model's `model_type` stays what it was.
+    Raises BaseMismatchError for models that predict neither epsilon nor v, and for those whose
+    timesteps are not 0 to T - 1.
     """
-    kinds = comfy.model_base.ModelType
-    names = {kinds.EPS: "epsilon", kinds.V_PREDICTION: "v"}
-    kind = model.model.model_type
-    if kind not in names:
+    host = comfy.model_sampling
+    sampling = model.get_model_object("model_sampling")
+    # Who defines the method, not who inherits it: X0 and LCM are kinds of EPS, EDM is one of V.
+    kind = _defining(sampling, "calculate_denoised")
+    name = {host.EPS: "epsilon", host.V_PREDICTION: "v"}.get(kind)
+    plain = _defining(sampling, "calculate_input") is host.EPS
+    if name is None or not plain or getattr(sampling, "sigma_data", 1.0) != 1.0:
+        called = {"CONST": "flow"}.get(kind.__name__, kind.__name__.lower())
+        raise BaseMismatchError(f"This model predicts {called}. {_WHAT_TRAINS}")
+    sigmas = sampling.sigmas.detach()
+    steps = sampling.timestep(sigmas).cpu().double()
+    if not torch.equal(steps, torch.arange(len(sigmas), dtype=torch.float64)):
         raise BaseMismatchError(
-            f"This model predicts {kind.name.lower()}. Training knows epsilon and v prediction "
-            "(Stable Diffusion 1.x, 2.x and XL). Applying and extracting vectors works for it."
+            f"This model's {len(sigmas)} noise levels lie at the timesteps {float(steps[0]):g} to "
+            f"{float(steps[-1]):g}, not at 0 to {len(sigmas) - 1}. {_WHAT_TRAINS}"
         )
-    sigmas = model.get_model_object("model_sampling").sigmas.double().cpu()
-    return NoiseSchedule((1 / (1 + sigmas**2)).clone(), names[kind])
+    return NoiseSchedule((1 / (1 + sigmas.double().cpu() ** 2)).clone(), name)
+
+
+def _defining(thing: Any, method: str) -> type:
+    """The class whose version of the method it has."""
+    kinds = type(thing).__mro__
+    return next((kind for kind in kinds if method in vars(kind)), kinds[0])
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
