@@ -160,7 +160,8 @@ left. For a first look choose the preset *Quick look* in stages 1 and 2.
     + FEW_STEPS
 )
 STAGE_FULL = """### 2 Learn it, take the difference
-The paper's settings: 200 steps of 16 pictures, 1e-5, EMA. `accumulation` 16 computes one picture \
+The paper's settings: 200 steps of 16 pictures, 1e-5, EMA (a running mean of the \
+weights). `accumulation` 16 computes one picture \
 at a time: slower, least memory, the same result.
 
 We have not measured how well it erases on this checkpoint. `erase_concept_auto` adds a retained \

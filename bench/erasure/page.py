@@ -95,8 +95,10 @@ def text(
             f"{figures[f'retained_{name}'].value:.3f} ({METHODS[name]})"
             for name in ("tv", "esd", "uce")
         )
-        + ". An edit that keeps less has it easier.",
+        + ". An edit that keeps less has it easier. Ours was tuned for each run; ESD-x and UCE ran "
+        "at fixed settings.",
         "",
+        *tried(results),
         "## The strengths that were chosen",
         "",
         'A strength marked "nearest" met the retained budget but not the target: no strength '
