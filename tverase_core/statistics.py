@@ -77,7 +77,7 @@ def bootstrap_mean(
             "spread. Measure more, or give the value without an interval."
         )
     source = torch.Generator().manual_seed(seed)
-    picks = torch.randint(len(numbers), (_many(resamples), len(numbers)), generator=source)
+    picks = _drawn(len(numbers), resamples, source)
     return _ends(numbers[picks].mean(1), level)
 
 
@@ -100,7 +100,7 @@ def bootstrap_ratio(
     before = torch.zeros(_many(resamples), dtype=torch.float64)
     after = torch.zeros_like(before)
     for rows_before, rows_after in pairs:
-        picks = torch.randint(len(rows_before), (resamples, len(rows_before)), generator=source)
+        picks = _drawn(len(rows_before), resamples, source)
         before += rows_before[picks].mean(1)
         after += rows_after[picks].mean(1)
     return _ratio_ends(before, after, level)
@@ -155,7 +155,7 @@ def _drawn_groups(rows: Sequence[Tensor], seed: int, resamples: int) -> tuple[Te
             "no spread between groups. Measure more, or take the interval inside the group."
         )
     source = torch.Generator().manual_seed(seed)
-    picks = torch.randint(len(rows), (_many(resamples), len(rows)), generator=source)
+    picks = _drawn(len(rows), resamples, source)
     sizes = torch.tensor([row.shape[1] for row in rows])
     longest = int(sizes.max())
     table = torch.stack([functional.pad(row, (0, longest - row.shape[1])) for row in rows], 1)
@@ -193,6 +193,11 @@ def _pairs(
             )
         pairs.append((before, after))
     return pairs
+
+
+def _drawn(count: int, resamples: int, source: torch.Generator) -> Tensor:
+    """As many of `count` items as there are, with replacement: int64 [resamples, count]."""
+    return torch.randint(count, (_many(resamples), count), generator=source)
 
 
 def _many(resamples: int) -> int:

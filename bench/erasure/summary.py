@@ -59,13 +59,11 @@ def ratio_to_base(
     return Figure(value, target, pictures(results, method, group), interval, "ratio")
 
 
-def gap_figure(
-    results: Sequence[Result], worse: str, better: str, group: str, sign: int = 1
-) -> Figure:
+def gap_figure(results: Sequence[Result], worse: str, better: str, group: str) -> Figure:
     """Mean of (worse - better) over triggers that both met; met when the interval is above zero."""
     sides = by_job(results, worse, group), by_job(results, better, group)
     gaps = [
-        [sign * (a - b) for a, b in zip(first, second, strict=True)]
+        [a - b for a, b in zip(first, second, strict=True)]
         for first, second in zip(*sides, strict=True)
     ]
     value = mean([gap for job in gaps for gap in job])
