@@ -1,0 +1,180 @@
+"""One concept, one seed: parts of two task vectors, each at the least strength that erases.
+
+Run by bench/masks.py in a process of its own; writes one JSON file. Every part is forced, whether
+Auto Block Mask would keep it or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT), str(ROOT / "bench")]
+
+import torch  # noqa: E402 - after the path
+
+from erasure.battery import Battery  # noqa: E402
+from erasure.concepts import CONCEPTS  # noqa: E402
+from erasure.job import deltas_of, split  # noqa: E402
+from erasure.stages import Job, inversions, learned, measured_mask  # noqa: E402
+
+STEP, MOST = 0.1, 4.0  # of the strengths that are tried
+ALLOWED = 0.03  # share of the tuning pictures that may still show the concept
+TUNING_DRAWS, HELD_OUT_DRAWS, RETAINED_DRAWS = 8, 16, 24
+PAPER = json.loads((ROOT / "workflows" / "api" / "erase_concept.json").read_text())
+PARTS = {
+    "attention": {"kinds": ("self_attn", "cross_attn")},
+    "attention and ff": {"kinds": ("self_attn", "cross_attn", "ff", "norm", "proj")},
+    "middle and output": {"kinds": (), "outer": ("M", "OUT")},
+}
+RANKS = (4, 16)
+
+
+def measure(job: Job) -> dict[str, Any]:
+    from tverase_pack.nodes.drawing_settings import drawing_of
+    from tverase_pack.nodes.host.drawing import open_studio
+
+    pictures, retained = job.timed("learn", lambda: learned(job))
+    found = split(job.timed("invert", lambda: inversions(job, pictures)), job.seed)
+    plain_set, paper = job.timed("learn as in the paper", lambda: learned_plainly(job))
+    edits = {
+        "retained": dict(parts_of(job, retained, pictures, found[0])),
+        "paper": dict(parts_of(job, paper, plain_set, found[0])),
+    }
+    drawing = drawing_of(job.settings("TVEraseAutoStrength"))
+    result: dict[str, Any] = {"concept": job.concept.name, "seed": job.seed, "parts": {}}
+    with open_studio(job.model, job.clip, job.vae, drawing, purpose="bench masks") as studio:
+        battery = battery_of(job, studio, found)
+        whole = edits["retained"]["whole"]
+        result["base"] = battery.under(whole, 0.0, ["held_out", "retained"])
+        for vector, parts in edits.items():
+            for part, deltas in parts.items():
+                name = f"{vector}: {part}"
+                at = job.timed(name, lambda d=deltas: erased_at(battery, d))
+                print(name, {k: v for k, v in at.items() if k != "counts"}, flush=True)
+                result["parts"][name] = {**at, "weights": share(deltas, whole)}
+    return result
+
+
+def learned_plainly(job: Job) -> tuple[Any, Any]:
+    """(concept set, task vector) as in arXiv 2404.03631: empty captions, nothing retained."""
+    widgets = {node["class_type"]: dict(node["inputs"]) for node in PAPER.values()}
+    job = with_widgets(job, "TVEraseConceptFinetune", widgets["TVEraseConceptFinetune"])
+    pictures = job.nodes["TVEraseConceptSetFromPrompt"]().draw(
+        job.model,
+        job.clip,
+        **job.settings(
+            "TVEraseConceptSetFromPrompt",
+            prompt="\n".join(job.concept.learned),
+            concept=job.concept.name,
+            caption="",
+            caption_share=1.0,
+            contrast="",
+        ),
+    )[0]
+    tuned = job.nodes["TVEraseConceptFinetune"]().tune(
+        job.model, pictures, **job.settings("TVEraseConceptFinetune")
+    )["result"][0]
+    return pictures, job.nodes["TVEraseExtractTaskVector"]().extract(job.model, tuned, "")[0]
+
+
+def with_widgets(job: Job, kind: str, inputs: dict[str, Any]) -> Job:
+    """The job, from here on with another graph's widgets for one node type."""
+    job.widgets[kind] = {k: v for k, v in inputs.items() if not isinstance(v, list)}
+    return job
+
+
+def parts_of(job: Job, vector: Any, pictures: Any, tuning: Any) -> Iterator[tuple[str, Any]]:
+    """(name, mask * delta by key), the whole vector first."""
+    from tverase_pack.nodes.host.weights import layout_of
+    from tverase_pack.tverase_core.block_mask import BlockMask
+    from tverase_pack.tverase_core.compression import approximate_low_rank
+
+    yield "whole", deltas_of(job, vector)
+    for fraction, by_kind in ((0.8, False), (0.6, False), (0.8, True)):
+        forced = {"pick": "fewest blocks", "fraction": fraction, "by_kind": by_kind}
+        chosen = with_forced(job, forced)
+        mask = measured_mask(chosen, vector, pictures, tuning)
+        label = f"measured {fraction:.0%} by {'block and kind' if by_kind else 'block'}"
+        yield label, deltas_of(job, vector, mask)
+    blocks = layout_of(job.model).blocks()
+    for label, part in PARTS.items():
+        outer = [b for b in blocks if b.startswith(tuple(part.get("outer", ())))]
+        mask = BlockMask.only(blocks=outer if part.get("outer") else (), kinds=part["kinds"])
+        yield label, deltas_of(job, vector, mask)
+    for rank in RANKS:
+        yield f"rank {rank}", deltas_of(job, approximate_low_rank(vector, rank=rank).vector)
+
+
+def with_forced(job: Job, changed: dict[str, Any]) -> Job:
+    """The job, with these widgets of Auto Block Mask."""
+    return with_widgets(
+        job, "TVEraseAutoBlockMask", {**job.widgets["TVEraseAutoBlockMask"], **changed}
+    )
+
+
+def battery_of(job: Job, studio: Any, found: tuple[Any, Any]) -> Battery:
+    """What tunes and what is reported: other triggers, prompts and seeds."""
+    from tverase_pack.tverase_core.ports import joined
+
+    concept, encode = job.concept, studio.encoder.encode
+    tuning = joined(encode([concept.plain]), found[0].contexts(studio.encoder))
+    held_out = joined(encode(list(concept.paraphrases)), found[1].contexts(studio.encoder))
+    prompts, names = zip(*concept.reported, strict=True)
+    groups = {
+        "tuning": (tuning, [concept.name] * len(tuning.tokens), TUNING_DRAWS),
+        "held_out": (held_out, [concept.name] * len(held_out.tokens), HELD_OUT_DRAWS),
+        "retained": (encode(list(prompts)), list(names), RETAINED_DRAWS),
+    }
+    return Battery(studio, job.judge, groups, 8_000_000 + 100_000 * job.seed)
+
+
+def erased_at(battery: Battery, deltas: Any) -> dict[str, Any]:
+    """The least strength that erases the tuning triggers, found by halving, and what it does.
+
+    reached: whether the largest strength erases at all; if not, it is the one that is reported.
+    """
+    low, high = 0, round(MOST / STEP)
+    reached = erases(battery, deltas, high * STEP)
+    while reached and high - low > 1:
+        middle = (low + high) // 2
+        if erases(battery, deltas, middle * STEP):
+            high = middle
+        else:
+            low = middle
+    strength = high * STEP
+    counts = battery.under(deltas, strength, ["held_out", "retained"])
+    return {"strength": strength, "reached": reached, "counts": counts}
+
+
+def erases(battery: Battery, deltas: Any, strength: float) -> bool:
+    cells = battery.under(deltas, strength, ["tuning"])["tuning"]
+    return sum(hits for hits, _ in cells) <= ALLOWED * sum(count for _, count in cells)
+
+
+def share(deltas: Any, whole: Any) -> float:
+    """Weights that are edited, as a share of those that the whole vector edits."""
+    return sum(d.numel() for d in deltas.values()) / sum(d.numel() for d in whole.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comfyui", type=Path, required=True)
+    parser.add_argument("--concept", choices=sorted(CONCEPTS), required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    job = Job(options.comfyui, CONCEPTS[options.concept], options.seed)
+    with torch.inference_mode():
+        result = measure(job)
+    options.output.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
