@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tverase_core import checkpoint_file, file_extraction
+from tverase_core import content_hash, file_extraction
 from tverase_core.checkpoint_file import CheckpointFile
 from tverase_core.file_extraction import extract_between_files
 from tverase_core.files import save_task_vector
@@ -56,7 +56,7 @@ def checkpoint(path: Path, model: dict[str, Tensor]) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint_file, "PIECE", 64)
+    monkeypatch.setattr(content_hash, "PIECE", 64)
     monkeypatch.setattr(file_extraction, "FIRST_LOOK", 16)
 
 

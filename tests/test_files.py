@@ -32,9 +32,10 @@ from tverase_core.safetensors_io import read_safetensors, write_safetensors
 from tverase_core.task_vector import TaskVector
 
 DATA = Path(__file__).parent / "data"
-RELEASED = DATA / "cat.v1_1.tv.safetensors"
+RELEASED = DATA / "cat.v1_2.tv.safetensors"
+WITHOUT_PIECES = DATA / "cat.v1_1.tv.safetensors"
 OLDER = DATA / "cat.v1_0.tv.safetensors"  # with content_sha256 in place of sample_sha256
-RELEASED_SHA256 = "77dc84750c6f4617c4fe2a1636141741a7dcbb3e9009d9d5d7986c1c3bb6139b"
+RELEASED_SHA256 = "495ba9ebdf04b3bbfa91f0fe1f177084e893f49a16ecc1feef7cf147a27a90c8"
 STORY = Provenance(
     concepts=("cat", "Kätzchen"),
     recipe={"steps": 200, "learning_rate": 1e-5},
@@ -98,7 +99,8 @@ def test_golden_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "base"), [(RELEASED, BASE), (OLDER, replace(BASE, sample_sha256=None))]
+    ("file", "base"),
+    [(RELEASED, BASE), (WITHOUT_PIECES, BASE), (OLDER, replace(BASE, sample_sha256=None))],
 )
 def test_released_files_stay_loadable(file: Path, base: BaseFingerprint) -> None:
     loaded = load_task_vector(file)
@@ -199,7 +201,7 @@ def test_required_metadata(saved: Path) -> None:
         "modelspec.date": "2026-01-31T12:00:00Z",
         "modelspec.prediction_type": "epsilon",
         "format": "pt",
-        "tverase.format": "1.1",
+        "tverase.format": "1.2",
         "tverase.kind": "task_vector",
         "tverase.direction": "toward-concept",
         "tverase.concepts": '["cat","Kätzchen"]',
@@ -250,7 +252,8 @@ def test_newer_major_is_refused(saved: Path) -> None:
         ({"tverase.parents": "[1]"}, "provenance"),
         ({"tverase.recommended": '{"strength":-1,"mask":{}}'}, "provenance"),
         ({"modelspec.date": "yesterday"}, "created"),
-        ({"modelspec.hash_sha256": "0x" + "1" * 64}, "damaged"),
+        ({"tverase.pieces_sha256": "1" * 64}, "damaged"),
+        ({"tverase.pieces_sha256": None, "modelspec.hash_sha256": "0x" + "1" * 64}, "damaged"),
     ],
 )
 def test_bad_metadata(saved: Path, entries: dict[str, str | None], words: str) -> None:

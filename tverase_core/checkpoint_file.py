@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedReader
@@ -37,7 +37,6 @@ from .safetensors_header import (
 )
 
 INDEX_SUFFIX = ".safetensors.index.json"
-PIECE = 1 << 21  # elements read at once: a whole matrix of SDXL would take 50 MB, three times over
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 _PICKLE_STARTS = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
 _SUBFOLDERS = ("unet", "transformer")
@@ -162,11 +161,6 @@ def file_fingerprint(checkpoint: CheckpointFile, prediction: str) -> BaseFingerp
         checkpoint.dtype(),
         checkpoint.name,
     )
-
-
-def pieces(numel: int) -> Iterable[tuple[int, int]]:
-    """(first element, number of elements) of consecutive pieces; none of an empty tensor."""
-    return ((first, min(PIECE, numel - first)) for first in range(0, numel, PIECE))
 
 
 def _files_of(path: Path) -> tuple[list[Path], Mapping[str, str] | None]:

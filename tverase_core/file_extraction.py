@@ -8,7 +8,6 @@ one are not read again: together that is hardly more than one reading.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +19,8 @@ from typing import BinaryIO, Literal
 import torch
 from torch import Tensor
 
-from .checkpoint_file import CheckpointFile, file_fingerprint, pieces
+from .checkpoint_file import CheckpointFile, file_fingerprint
+from .content_hash import UNKNOWN, ContentHash, RunningHash, pieces
 from .delta_names import file_name_of
 from .errors import BaseMismatchError, FormatError, KeyMismatchError, listed
 from .files import DTYPES, task_vector_metadata
@@ -32,7 +32,6 @@ from .safetensors_io import complete_metadata, header_bytes
 from .task_vector import check_finite, check_shape
 
 FIRST_LOOK = 1 << 14  # elements read first when looking for a difference
-_UNKNOWN_HASH = "0" * 64  # of a hash's length, until it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ class _Job:
         if len(kinds) != len(keys):
             raise FormatError(f"{self.old.name}: two weights would have one name in the file")
         base = file_fingerprint(self.old, story.prediction or "epsilon")
-        room = len(header(kinds, keys, base, story, _UNKNOWN_HASH))
+        room = len(header(kinds, keys, base, story, UNKNOWN))
         size = room + sum(torch.Size(s).numel() * d.itemsize for d, s in kinds.values())
         check_room(target, size)
         with replacing(target) as file:
@@ -168,18 +167,16 @@ class _Job:
             self.new.check_unchanged()
         equal = len(self.keys) - len(keys)
         described = self.old.described(), self.new.described()
-        return Extraction(*described, len(keys), equal, size, content)
+        return Extraction(*described, len(keys), equal, size, content.whole)
 
-    def write_data(self, file: BinaryIO, keys: list[str]) -> str:
-        """The deltas, hashed and written while the next piece is computed; returns the hash."""
-        digest = hashlib.sha256()
+    def write_data(self, file: BinaryIO, keys: list[str]) -> ContentHash:
+        """The deltas, hashed and written while the next piece is computed; returns the hashes."""
+        with RunningHash() as running, ThreadPoolExecutor(1) as writing:
 
-        def put(piece: Tensor) -> None:
-            view = tensor_bytes(piece)
-            digest.update(view)
-            file.write(view)
+            def put(piece: Tensor) -> None:
+                running.add(piece)
+                file.write(tensor_bytes(piece))
 
-        with ThreadPoolExecutor(1) as writing:
             last: Future[None] | None = None
             for piece in self.checked_pieces(keys):
                 if last is not None:
@@ -187,7 +184,7 @@ class _Job:
                 last = writing.submit(put, piece)
             if last is not None:
                 last.result()
-        return digest.hexdigest()
+            return running.content()
 
     def checked_pieces(self, keys: list[str]) -> Iterator[Tensor]:
         for done, key in enumerate(keys):
@@ -204,8 +201,8 @@ def header(
     keys: list[str],
     base: BaseFingerprint,
     story: Provenance,
-    content: str,
+    content: ContentHash,
 ) -> bytes:
-    """The file's header; its length does not depend on the content's hash."""
+    """The file's header; its length does not depend on the hashes."""
     metadata = task_vector_metadata(base, story, sorted(keys), story.recommended)
     return header_bytes(kinds, complete_metadata(metadata, content))

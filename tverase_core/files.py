@@ -21,6 +21,7 @@ from .fingerprint import BaseFingerprint
 from .provenance import Parent, Provenance, Recommendation
 from .safetensors_header import FileHeader
 from .safetensors_io import (
+    PIECES_KEY,
     check_kind,
     compact_json,
     read_safetensors,
@@ -71,6 +72,7 @@ _WRITTEN = {
     "tverase.history",
     "tverase.kind",
     "tverase.parents",
+    PIECES_KEY,
     "tverase.recipe",
     "tverase.recommended",
 }

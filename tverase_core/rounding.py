@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SAMPLE = 1024  # values looked at in each weight
+from .fingerprint import sampled_runs
+
 LOSS_TO_WARN = 0.1
 
 
@@ -46,7 +47,7 @@ def rounding_loss(
     read: Callable[[str], Tensor],
     rounded: Callable[[Tensor, str, torch.dtype], Tensor],
 ) -> RoundingLoss:
-    """Measured on at most `SAMPLE` evenly spaced values of each weight, counted for all of it.
+    """Measured on a sample of each weight (`fingerprint.sampled_runs`), counted for all of it.
 
     plan: deltas by key, grouped by scale (`erase.plan_patches`). read: key -> the weight as
     stored. rounded: (float32 values, key, dtype) -> the values as the host would store them.
@@ -54,13 +55,11 @@ def rounding_loss(
     total = Comparison()
     for scale, deltas in plan.items():
         for key, delta in deltas.items():
-            flat = delta.flatten()
-            step = max(1, math.ceil(len(flat) / SAMPLE))
-            stored = read(key).flatten()[::step]
+            stored = _sample(read(key))
             before = stored.to("cpu", torch.float32)
-            wanted = scale * flat[::step].float()
+            wanted = scale * _sample(delta).float()
             after = rounded(before + wanted, key, stored.dtype).to(torch.float32)
-            total.add(wanted, after - before, len(flat) / max(1, len(before)))
+            total.add(wanted, after - before, delta.numel() / max(1, len(before)))
     return total.loss()
 
 
@@ -78,11 +77,10 @@ class Comparison:
         self.apart += weight * float((m - r).square().sum())
 
     def add_sample(self, scale: float, delta: Tensor, before: Tensor, after: Tensor) -> None:
-        """At most `SAMPLE` evenly spaced values of one weight, counted for all of it: that it goes
-        from `before` to `after`, where scale * delta was meant."""
-        step = max(1, math.ceil(delta.numel() / SAMPLE))
-        wanted = scale * delta.flatten()[::step].float()
-        old, new = (t.flatten()[::step].to("cpu", torch.float32) for t in (before, after))
+        """A sample of one weight, counted for all of it: that it goes from `before` to `after`,
+        where scale * delta was meant."""
+        wanted = scale * _sample(delta).float()
+        old, new = (_sample(t).to("cpu", torch.float32) for t in (before, after))
         self.add(wanted, new - old, delta.numel() / max(1, len(old)))
 
     def loss(self) -> RoundingLoss:
@@ -94,3 +92,11 @@ class Comparison:
             math.sqrt(self.real / self.meant),
             math.sqrt(self.apart / self.meant),
         )
+
+
+def _sample(weight: Tensor) -> Tensor:
+    """Even runs of the values: they lie in few pages of a mapped file or of untouched memory."""
+    flat = weight.detach().reshape(-1)
+    runs = [flat[first : first + count] for first, count in sampled_runs(len(flat))]
+    # As bytes, because fp8 cannot be concatenated.
+    return torch.cat([run.view(torch.uint8) for run in runs]).view(flat.dtype) if runs else flat

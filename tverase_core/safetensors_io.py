@@ -6,26 +6,26 @@ writes the same layout (tensors by width of dtype, then by name) in one fixed or
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import struct
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from .content_hash import ContentHash, PieceHash, RunningHash
 from .errors import FormatError, FormatVersionError, NonFiniteError
 from .fingerprint import tensor_bytes
 from .finite import all_finite
 from .new_file import replacing
 from .safetensors_header import DTYPES, HEADER_CAP_BYTES, FileHeader, TensorEntry, parse_header
 
-FORMAT_MAJOR, FORMAT_MINOR = 1, 1
+FORMAT_MAJOR, FORMAT_MINOR = 1, 2
+PIECES_KEY = "tverase.pieces_sha256"
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # What files of our own may hold; only checkpoints hold the others.
 _OURS = {"F64", "I64", "F32", "I32", "BF16", "F16", "U8", "BOOL"}
@@ -51,17 +51,17 @@ def write_safetensors(
     Raises FormatError (dtype, metadata), NonFiniteError, OSError.
     """
     ready = _ordered(tensors)
-    digest = hashlib.sha256()
-    for tensor in ready.values():
-        digest.update(tensor_bytes(tensor))
-    content = digest.hexdigest()
+    with RunningHash() as running:
+        for tensor in ready.values():
+            running.add(tensor)
+        content = running.content()
     kinds = {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in ready.items()}
     header = header_bytes(kinds, complete_metadata(metadata, content))
     with replacing(path) as file:
         file.write(header)
         for tensor in ready.values():
             file.write(tensor_bytes(tensor))
-    return content
+    return content.whole
 
 
 def read_header(path: str | os.PathLike[str]) -> FileHeader:
@@ -75,31 +75,27 @@ def read_safetensors(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a file of ours: (tensors as stored, on CPU; metadata).
 
-    Everything is checked: header, offsets, length, kind, format version, content hash. mapped: the
-    tensors lie in the mapped file, as with the official reader: faster, and writing to one does not
-    reach the file; but nobody may write into the file as long as they are in use, and Windows does
-    not let it be replaced.
+    Everything is checked: header, offsets, length, kind, format version, hash of the data. mapped:
+    the tensors lie in the mapped file, as with the official reader: faster, and writing to one does
+    not reach the file; but nobody may write into the file as long as they are in use, and Windows
+    does not let it be replaced.
     Raises FormatError, FormatVersionError, NonFiniteError naming the tensor, OSError.
     """
-    name, tensors, digest = Path(path).name, {}, hashlib.sha256()
-    # Hashed while the next tensor is read and looked at; one thread keeps the order.
-    with Path(path).open("rb") as file, ThreadPoolExecutor(1) as hashing:
+    name, tensors = Path(path).name, {}
+    with Path(path).open("rb") as file:
         header = parse_header(file, name)
         check_kind(header.metadata, expected_kind, name)
         data = _mapped(path, file, name)[header.data_start :] if mapped else None
-        for key, entry in sorted(header.tensors.items(), key=lambda item: item[1].start):
-            if entry.dtype not in _OURS:
-                raise FormatError(f"{name}: tensor {key!r}: {entry.dtype} is no dtype of ours")
-            tensor = _read(file, key, entry, name) if data is None else _placed(data, entry)
-            hashing.submit(digest.update, tensor_bytes(tensor))
-            _check_finite(key, tensor, name)
-            tensors[key] = tensor
-    stated = header.metadata.get("modelspec.hash_sha256", "").removeprefix("0x")
-    if stated and stated != digest.hexdigest():
-        raise FormatError(
-            f"{name}: content hash is {digest.hexdigest()[:12]}..., expected {stated[:12]}...: "
-            "the file is damaged or was edited. Copy or save it again."
-        )
+        # Hashed while the next tensor is read and looked at.
+        with _hash_of(header.metadata) as running:
+            for key, entry in sorted(header.tensors.items(), key=lambda item: item[1].start):
+                if entry.dtype not in _OURS:
+                    raise FormatError(f"{name}: tensor {key!r}: {entry.dtype} is no dtype of ours")
+                tensor = _read(file, key, entry, name) if data is None else _placed(data, entry)
+                running.add(tensor)
+                _check_finite(key, tensor, name)
+                tensors[key] = tensor
+            _check_hash(running, header.metadata, name)
     return tensors, dict(header.metadata)
 
 
@@ -135,8 +131,26 @@ def _ordered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(sorted(ready.items(), key=lambda item: (-item[1].element_size(), item[0])))
 
 
-def complete_metadata(metadata: Mapping[str, str], content: str) -> dict[str, str]:
-    """With format, version and content hash. Raises FormatError."""
+def _hash_of(metadata: Mapping[str, str]) -> PieceHash:
+    """The hash that a file states; before format 1.2 that of the whole alone."""
+    return PieceHash() if PIECES_KEY in metadata else RunningHash()
+
+
+def _check_hash(running: PieceHash, metadata: Mapping[str, str], name: str) -> None:
+    if isinstance(running, RunningHash):
+        got, stated = running.content().whole, metadata.get("modelspec.hash_sha256", "")
+    else:
+        got, stated = running.hexdigest(), metadata[PIECES_KEY]
+    stated = stated.removeprefix("0x")
+    if stated and stated != got:
+        raise FormatError(
+            f"{name}: the hash of its data is {got[:12]}..., expected {stated[:12]}...: "
+            "the file is damaged or was edited. Copy or save it again."
+        )
+
+
+def complete_metadata(metadata: Mapping[str, str], content: ContentHash) -> dict[str, str]:
+    """With format, version and both hashes of the data. Raises FormatError."""
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise FormatError(f"metadata: expected text to text, got {key!r}: {value!r}")
@@ -146,8 +160,9 @@ def complete_metadata(metadata: Mapping[str, str], content: str) -> dict[str, st
         **metadata,
         "format": "pt",
         "tverase.format": f"{FORMAT_MAJOR}.{FORMAT_MINOR}",
-        "modelspec.hash_sha256": f"0x{content}",
-        "sshs_model_hash": content,
+        "modelspec.hash_sha256": f"0x{content.whole}",
+        "sshs_model_hash": content.whole,
+        PIECES_KEY: content.pieces,
     }
 
 
