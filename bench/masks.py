@@ -51,14 +51,24 @@ def gap(results: list[Result], part: str, whole: str) -> Figure:
     return Figure(value, "interval > 0", pictures, clusters(gaps), "rate")
 
 
+def parts_of(results: list[Result], vector: str) -> list[str]:
+    """The parts of a vector, the whole first."""
+    found = {p for r in results for p in r["parts"] if p.startswith(f"{vector}: ")}
+    return sorted(found, key=lambda part: (not part.endswith(": whole"), part))
+
+
+def with_part(results: list[Result], part: str) -> list[Result]:
+    """The runs that measured it: later ones may have left a vector out."""
+    return [result for result in results if part in result["parts"]]
+
+
 def figures_of(results: list[Result]) -> dict[str, Figure]:
     """`mask_<vector>_<part>`: what a part keeps more than the whole vector does."""
-    found = {}
-    for part in results[0]["parts"]:
-        vector, name = part.split(": ")
-        if name != "whole":
-            found[key_of(part)] = gap(results, part, f"{vector}: whole")
-    return found
+    return {
+        key_of(part): gap(with_part(results, part), part, f"{vector}: whole")
+        for vector in VECTORS
+        for part in parts_of(results, vector)[1:]
+    }
 
 
 def key_of(part: str) -> str:
@@ -78,7 +88,7 @@ def page(document: dict[str, Any], results: list[Result]) -> str:
         f"Written by `{document['command']}` on {document['date']}; do not edit. Demo model; runs "
         f"(concept/seed): {runs}. Each part is applied at the least strength, in steps of 0.1, at "
         "which no more than 3 % of the tuning pictures show the concept; counted are other "
-        "triggers, prompts and seeds. Erased: the concept's rate on held-out inversions and "
+        "triggers, prompts and seeds. Still shown: the concept's rate on held-out inversions and "
         "paraphrases. Kept: hits on the reported retained prompts over the unedited model's. Gain: "
         "retained rate minus the whole vector's, paired by prompt, with the 95 % interval over "
         "runs, then prompts. Weights: share of the whole vector's weights that the part edits.",
@@ -86,28 +96,30 @@ def page(document: dict[str, Any], results: list[Result]) -> str:
         "With this many rows an interval may lie above zero by chance: 16 comparisons of 5 % each.",
     ]
     for vector, label in VECTORS.items():
-        lines += ["", f"## A vector learned {label}", "", *table(document, results, vector)]
+        lines += ["", f"## A vector learned {label}", "", *table(results, vector)]
     return "\n".join(lines) + "\n"
 
 
-def table(document: dict[str, Any], results: list[Result], vector: str) -> list[str]:
+def table(results: list[Result], vector: str) -> list[str]:
     lines = [
         "| part | weights | strength, by run | still shown | kept | gain |",
         "|---|---|---|---|---|---|",
     ]
     figures = figures_of(results)
-    base = mean([x for r in results for x in rates_of(r, None, "retained")])
-    for part in (p for p in results[0]["parts"] if p.startswith(f"{vector}: ")):
-        name = part.removeprefix(f"{vector}: ")
-        cells = [r["parts"][part] for r in results]
+    for part in parts_of(results, vector):
+        runs = with_part(results, part)
+        cells = [r["parts"][part] for r in runs]
         strengths = ", ".join(
             f"{c['strength']:.1f}{'' if c['reached'] else ' (not enough)'}" for c in cells
         )
-        shown = mean([x for r in results for x in rates_of(r, part, "held_out")])
-        kept = mean([x for r in results for x in rates_of(r, part, "retained")]) / base
+        shown = mean([x for r in runs for x in rates_of(r, part, "held_out")])
+        kept, base = (
+            mean([x for r in runs for x in rates_of(r, p, "retained")]) for p in (part, None)
+        )
         told = gained(figures[key_of(part)]) if key_of(part) in figures else ""
         weights = mean([c["weights"] for c in cells])
-        row = [name, f"{weights:.0%}", strengths, f"{shown:.3f}", f"{kept:.3f}", told]
+        name = part.removeprefix(f"{vector}: ")
+        row = [name, f"{weights:.0%}", strengths, f"{shown:.3f}", f"{kept / base:.3f}", told]
         lines.append("| " + " | ".join(row) + " |")
     return lines
 
@@ -116,6 +128,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--vectors", nargs="+", choices=VECTORS, default=list(VECTORS))
     parser.add_argument("--finished", action="store_true", help="measure nothing more")
     options = parser.parse_args()
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -123,7 +136,7 @@ def main() -> int:
 
     def one(job: tuple[str, int]) -> None:
         if not files[job].exists():
-            words = ("--concept", job[0], "--seed", str(job[1]))
+            words = ("--concept", job[0], "--seed", str(job[1]), "--vectors", *options.vectors)
             run("mask_job.py", files[job], options.comfyui, *words, threads=1)
 
     if not options.finished:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +33,26 @@ PARTS = {
     "middle and output": {"kinds": (), "outer": ("M", "OUT")},
 }
 RANKS = (4, 16)
+VECTORS = ("retained", "paper")
 
 
-def measure(job: Job) -> dict[str, Any]:
+def measure(job: Job, vectors: Sequence[str]) -> dict[str, Any]:
     from tverase_pack.nodes.drawing_settings import drawing_of
     from tverase_pack.nodes.host.drawing import open_studio
 
     pictures, retained = job.timed("learn", lambda: learned(job))
     found = split(job.timed("invert", lambda: inversions(job, pictures)), job.seed)
-    plain_set, paper = job.timed("learn as in the paper", lambda: learned_plainly(job))
-    edits = {
-        "retained": dict(parts_of(job, retained, pictures, found[0])),
-        "paper": dict(parts_of(job, paper, plain_set, found[0])),
-    }
+    whole = deltas_of(job, retained)
+    edits = {}
+    if "retained" in vectors:
+        edits["retained"] = dict(parts_of(job, retained, pictures, found[0]))
+    if "paper" in vectors:
+        plain_set, paper = job.timed("learn as in the paper", lambda: learned_plainly(job))
+        edits["paper"] = dict(parts_of(job, paper, plain_set, found[0]))
     drawing = drawing_of(job.settings("TVEraseAutoStrength"))
     result: dict[str, Any] = {"concept": job.concept.name, "seed": job.seed, "parts": {}}
     with open_studio(job.model, job.clip, job.vae, drawing, purpose="bench masks") as studio:
         battery = battery_of(job, studio, found)
-        whole = edits["retained"]["whole"]
         result["base"] = battery.under(whole, 0.0, ["held_out", "retained"])
         for vector, parts in edits.items():
             for part, deltas in parts.items():
@@ -167,12 +169,13 @@ def main() -> None:
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--concept", choices=sorted(CONCEPTS), required=True)
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--vectors", nargs="+", choices=VECTORS, default=VECTORS)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
     job = Job(options.comfyui, CONCEPTS[options.concept], options.seed)
     with torch.inference_mode():
-        result = measure(job)
+        result = measure(job, options.vectors)
     options.output.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
