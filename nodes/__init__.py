@@ -12,6 +12,7 @@ from .demo_nodes import DemoModel
 from .draw_concept_nodes import ConceptSetFromPrompt
 from .erase_nodes import ApplyNegatedTV, BeforeAfterGrid
 from .export_nodes import ExportUNet
+from .few_shot_nodes import ApplyNegatedTVToCLIP, FewShotNode
 from .file_nodes import ExtractFromFiles
 from .finetune_nodes import ConceptFinetune
 from .host.paths import register_folders
@@ -20,6 +21,8 @@ from .inversion_file_nodes import ExportEmbeddings, LoadInversionSet, SaveInvers
 from .inversion_nodes import DiverseInversionNode
 from .judge_nodes import DemoJudgeNode, JudgeFromExamples
 from .mask_nodes import BlockMaskNode
+from .prune_nodes import ConceptPruneNode
+from .stereo_nodes import StereoNode
 from .strength_nodes import AutoStrength
 from .task_vector_nodes import ExtractTaskVector, LoadTaskVector, SaveTaskVector
 
@@ -54,6 +57,10 @@ NODE_CLASS_MAPPINGS = {
     "TVEraseLoadImageFolder": LoadImageFolder,
     "TVEraseExtractFromFiles": ExtractFromFiles,
     "TVEraseMeasureInterference": MeasureInterference,
+    "TVEraseSTEREO": StereoNode,
+    "TVEraseConceptPrune": ConceptPruneNode,
+    "TVEraseFewShot": FewShotNode,
+    "TVEraseApplyToCLIP": ApplyNegatedTVToCLIP,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -85,6 +92,10 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TVEraseLoadImageFolder": "Load Images from Folder",
     "TVEraseExtractFromFiles": "Extract from Files",
     "TVEraseMeasureInterference": "Measure Interference",
+    "TVEraseSTEREO": "STEREO (Baseline)",
+    "TVEraseConceptPrune": "ConceptPrune (Baseline)",
+    "TVEraseFewShot": "Few-shot Unlearning (Baseline)",
+    "TVEraseApplyToCLIP": "Apply Negated TV to CLIP",
 }
 
 WEB_DIRECTORY = "./web"

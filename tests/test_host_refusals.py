@@ -41,15 +41,22 @@ TUNE_INPUTS = {
 
 
 def learners(pack: Any, model: Any, clip: Any) -> dict[str, Callable[[], Any]]:
-    """The three nodes that learn a vector from a MODEL."""
+    """The nodes that learn a vector from a MODEL by its gradients or weights."""
+    from host_support.attack_steps import defaults
     from host_support.host_steps import node, pictures
 
     given = {"model": model, "clip": clip}
     shown = {"model": model, "concept_set": pictures()}
+    stereo, few_shot = (
+        {**given, **shown, **defaults(pack.NODE_CLASS_MAPPINGS[f"TVErase{name}"])}
+        for name in ("STEREO", "FewShot")
+    )
     return {
         "fine-tune": lambda: node(pack, "ConceptFinetune", **shown, **TUNE_INPUTS),
         "ESD": lambda: node(pack, "ESD", **given, concept_set=pictures(), **ESD_INPUTS),
         "UCE": lambda: node(pack, "UCE", **given, **UCE_INPUTS),
+        "STEREO": lambda: node(pack, "STEREO", **stereo),
+        "few-shot": lambda: node(pack, "FewShot", **few_shot),
     }
 
 

@@ -223,7 +223,7 @@ class _Engine:
         context = encoded.to(device).pick(rows)
         predicted = self.denoiser.predict(x_t.to(device), timesteps.to(device), context)
         error = (predicted.float() - target.to(device)).square()
-        return error.view(count, -1).mean(1)
+        return error.reshape(count, -1).mean(1)
 
     def _closeness(self, vectors: Mapping[str, Tensor]) -> Tensor:
         """[n], averaged over towers."""

@@ -112,6 +112,26 @@ class TextEncoder(Protocol):
         ...
 
 
+class EditableTextEncoder(TextEncoder, Protocol):
+    """A text encoder whose weights can be tried out with deltas in them. The caller's own are
+    never written."""
+
+    device: torch.device
+
+    def weight_shapes(self) -> Mapping[str, torch.Size]:
+        """Every floating-point weight by its key (`text_encoders....`)."""
+        ...
+
+    def attached(self, deltas: Mapping[str, Tensor]) -> AbstractContextManager[Attachment]:
+        """While open, encode with W + scale * delta (scale starts at 1).
+
+        deltas: float32, on `device`, the shapes of `weight_shapes()`; may require gradient. Where
+        autograd is enabled, gradients flow from what `encode` and `encode_with` return to them.
+        Leaving the block, by any way, restores the encoder to the bit.
+        """
+        ...
+
+
 class Sampler(Protocol):
     """Draws pictures the way the user does: sampler, steps, CFG and size are fixed inside."""
 

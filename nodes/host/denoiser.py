@@ -14,21 +14,15 @@ from ...tverase_core.errors import BaseMismatchError, KeyMismatchError, listed
 from ...tverase_core.ports import Context
 from ...tverase_core.schedule import NoiseSchedule
 from .conditioning import refuse_extra_inputs
+from .exact import INJECTION
 from .numerics import compute_dtype, has_fast_bfloat16, noise_schedule, plain_attention
 from .patching import plain_clone
+from .room import refuse_too_large
 from .version import require_training
 from .weights import PREFIX, patched_keys, refuse_quantised, wrappable_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-# What needs less memory, by what the caller is called.
-ADVICE = {
-    "Concept Fine-tune": "Choose fewer blocks with a block mask, a smaller batch part, or a rank.",
-    "ESD": "Set variant to x, or lower batch_size.",
-    "Diverse Inversion": "Set at_once to a small number (0 is all of them), or lower batch.",
-}
-OTHER_ADVICE = "Lower pictures_at_once or the picture size."
 
 
 class _Attachment:
@@ -148,7 +142,7 @@ def open_denoiser(
     refuse_quantised(model, purpose)
     refuse_extra_inputs(model)
     schedule = noise_schedule(model)
-    _refuse_too_large(model, extra_memory_bytes, purpose)
+    refuse_too_large(model, extra_memory_bytes, purpose)
     clone = plain_clone(model)
     stack: list[_Attachment] = []
     for key in wrappable_shapes(clone):
@@ -167,7 +161,7 @@ def open_denoiser(
 def refuse_patched(model: ModelPatcher) -> None:
     """Raise when the MODEL is already edited: a vector learned on top is not the base's."""
     names = getattr(model, "injections", ())
-    at_use = ["runtime_exact" if name.startswith("tverase_") else name for name in names]
+    at_use = ["runtime_exact" if name.startswith(INJECTION) else name for name in names]
     at_use += [k for k in getattr(model, "weight_wrapper_patches", ()) if k.startswith(PREFIX)]
     if at_use:
         raise BaseMismatchError(
@@ -181,20 +175,4 @@ def refuse_patched(model: ModelPatcher) -> None:
             f"This MODEL already carries patches on {len(keys)} weights ({listed(keys)}), for "
             "example a LoRA or an erasure. Connect the MODEL straight from the checkpoint loader, "
             "or save the patched model as a checkpoint and load that."
-        )
-
-
-def _refuse_too_large(model: ModelPatcher, extra_bytes: int, purpose: str) -> None:
-    device = model.load_device
-    needed = model.model_size() + extra_bytes
-    if device.type == "cpu":
-        free = comfy.model_management.get_free_memory(device)
-        needed = extra_bytes  # the weights are in this memory already
-    else:
-        free = comfy.model_management.get_total_memory(device)
-    if needed > free:
-        gib = 1024**3
-        raise MemoryError(
-            f"{purpose} needs about {needed / gib:.1f} GiB on {device.type}, {free / gib:.1f} GiB "
-            f"can be had. {ADVICE.get(purpose, OTHER_ADVICE)}"
         )

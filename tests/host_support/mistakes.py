@@ -228,9 +228,72 @@ def files_and_algebra() -> Graph:
     }
 
 
+def other_erasers() -> Graph:
+    """The baselines that need more than a prompt, and the CLIP's own erasure."""
+    demo = {"model": ["demo", 0], "clip": ["demo", 1]}
+    return {
+        "stereo": item(
+            "TVEraseSTEREO",
+            **demo,
+            concept_set=["set", 0],
+            prompts="a cat",
+            anchors="a cat on a beach",
+            rounds=1,
+            erase_steps=1,
+            erase_learning_rate=1e-5,
+            attack_steps=1,
+            attack_learning_rate=1e-3,
+            final_steps=1,
+            final_learning_rate=1e-5,
+            batch_size=1,
+            seed=1,
+            variant="x",
+            anchor_weight=1.0,
+            negative_weight=3.0,
+            template="a {}",
+        ),
+        "prune": item(
+            "TVEraseConceptPrune",
+            **demo,
+            concept="cat",
+            prompts="a cat",
+            contrast="",
+            ratio=0.01,
+            steps_used=1,
+            seed=1,
+            pictures_per_prompt=1,
+            **SAMPLED,
+        ),
+        "few shot": item(
+            "TVEraseFewShot",
+            **demo,
+            concept_set=["set", 0],
+            concept="",
+            captions="a {}",
+            steps=1,
+            batch_size=1,
+            learning_rate=1e-5,
+            seed=1,
+            pictures=2,
+        ),
+        "apply to clip": item(
+            "TVEraseApplyToCLIP",
+            clip=["demo", 1],
+            task_vector=["few shot", 0],
+            strength=1.0,
+            other_weights="refuse",
+        ),
+        "tell stereo": item("PreviewAny", source=["stereo", 0]),
+        "tell prune": item("PreviewAny", source=["prune", 0]),
+        "tell few shot": item("PreviewAny", source=["few shot", 0]),
+        "tell clip": item("PreviewAny", source=["apply to clip", 0]),
+    }
+
+
 def correct() -> Graph:
     """Every part, with settings that take a moment."""
-    return {**learning(), **drawing(), **measuring(), **files_and_algebra()}
+    parts = learning(), drawing(), measuring(), files_and_algebra(), other_erasers()
+    return {name: node for part in parts for name, node in part.items()}
 
 
 # By the node that must speak: what was done wrong, the node that is queued, the changed inputs
@@ -395,4 +458,39 @@ TOOLS: list[Mistake] = [
     ),
     ("mask, nothing retained", "tell mask", {"auto mask__retained": ""}, "Write what must stay"),
 ]
-MISTAKES = {"learning": LEARNING, "erasing": ERASING, "tools": TOOLS}
+BASELINES: list[Mistake] = [
+    (
+        "no anchor",
+        "tell stereo",
+        {"stereo__anchors": " "},
+        "Write sentences that contain the concept",
+    ),
+    ("fewer pictures than rounds", "tell stereo", {"stereo__rounds": 3}, "ask for fewer rounds"),
+    ("more steps used than drawn", "tell prune", {"prune__steps_used": 5}, "Lower steps_used"),
+    (
+        "the same with as without",
+        "tell prune",
+        {"prune__contrast": "a cat"},
+        "Write prompts that differ in the concept",
+    ),
+    ("caption without place", "tell few shot", {"few shot__captions": "a cat"}, "has no {}"),
+    (
+        "a model's vector on a CLIP",
+        "tell clip",
+        {"apply to clip__task_vector": ["extract", 0]},
+        "Use Apply Negated TV",
+    ),
+    (
+        "a CLIP's vector on a model",
+        "look",
+        {"apply__task_vector": ["few shot", 0]},
+        "Apply Negated TV to CLIP",
+    ),
+    (
+        "vector of another CLIP",
+        "tell clip",
+        {"apply to clip__clip": ["tiny", 1]},
+        "CLIP",
+    ),
+]
+MISTAKES = {"learning": LEARNING, "erasing": ERASING, "tools": TOOLS, "baselines": BASELINES}

@@ -1,18 +1,48 @@
 """Baseline erasers. Each makes deltas towards the concept, like a task vector's."""
 
+from .concept_prune import (
+    ColumnNorms,
+    PruneConfig,
+    PruneResult,
+    concept_prune,
+    prunable_keys,
+)
 from .esd import EsdConfig, EsdResult, esd, esd_keys, from_latents, from_sampling
+from .few_shot import (
+    TEMPLATES,
+    FewShotConfig,
+    FewShotResult,
+    captioned,
+    few_shot,
+    few_shot_keys,
+)
+from .stereo import StereoConfig, StereoResult, stereo
 from .uce import UceConfig, context_keys, expanded, last_word_vectors, uce
 
 __all__ = [
+    "TEMPLATES",
+    "ColumnNorms",
     "EsdConfig",
     "EsdResult",
+    "FewShotConfig",
+    "FewShotResult",
+    "PruneConfig",
+    "PruneResult",
+    "StereoConfig",
+    "StereoResult",
     "UceConfig",
+    "captioned",
+    "concept_prune",
     "context_keys",
     "esd",
     "esd_keys",
     "expanded",
+    "few_shot",
+    "few_shot_keys",
     "from_latents",
     "from_sampling",
     "last_word_vectors",
+    "prunable_keys",
+    "stereo",
     "uce",
 ]

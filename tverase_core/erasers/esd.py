@@ -7,7 +7,7 @@ the attachment's scale to 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from ..errors import ConfigError, EmptyConceptSetError, EmptyMaskError, NonFiniteError
 from ..layout import ModelLayout
-from ..ports import Attachment, Context, Denoiser, Progress, quiet
+from ..ports import Context, Denoiser, Progress, quiet
 
 Noised = tuple[Tensor, Tensor]
 DrawNoised = Callable[[int, torch.Generator], Noised]
+Target = Callable[[Noised, Context], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,26 @@ class EsdConfig:
             problems.append(f"variant: expected 'x' or 'u', got {self.variant!r}")
         if self.anchor not in ("null", "concept"):
             problems.append(f"anchor: expected 'null' or 'concept', got {self.anchor!r}")
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name}: expected 1 or more, got {getattr(self, name)}")
-        for name in ("learning_rate", "eta"):
-            if not 0 < getattr(self, name) < math.inf:
-                problems.append(f"{name}: expected a finite number > 0, got {getattr(self, name)}")
+        problems += too_small(self, ("steps", "batch_size"))
+        problems += not_positive(self, ("learning_rate", "eta"))
         if problems:
             raise ConfigError("; ".join(problems))
+
+
+def too_small(config: object, names: Sequence[str]) -> list[str]:
+    """A problem for each of these counts of a config that is below 1."""
+    values = {name: getattr(config, name) for name in names}
+    return [f"{name}: expected 1 or more, got {v}" for name, v in values.items() if v < 1]
+
+
+def not_positive(config: object, names: Sequence[str]) -> list[str]:
+    """A problem for each of these numbers of a config that is not finite and above 0."""
+    values = {name: getattr(config, name) for name in names}
+    return [
+        f"{name}: expected a finite number > 0, got {v}"
+        for name, v in values.items()
+        if not 0 < v < math.inf
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +128,7 @@ def from_sampling(
         with torch.no_grad():
             for now, then in pairwise(ladder[: stop + 1]):
                 times = torch.full((batch,), now, device=place)
-                e_c, e_0 = _pair(denoiser, x, times, concept.pick(row), null)
+                e_c, e_0 = with_null(denoiser, (x, times), concept.pick(row), null)
                 x = _ddim(denoiser, x, e_0 + guidance * (e_c - e_0), table[now], table[then])
         return x, torch.full((batch,), ladder[stop], device=place)
 
@@ -132,28 +145,101 @@ def _ddim(denoiser: Denoiser, x: Tensor, made: Tensor, now: Tensor, then: Tensor
     return float(then.sqrt()) * clean + float((1 - then).sqrt()) * noise
 
 
-def _pair(
-    denoiser: Denoiser, x_t: Tensor, times: Tensor, concept: Context, null: Context
+def one_row(context: Context, row: int, count: int) -> Context:
+    """That row of the context, `count` times."""
+    return context.pick(torch.full((count,), row, device=context.tokens.device))
+
+
+def with_null(
+    denoiser: Denoiser, noised: Noised, concept: Context, null: Context
 ) -> tuple[Tensor, Tensor]:
-    """Predictions under the concept's rows and under the empty prompt."""
-    empty = null.pick(torch.zeros(len(x_t), dtype=torch.long, device=null.tokens.device))
-    return denoiser.predict(x_t, times, concept), denoiser.predict(x_t, times, empty)
+    """Predictions under the concept's rows and under the empty prompt, [b, c, h, w] each."""
+    empty = one_row(null, 0, len(noised[0]))
+    return denoiser.predict(*noised, concept), denoiser.predict(*noised, empty)
 
 
-def _target(
+def steered(
     denoiser: Denoiser,
-    attachment: Attachment,
     noised: Noised,
     concept: Context,
     null: Context,
-    config: EsdConfig,
+    eta: float,
+    anchor: Literal["null", "concept"],
 ) -> Tensor:
-    """anchor - eta * (e(c) - e(null)) of the unedited model; arXiv 2303.07345, section 4."""
-    attachment.scale = 0.0
-    with torch.no_grad():
-        e_c, e_0 = _pair(denoiser, *noised, concept, null)
-    attachment.scale = 1.0
-    return (e_c if config.anchor == "concept" else e_0) - config.eta * (e_c - e_0)
+    """anchor - eta * (e(c) - e(null)) of the denoiser as it is; arXiv 2303.07345, section 4."""
+    e_c, e_0 = with_null(denoiser, noised, concept, null)
+    return (e_c if anchor == "concept" else e_0) - eta * (e_c - e_0)
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What `teach` lets deltas learn.
+
+    contexts: one or more rows, one drawn a sample. draw: as in `esd`. target: (x_t and timesteps,
+    contexts of the batch) -> what the student shall predict under them, float32 [b, c, h, w].
+    Both are called with the deltas off, target without gradients too. learning_rate: the
+    optimizer's, for advice. name: who speaks in errors.
+    """
+
+    name: str
+    contexts: Context
+    draw: DrawNoised
+    target: Target
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+def zero_deltas(denoiser: Denoiser, keys: Iterable[str]) -> dict[str, Tensor]:
+    """A delta to train for each weight, float32 zeros on the denoiser's device."""
+    shapes = denoiser.weight_shapes()
+    return {k: torch.zeros(shapes[k], device=denoiser.device, requires_grad=True) for k in keys}
+
+
+def towards(student: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Trained deltas, which point away from the concept, turned round: float32 on the CPU,
+    without those that are zero throughout."""
+    turned = {k: (0.0 - v.detach()).to("cpu").contiguous() for k, v in student.items()}
+    return {k: v for k, v in turned.items() if bool(v.any())}
+
+
+def teach(
+    denoiser: Denoiser,
+    student: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    lesson: Lesson,
+    generator: torch.Generator,
+    progress: Progress,
+) -> list[float]:
+    """Train the deltas `student` in place; returns the mean squared error of each step.
+
+    They are attached while this runs, also when it is left by an error; `progress` is called after
+    each step. Call it with gradients on. Raises NonFiniteError naming the step.
+    """
+    count, contexts = lesson.batch_size, lesson.contexts
+    losses: list[float] = []
+    with denoiser.attached(student) as attachment:
+        for step in range(lesson.steps):
+            attachment.scale = 0.0
+            noised = lesson.draw(count, generator)
+            rows = torch.randint(0, len(contexts.tokens), (count,), generator=generator)
+            picked = contexts.pick(rows.to(contexts.tokens.device))
+            with torch.no_grad():
+                target = lesson.target(noised, picked)
+            attachment.scale = 1.0
+            made = denoiser.predict(*noised, picked)
+            loss = torch.nn.functional.mse_loss(made, target)
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                raise NonFiniteError(
+                    f"{lesson.name}: the loss is {losses[-1]} at step {step + 1} of "
+                    f"{lesson.steps}; use a smaller learning rate than {lesson.learning_rate:g}"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            progress(step + 1, lesson.steps, f"loss {losses[-1]:.4f}")
+    return losses
 
 
 def esd(
@@ -178,35 +264,20 @@ def esd(
             f"ESD: expected one or more concept rows and one empty prompt, got "
             f"{len(concept.tokens)} and {len(null.tokens)}"
         )
-    shapes = denoiser.weight_shapes()
-    keys = esd_keys(shapes, layout, config.variant)
-    generator = torch.Generator().manual_seed(config.seed)
-    losses: list[float] = []
+    keys = esd_keys(denoiser.weight_shapes(), layout, config.variant)
+
+    def target(noised: Noised, picked: Context) -> Tensor:
+        return steered(denoiser, noised, picked, null, config.eta, config.anchor)
+
+    def told(done: int, total: int, message: str) -> None:
+        progress(done, total, f"ESD-{config.variant} {message}")
+
     with torch.inference_mode(False), torch.enable_grad():
-        student = {
-            k: torch.zeros(shapes[k], device=denoiser.device, requires_grad=True) for k in keys
-        }
+        student = zero_deltas(denoiser, keys)
         optimizer = torch.optim.Adam(list(student.values()), lr=config.learning_rate)
-        with denoiser.attached(student) as attachment:
-            for step in range(config.steps):
-                attachment.scale = 0.0
-                noised = draw(config.batch_size, generator)
-                rows = torch.randint(
-                    0, len(concept.tokens), (config.batch_size,), generator=generator
-                )
-                picked = concept.pick(rows.to(concept.tokens.device))
-                target = _target(denoiser, attachment, noised, picked, null, config)
-                made = denoiser.predict(*noised, picked)
-                loss = torch.nn.functional.mse_loss(made, target)
-                losses.append(float(loss.detach()))
-                if not math.isfinite(losses[-1]):
-                    raise NonFiniteError(
-                        f"ESD: the loss is {losses[-1]} at step {step + 1} of {config.steps}; use "
-                        f"a smaller learning rate than {config.learning_rate:g}"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                optimizer.step()
-                progress(step + 1, config.steps, f"ESD-{config.variant} loss {losses[-1]:.4f}")
-    deltas = {k: (0.0 - v.detach()).to("cpu").contiguous() for k, v in student.items()}
-    return EsdResult({k: v for k, v in deltas.items() if bool(v.any())}, tuple(losses))
+        lesson = Lesson(
+            "ESD", concept, draw, target, config.steps, config.batch_size, config.learning_rate
+        )
+        generator = torch.Generator().manual_seed(config.seed)
+        losses = teach(denoiser, student, optimizer, lesson, generator, told)
+    return EsdResult(towards(student), tuple(losses))

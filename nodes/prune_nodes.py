@@ -1,0 +1,177 @@
+"""A published eraser without training, for comparison: ConceptPrune."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..tverase_core.erasers import (
+    ColumnNorms,
+    PruneConfig,
+    PruneResult,
+    concept_prune,
+    prunable_keys,
+)
+from ..tverase_core.errors import ConfigError, EmptyMaskError
+from ..tverase_core.layout import ModelLayout
+from ..tverase_core.provenance import Provenance
+from ..tverase_core.task_vector import TaskVector
+from .concept_nodes import CONCEPT
+from .drawing_settings import Drawing, drawing_of, drawing_widgets
+from .prompt_lines import caption_lines, prompt_lines
+from .prune_settings import PRUNE_SETTINGS
+from .shown import with_text
+from .sockets import CATEGORY, TASK_VECTOR
+
+
+class ConceptPruneNode:
+    """ConceptPrune, arXiv 2405.19237."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The base model."}),
+                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "concept": CONCEPT,
+                **PRUNE_SETTINGS,
+                **drawing_widgets(),
+            }
+        }
+
+    RETURN_TYPES = (TASK_VECTOR,)
+    RETURN_NAMES = ("task_vector",)
+    OUTPUT_TOOLTIPS = ("For Apply Negated TV: strength 1 is the method's own edit.",)
+    FUNCTION = "erase"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "ConceptPrune (arXiv 2405.19237), a known eraser without training: it draws prompts with "
+        "and without the concept and sets the feed-forward weights to zero that work harder with "
+        "it. Here for comparison."
+    )
+    SEARCH_ALIASES = ["skilled neurons", "pruning", "wanda", "baseline", "unlearn"]
+
+    def erase(
+        self,
+        model: Any,
+        clip: Any,
+        concept: str,
+        prompts: str,
+        contrast: str,
+        ratio: float,
+        steps_used: int,
+        seed: int,
+        pictures_per_prompt: int,
+        **drawing: Any,
+    ) -> dict[str, Any]:
+        from .host.denoiser import refuse_patched
+        from .host.progress import NodeProgress
+        from .host.weights import (
+            base_reader,
+            fingerprint,
+            layout_of,
+            model_shapes,
+            prediction_of,
+            refuse_quantised,
+        )
+
+        refuse_patched(model)
+        refuse_quantised(model, "ConceptPrune")
+        config = PruneConfig(ratio=ratio, steps_used=steps_used)
+        how = drawing_of(drawing)
+        if steps_used > how.steps:
+            raise ConfigError(
+                f"steps_used is {steps_used}, but the pictures have {how.steps} sampling steps. "
+                "Lower steps_used or raise sampling_steps."
+            )
+        lines = prompt_lines(prompts)
+        others = caption_lines(contrast, lines, "contrasts")
+        layout, shapes = layout_of(model), model_shapes(model)
+        keys = prunable_keys(shapes, layout)
+        pairs = list(zip(lines, others * (len(lines) // len(others)), strict=True))
+        seeds = [seed + i for i in range(len(pairs) * pictures_per_prompt)]
+        heard = _heard(model, clip, keys, pairs, seeds, steps_used, how)
+        result = concept_prune(base_reader(model), keys, *heard, config, NodeProgress())
+        if not result.deltas:
+            raise EmptyMaskError(
+                "No weight works harder with the concept than without it. Write prompts that "
+                "differ in the concept."
+            )
+        recipe = {
+            "prompts": [list(pair) for pair in pairs],
+            "ratio": ratio,
+            "steps_used": steps_used,
+            "seed": seed,
+            "pictures_per_prompt": pictures_per_prompt,
+            **drawing,
+        }
+        story = _story(concept.strip() or lines[0], recipe, prediction_of(model))
+        vector = TaskVector(result.deltas, fingerprint(model), story)
+        text = _report(result, layout, sum(shape.numel() for shape in shapes.values()))
+        return with_text(text, (vector,))
+
+
+def _story(concept: str, recipe: dict[str, Any], prediction: str) -> Provenance:
+    return Provenance(
+        concepts=(concept,),
+        recipe={"method": "ConceptPrune (arXiv 2405.19237)", **recipe},
+        title=f"{concept}, ConceptPrune",
+        prediction=prediction,
+        tags=("concept-erasure", "conceptprune"),
+    )
+
+
+def _heard(
+    model: Any,
+    clip: Any,
+    keys: list[str],
+    pairs: list[tuple[str, str]],
+    seeds: list[int],
+    steps: int,
+    drawing: Drawing,
+) -> tuple[ColumnNorms, ColumnNorms]:
+    """Column norms while drawing the prompts with the concept, and those without, at the same
+    seeds: as many seeds of each pair, in turns."""
+    from .host.conditioning import encode_texts, to_context
+    from .host.listening import draw_first_steps, listening, noise_ladder
+    from .host.progress import NodeProgress
+    from .host.sampling import SamplerSettings
+
+    channels = model.get_model_object("latent_format").latent_channels
+    shape = (channels, drawing.height // 8, drawing.width // 8)
+    settings = SamplerSettings(
+        drawing.steps,
+        drawing.cfg,
+        drawing.sampler_name,
+        drawing.scheduler,
+        shape[1],
+        shape[2],
+        drawing.batch_size,
+    )
+    ladder = noise_ladder(model, settings)
+    empty = to_context(model, encode_texts(clip, [""]), shape)
+    turns = torch.arange(len(seeds)) % len(pairs)
+    bar = NodeProgress()
+    sides = []
+    for number, side in enumerate(("with the concept", "without it")):
+        texts = [pair[number] for pair in pairs]
+        context = to_context(model, encode_texts(clip, texts), shape).pick(turns)
+        norms = ColumnNorms()
+
+        def progress(done: int, total: int, words: str, n: int = number, s: str = side) -> None:
+            bar(n * total + done, 2 * total, f"{s}: {words}")
+
+        with listening(model, keys, ladder, norms.add):
+            draw_first_steps(model, context, empty, seeds, settings, steps, progress)
+        sides.append(norms)
+    return sides[0], sides[1]
+
+
+def _report(result: PruneResult, layout: ModelLayout, model_weights: int) -> str:
+    """How much is pruned: in all, then block by block."""
+    lines = [
+        f"{block}: {count:,} of {size:,} ({count / size:.1%})"
+        for block, (count, size) in result.by_block(layout).items()
+    ]
+    return "\n".join([result.sentence(model_weights), *lines])

@@ -1,0 +1,211 @@
+"""Few-shot Unlearning: spoil what the text encoder makes of a concept's name (arXiv 2405.07288).
+
+A baseline that leaves the diffusion model as it is. Gradient ascent has no optimum: how many steps
+it takes is the method's whole setting.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, EmptyConceptSetError, EmptyMaskError, NonFiniteError
+from ..finite import all_finite
+from ..layout import TEXT_PREFIX
+from ..layout_tables import CLIP_TOWER
+from ..ports import Denoiser, EditableTextEncoder, Progress, quiet
+
+MARK = "{}"
+TEMPLATES = (
+    "a {}",
+    "the {}",
+    "a photo of a {}",
+    "a picture of one {}",
+    "a drawing of a {}",
+    "a painting of the {}",
+    "a {} seen up close",
+    "a {} seen from afar",
+    "a plain image with a {} in it",
+    "here is a {}",
+)
+_LAYER = re.compile(r"text_model\.encoder\.layers\.(\d+)\.(mlp\.fc[12]|self_attn)\..+")
+# The authors' settings of Adam. Their decay pulls the weights to 0, this one the deltas: at 1e-8
+# neither can be felt.
+BETAS, EPSILON, WEIGHT_DECAY = (0.9, 0.98), 1e-6, 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class FewShotConfig:
+    """Settings of `few_shot`; raises ConfigError with every problem.
+
+    steps: optimizer steps; the paper's 4 passes over 4 pictures in batches of 2 are 8.
+    batch_size: pictures a step.
+    """
+
+    steps: int = 8
+    batch_size: int = 2
+    learning_rate: float = 1e-5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name}: expected 1 or more, got {getattr(self, name)}"
+            for name in ("steps", "batch_size")
+            if getattr(self, name) < 1
+        ]
+        if not 0 < self.learning_rate < math.inf:
+            problems.append(
+                f"learning_rate: expected a finite number > 0, got {self.learning_rate}"
+            )
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class FewShotResult:
+    """deltas: float32 on the CPU, TOWARDS the concept, so W - 1.0 * delta is the method's own
+    edited weight; losses: the denoising loss of each step, which rises."""
+
+    deltas: dict[str, Tensor]
+    losses: tuple[float, ...]
+
+
+def captioned(concept: str, templates: Sequence[str] = TEMPLATES) -> tuple[str, ...]:
+    """The templates with the concept's name for each `{}`; blank ones do not count.
+
+    Raises ConfigError with every problem: no name, no template, templates without `{}`.
+    """
+    name, lines = concept.strip(), [line.strip() for line in templates if line.strip()]
+    problems = [f"the caption {line!r} has no {MARK}" for line in lines if MARK not in line]
+    if not name:
+        problems.append("the concept has no name")
+    if not lines:
+        problems.append("there is no caption")
+    if problems:
+        raise ConfigError(
+            f"Few-shot Unlearning: {'; '.join(problems)}. Write captions such as 'a photo of a "
+            f"{MARK}', one a line; {MARK} stands for the concept's name."
+        )
+    return tuple(line.replace(MARK, name) for line in lines)
+
+
+def few_shot_keys(keys: Iterable[str]) -> list[str]:
+    """The weights and biases that the method trains, sorted: every layer's feed-forward part, and
+    the self-attention of each CLIP tower's last layer.
+
+    keys: `text_encoders....`; others are left alone. Raises EmptyMaskError when there are none.
+    """
+    placed: list[tuple[str, str, int, str]] = []
+    for key in keys:
+        tower = CLIP_TOWER.fullmatch(key) if key.startswith(TEXT_PREFIX) else None
+        layer = _LAYER.fullmatch(tower[2]) if tower else None
+        if tower and layer:
+            placed.append((key, tower[1], int(layer[1]), layer[2]))
+    last: dict[str, int] = {}
+    for _, name, number, _ in placed:
+        last[name] = max(number, last.get(name, 0))
+    wanted = [k for k, name, number, part in placed if part != "self_attn" or number == last[name]]
+    if not wanted:
+        raise EmptyMaskError(
+            "Few-shot Unlearning: this text encoder has no CLIP layer. It knows those of Stable "
+            "Diffusion 1.x, 2.x and XL."
+        )
+    return sorted(wanted)
+
+
+def few_shot(
+    denoiser: Denoiser,
+    encoder: EditableTextEncoder,
+    latents: Tensor,
+    captions: Sequence[str],
+    config: FewShotConfig | None = None,
+    progress: Progress = quiet,
+) -> FewShotResult:
+    """Raise the denoising loss of the concept's pictures by changing the text encoder alone.
+
+    latents: float32 [n, c, h, w], a handful; each is seen once before any is seen again. captions:
+    whole texts (see `captioned`), one drawn for each picture at each step. Gradient ascent by Adam
+    on arXiv 2405.07288, section 3, with its authors' settings; nothing is retained on purpose.
+    Denoiser and encoder are left as they were, also when cancelled; equal seeds give equal deltas.
+    Raises EmptyConceptSetError, ConfigError, EmptyMaskError, NonFiniteError.
+    """
+    config = config or FewShotConfig()
+    if len(latents) < 1:
+        raise EmptyConceptSetError("Few-shot Unlearning: expected one or more latents, got none")
+    if not captions:
+        raise ConfigError("Few-shot Unlearning: expected one or more captions, got none")
+    shapes = encoder.weight_shapes()
+    losses: list[float] = []
+    with torch.inference_mode(False), torch.enable_grad():
+        trained = {
+            key: torch.zeros(shapes[key], device=encoder.device, requires_grad=True)
+            for key in few_shot_keys(shapes)
+        }
+        optimizer = torch.optim.Adam(
+            list(trained.values()),
+            lr=config.learning_rate,
+            betas=BETAS,
+            eps=EPSILON,
+            weight_decay=WEIGHT_DECAY,
+            maximize=True,
+        )
+        generator = torch.Generator().manual_seed(config.seed)
+        order = _order(len(latents), config, generator)
+        with encoder.attached(trained):
+            for step, rows in enumerate(order.unbind(), 1):
+                loss = _loss(denoiser, encoder, latents[rows], captions, generator)
+                losses.append(float(loss.detach()))
+                if not math.isfinite(losses[-1]):
+                    raise _diverged(f"the loss is {losses[-1]}", step, config)
+                optimizer.zero_grad(set_to_none=True)
+                torch.autograd.backward(loss)
+                optimizer.step()
+                progress(step, config.steps, f"Few-shot Unlearning loss {losses[-1]:.4f}")
+    return FewShotResult(_towards(trained, config), tuple(losses))
+
+
+def _order(count: int, config: FewShotConfig, generator: torch.Generator) -> Tensor:
+    """The picture numbers of each step, int64 [steps, batch_size]."""
+    needed = config.steps * config.batch_size
+    passes = [torch.randperm(count, generator=generator) for _ in range(-(-needed // count))]
+    return torch.cat(passes)[:needed].view(config.steps, config.batch_size)
+
+
+def _loss(
+    denoiser: Denoiser,
+    encoder: EditableTextEncoder,
+    clean: Tensor,
+    captions: Sequence[str],
+    generator: torch.Generator,
+) -> Tensor:
+    """Mean squared error of the prediction for noised latents [b, c, h, w] under drawn captions."""
+    schedule, count = denoiser.schedule, len(clean)
+    drawn = torch.randint(0, len(captions), (count,), generator=generator).tolist()
+    times = torch.randint(0, len(schedule), (count,), generator=generator).to(denoiser.device)
+    noise = torch.randn(clean.shape, generator=generator).to(denoiser.device)
+    clean = clean.detach().to(denoiser.device, torch.float32, copy=True)
+    x_t = schedule.add_noise(clean, noise, times)
+    context = encoder.encode([captions[row] for row in drawn]).to(denoiser.device)
+    made = denoiser.predict(x_t, times, context)
+    return torch.nn.functional.mse_loss(made, schedule.target(clean, noise, times))
+
+
+def _towards(trained: Mapping[str, Tensor], config: FewShotConfig) -> dict[str, Tensor]:
+    """What was trained away from the concept, turned towards it; zeros are left out."""
+    deltas = {k: (0.0 - v.detach()).to("cpu").contiguous() for k, v in trained.items()}
+    broken = next((key for key, delta in deltas.items() if not all_finite(delta)), None)
+    if broken:
+        raise _diverged(f"{broken} is not finite", config.steps, config)
+    return {key: delta for key, delta in deltas.items() if bool(delta.any())}
+
+
+def _diverged(what: str, step: int, config: FewShotConfig) -> NonFiniteError:
+    return NonFiniteError(
+        f"Few-shot Unlearning: {what} at step {step} of {config.steps}; use fewer steps or a "
+        f"smaller learning rate than {config.learning_rate:g}"
+    )
