@@ -8,8 +8,9 @@ import torch
 
 from ...tverase_core.block_mask import BlockMask
 from ...tverase_core.erase import plan_patches
+from ...tverase_core.errors import BaseMismatchError
 from ...tverase_core.fingerprint import check_base
-from ...tverase_core.layout import detect_layout
+from ...tverase_core.layout import TEXT_PREFIX, detect_layout
 from ...tverase_core.task_vector import TaskVector
 from .patching import Plan
 from .weights import fingerprint, model_shapes
@@ -28,8 +29,15 @@ def checked_plan(
 ) -> dict[float, dict[str, torch.Tensor]]:
     """`plan_patches` for this model; no mask means all blocks.
 
-    Raises what `plan_patches` and `check_base` raise: keys, shapes, empty mask, other base.
+    Raises what `plan_patches` and `check_base` raise: keys, shapes, empty mask, other base; and
+    BaseMismatchError for a vector that changes a text encoder.
     """
+    text = [key for key in task_vector.deltas if key.startswith(TEXT_PREFIX)]
+    if text:
+        raise BaseMismatchError(
+            f"This task vector changes {len(text)} weights of a text encoder, which a MODEL does "
+            "not have. Use Apply Negated TV to CLIP."
+        )
     mask = block_mask or BlockMask.full()
     shapes = model_shapes(model)
     plan = plan_patches(task_vector, strength, mask, detect_layout(shapes), shapes)
