@@ -239,6 +239,28 @@ def measured_pictures(s: Studio) -> None:
     thumbnail("erase_concept_auto", s.shown[0])
 
 
+def baseline_pictures(s: Studio) -> None:
+    """Short runs of the baselines: losses, and what is pruned."""
+    cats, _ = s.latents(s.model, DEMO.prompts, 32, 1, DEMO.concept)
+    given = {"model": s.model, "clip": s.clip}
+    pace = {"erase_steps": 60, "attack_steps": 80, "final_steps": 120, "batch_size": 4}
+    rates = {name: 1e-4 for name in ("erase_learning_rate", "final_learning_rate")}
+    s.run(
+        "TVEraseSTEREO",
+        **given,
+        concept_set=cats,
+        anchors="\n".join(f"a {DEMO.concept} in {style} style" for style in STYLES),
+        attack_learning_rate=0.05,
+        **pace,
+        **rates,
+    )
+    help_picture("stereo", s.shown[0])
+    s.run("TVEraseFewShot", **given, concept_set=cats, learning_rate=2e-3)
+    help_picture("few_shot", s.shown[0])
+    pruned = s.run("TVEraseConceptPrune", **given, concept=DEMO.concept, **DRAWING)[0]
+    help_picture("pruned", norm_map(s, pruned))
+
+
 STAGES = {
     "cats": shipped_cats,
     "first": first_pictures,
@@ -246,6 +268,7 @@ STAGES = {
     "yours": your_pictures,
     "two": two_concepts,
     "measured": measured_pictures,
+    "baselines": baseline_pictures,
 }
 
 

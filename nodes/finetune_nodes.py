@@ -33,7 +33,8 @@ class _LossWatch:
         self.losses.append(step.loss)
 
     def picture(self) -> Any:
-        return loss_curve(self.losses, self.steps, self.concept) if self.losses else None
+        title = f"Learning {self.concept!r}"
+        return loss_curve(self.losses, self.steps, title) if self.losses else None
 
     def sentence(self) -> str:
         if not self.losses:
@@ -125,7 +126,7 @@ class ConceptFinetune:
             )
             prediction = session.denoiser.schedule.prediction
         tuned = tuned_clone(model, result.deltas, story(result, prediction, retained_set))
-        picture = loss_curve(result.losses, config.steps, concept_set.concept)
+        picture = loss_curve(result.losses, config.steps, f"Learning {concept_set.concept!r}")
         outputs = (tuned, {"loss": list(result.losses)})
         estimate = session.plan.on(session.denoiser.device)
         text = memory_text(session.plan, estimate, session.peak.extra)

@@ -18,7 +18,7 @@ def smoothed(losses: Sequence[float], weight: float = 0.9) -> list[float]:
     return values
 
 
-def loss_curve(losses: Sequence[float], steps: int, concept: str) -> Image.Image:
+def loss_curve(losses: Sequence[float], steps: int, title: str) -> Image.Image:
     """Loss against step, the axis as long as the whole run."""
     figure = new_figure()
     axes = figure.subplots()
@@ -28,7 +28,7 @@ def loss_curve(losses: Sequence[float], steps: int, concept: str) -> Image.Image
     axes.set_xlim(1, max(steps, 2))
     axes.set_xlabel("step")
     axes.set_ylabel("denoising loss")
-    axes.set_title(f"Learning {concept!r}" if concept else "Learning the concept")
+    axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right")
     return to_picture(figure)
