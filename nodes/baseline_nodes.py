@@ -8,17 +8,6 @@ from typing import Any
 import torch
 
 from ..tverase_core.concept_set import ConceptSet
-from ..tverase_core.erasers import (
-    EsdConfig,
-    UceConfig,
-    context_keys,
-    esd,
-    esd_keys,
-    expanded,
-    from_latents,
-    last_word_vectors,
-    uce,
-)
 from ..tverase_core.errors import ConfigError
 from ..tverase_core.provenance import Provenance
 from ..tverase_core.task_vector import TaskVector
@@ -63,6 +52,7 @@ class EsdNode:
     def erase(
         self, model: Any, clip: Any, concept_set: ConceptSet, prompts: str, **widgets: Any
     ) -> dict[str, Any]:
+        from ..tverase_core.erasers import EsdConfig, esd, esd_keys, from_latents
         from .host.denoiser import open_denoiser, refuse_patched
         from .host.memory import gradient_bytes
         from .host.own_pictures import require_own_pictures
@@ -126,6 +116,13 @@ class UceNode:
         keep: float,
         preserve_weight: float,
     ) -> tuple[TaskVector]:
+        from ..tverase_core.erasers import (
+            UceConfig,
+            context_keys,
+            expanded,
+            last_word_vectors,
+            uce,
+        )
         from .host.denoiser import refuse_patched
         from .host.numerics import noise_schedule
         from .host.progress import NodeProgress

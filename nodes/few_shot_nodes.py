@@ -6,7 +6,6 @@ from typing import Any
 
 from ..tverase_core.concept_set import ConceptSet
 from ..tverase_core.erase import signed_scale
-from ..tverase_core.erasers import FewShotConfig, captioned, few_shot, few_shot_keys
 from ..tverase_core.provenance import Provenance
 from ..tverase_core.rounding import LOSS_TO_WARN
 from ..tverase_core.task_vector import TaskVector
@@ -58,6 +57,7 @@ class FewShotNode:
         pictures: int = 4,
         **widgets: Any,
     ) -> dict[str, Any]:
+        from ..tverase_core.erasers import FewShotConfig, captioned, few_shot, few_shot_keys
         from .host.denoiser import open_denoiser, refuse_patched
         from .host.memory import gradient_bytes
         from .host.own_pictures import require_own_pictures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..tverase_core.erasers import TEMPLATES
+from ..tverase_core.caption_templates import TEMPLATES
 from .drawing_settings import seed_widget
 
 Widgets = dict[str, tuple[Any, dict[str, Any]]]

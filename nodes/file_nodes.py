@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..tverase_core.file_extraction import extract_between_files
 from ..tverase_core.files import load_task_vector
-from ..tverase_core.lora_file import extract_from_lora, is_lora_file
 from ..tverase_core.provenance import Provenance
 from ..tverase_core.task_vector import TaskVector
 from .saved_files import TASK_VECTORS, utc_now, vector_file_widgets
@@ -90,6 +88,8 @@ class ExtractFromFiles:
     def extract(
         self, base_file: str, tuned_file: str, concept: str, filename_prefix: str, dtype: str
     ) -> dict[str, Any]:
+        from ..tverase_core.file_extraction import extract_between_files
+        from ..tverase_core.lora_file import extract_from_lora, is_lora_file
         from .host.paths import find_model_file, new_file, output_relative
         from .host.progress import NodeProgress
 

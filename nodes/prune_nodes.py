@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..tverase_core.erasers import (
-    ColumnNorms,
-    PruneConfig,
-    PruneResult,
-    concept_prune,
-    prunable_keys,
-)
 from ..tverase_core.errors import ConfigError, EmptyMaskError
 from ..tverase_core.layout import ModelLayout
 from ..tverase_core.provenance import Provenance
@@ -23,6 +16,9 @@ from .prompt_lines import caption_lines, prompt_lines
 from .prune_settings import PRUNE_SETTINGS
 from .shown import with_text
 from .sockets import CATEGORY, TASK_VECTOR
+
+if TYPE_CHECKING:
+    from ..tverase_core.erasers import ColumnNorms, PruneResult
 
 
 class ConceptPruneNode:
@@ -65,6 +61,7 @@ class ConceptPruneNode:
         pictures_per_prompt: int,
         **drawing: Any,
     ) -> dict[str, Any]:
+        from ..tverase_core.erasers import PruneConfig, concept_prune, prunable_keys
         from .host.denoiser import refuse_patched
         from .host.progress import NodeProgress
         from .host.weights import (
@@ -133,6 +130,7 @@ def _heard(
 ) -> tuple[ColumnNorms, ColumnNorms]:
     """Column norms while drawing the prompts with the concept, and those without, at the same
     seeds: as many seeds of each pair, in turns."""
+    from ..tverase_core.erasers import ColumnNorms
     from .host.conditioning import encode_texts, to_context
     from .host.listening import draw_first_steps, listening, noise_ladder
     from .host.progress import NodeProgress

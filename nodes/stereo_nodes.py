@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..tverase_core.concept_set import ConceptSet
-from ..tverase_core.erasers import StereoConfig, StereoResult, esd_keys, stereo
 from ..tverase_core.errors import ConfigError
 from ..tverase_core.provenance import Provenance
 from ..tverase_core.task_vector import TaskVector
@@ -15,6 +14,9 @@ from .prompt_lines import prompt_lines
 from .shown import with_pictures
 from .sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
 from .stereo_settings import STEREO_SETTINGS
+
+if TYPE_CHECKING:
+    from ..tverase_core.erasers import StereoResult
 
 
 class StereoNode:
@@ -53,6 +55,7 @@ class StereoNode:
         anchors: str,
         **widgets: Any,
     ) -> dict[str, Any]:
+        from ..tverase_core.erasers import StereoConfig, esd_keys, stereo
         from .host.denoiser import open_denoiser, refuse_patched
         from .host.memory import gradient_bytes
         from .host.own_pictures import require_own_pictures

@@ -194,15 +194,13 @@ def test_strength_zero_is_the_same_object(tiny_clip: Any, vector: TaskVector) ->
 def test_it_uses_the_first_pictures_only(
     model: Any, tiny_clip: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tverase_pack.nodes import few_shot_nodes
+    from tverase_pack.tverase_core import erasers
 
     from host_support.host_steps import pictures
 
     given: list[torch.Tensor] = []
-    real: Callable[..., Any] = few_shot_nodes.few_shot
-    monkeypatch.setattr(
-        few_shot_nodes, "few_shot", lambda *words: given.append(words[2]) or real(*words)
-    )
+    real: Callable[..., Any] = erasers.few_shot
+    monkeypatch.setattr(erasers, "few_shot", lambda *words: given.append(words[2]) or real(*words))
     for count in (2, 0):
         learned(model, tiny_clip, pictures=count, steps=1)
     assert torch.equal(given[0], pictures().latents[:2])

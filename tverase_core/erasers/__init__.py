@@ -1,5 +1,6 @@
 """Baseline erasers. Each makes deltas towards the concept, like a task vector's."""
 
+from ..caption_templates import TEMPLATES
 from .concept_prune import (
     ColumnNorms,
     PruneConfig,
@@ -9,7 +10,6 @@ from .concept_prune import (
 )
 from .esd import EsdConfig, EsdResult, esd, esd_keys, from_latents, from_sampling
 from .few_shot import (
-    TEMPLATES,
     FewShotConfig,
     FewShotResult,
     captioned,

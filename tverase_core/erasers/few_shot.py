@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..caption_templates import TEMPLATES
 from ..errors import ConfigError, EmptyConceptSetError, EmptyMaskError, NonFiniteError
 from ..finite import all_finite
 from ..layout import TEXT_PREFIX
@@ -21,18 +22,6 @@ from ..layout_tables import CLIP_TOWER
 from ..ports import Denoiser, EditableTextEncoder, Progress, quiet
 
 MARK = "{}"
-TEMPLATES = (
-    "a {}",
-    "the {}",
-    "a photo of a {}",
-    "a picture of one {}",
-    "a drawing of a {}",
-    "a painting of the {}",
-    "a {} seen up close",
-    "a {} seen from afar",
-    "a plain image with a {} in it",
-    "here is a {}",
-)
 _LAYER = re.compile(r"text_model\.encoder\.layers\.(\d+)\.(mlp\.fc[12]|self_attn)\..+")
 # The authors' settings of Adam. Their decay pulls the weights to 0, this one the deltas: at 1e-8
 # neither can be felt.
