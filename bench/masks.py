@@ -48,7 +48,7 @@ def gap(results: list[Result], part: str, whole: str) -> Figure:
     ]
     pictures = sum(count for r in results for _, count in r["base"]["retained"])
     value = mean([g for job in gaps for g in job])
-    return Figure(value, "interval > 0", pictures, clusters(gaps), "rate")
+    return Figure(value, None, pictures, clusters(gaps), "rate")
 
 
 def parts_of(results: list[Result], vector: str) -> list[str]:
