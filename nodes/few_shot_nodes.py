@@ -74,7 +74,10 @@ class FewShotNode:
         encoder = EditableHostTextEncoder(model, clip, latents.shape[1:])
         shapes = encoder.weight_shapes()
         trained = sum(shapes[key].numel() for key in few_shot_keys(shapes))
-        needed = gradient_bytes(model, latents, config.batch_size) + trained * TRAINED_BYTES
+        needed = gradient_bytes(model, latents, config.batch_size)
+        if encoder.device == model.load_device:  # the copy in float32, and what is trained of it
+            weights = sum(shape.numel() for shape in shapes.values())
+            needed += trained * TRAINED_BYTES + 4 * weights
         with open_denoiser(model, needed, purpose=METHOD) as denoiser:
             result = few_shot(denoiser, encoder, latents, texts, config, NodeProgress())
         story = Provenance(
@@ -136,5 +139,6 @@ class ApplyNegatedTVToCLIP:
         edited = patched_clip(clip, plan)
         loss = measure_clip_rounding(clip, plan)
         if loss.lost > LOSS_TO_WARN:
-            note = f"{note} Warning: {loss.sentence()}. Load the CLIP in a wider format.".strip()
+            more = "Start ComfyUI with --fp32-text-enc to keep all of it."
+            note = f"{note} Warning: {loss.sentence()}. {more}".strip()
         return with_text(note, (edited,)) if note else (edited,)

@@ -69,7 +69,9 @@ class StereoNode:
         encoder = HostTextEncoder(model, clip, concept_set.latents.shape[1:])
         texts = [encoder.encode(lines) for lines in (named, scenes, [""])]
         layout, shapes = layout_of(model), wrappable_shapes(model)
-        trained = sum(shapes[key].numel() for key in esd_keys(shapes, layout, config.variant))
+        trained = sum(
+            shapes[key].numel() for key in esd_keys(shapes, layout, config.variant, "STEREO")
+        )
         # An attack puts as many pictures through the model at once as the training does.
         activations = gradient_bytes(model, concept_set.latents, config.batch_size)
         needed = activations + trained * ADAM_BYTES

@@ -14,7 +14,7 @@ ADVICE = {
     "Concept Fine-tune": "Choose fewer blocks with a block mask, a smaller batch part, or a rank.",
     "ESD": "Set variant to x, or lower batch_size.",
     "STEREO": "Set variant to x, or lower batch_size.",
-    "Few-shot Unlearning": "Lower batch_size.",
+    "Few-shot Unlearning": "Lower batch_size, or load the CLIP on the CPU.",
     "Diverse Inversion": "Set at_once to a small number (0 is all of them), or lower batch.",
 }
 OTHER_ADVICE = "Lower pictures_at_once or the picture size."

@@ -49,7 +49,7 @@ class HostTextEncoder:
             for t in self._towers
         ):
             raise BaseMismatchError(
-                f"This CLIP has the text encoders {', '.join(self._towers)}. Inversion knows those "
+                f"This CLIP has the text encoders {', '.join(self._towers)}. This node knows those "
                 "of Stable Diffusion 1.x, 2.x and XL."
             )
         with torch.inference_mode(False):

@@ -78,11 +78,13 @@ class EsdResult:
     losses: tuple[float, ...]
 
 
-def esd_keys(keys: Iterable[str], layout: ModelLayout, variant: Literal["x", "u"]) -> list[str]:
+def esd_keys(
+    keys: Iterable[str], layout: ModelLayout, variant: Literal["x", "u"], method: str = "ESD"
+) -> list[str]:
     """The weights that a variant trains, sorted. Raises EmptyMaskError when there are none."""
     wanted = sorted(k for k in keys if (layout.kind(k) == "cross_attn") == (variant == "x"))
     if not wanted:
-        raise EmptyMaskError(f"ESD-{variant}: this model has no weight of that kind")
+        raise EmptyMaskError(f"{method}-{variant}: this model has no weight of that kind")
     return wanted
 
 
@@ -274,7 +276,9 @@ def esd(
 
     with torch.inference_mode(False), torch.enable_grad():
         student = zero_deltas(denoiser, keys)
-        optimizer = torch.optim.Adam(list(student.values()), lr=config.learning_rate)
+        own = list(student.values())
+        # Together (the default on a GPU) would hold a further copy of all that is trained.
+        optimizer = torch.optim.Adam(own, lr=config.learning_rate, foreach=False)
         lesson = Lesson(
             "ESD", concept, draw, target, config.steps, config.batch_size, config.learning_rate
         )

@@ -142,6 +142,7 @@ def few_shot(
             eps=EPSILON,
             weight_decay=WEIGHT_DECAY,
             maximize=True,
+            foreach=False,  # together would hold two further copies on a GPU
         )
         generator = torch.Generator().manual_seed(config.seed)
         order = _order(len(latents), config, generator)

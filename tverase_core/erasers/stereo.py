@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..attacks import concept_inversion
 from ..concept_set import ConceptSet, concept_set
-from ..errors import ConfigError
+from ..errors import ConfigError, NonFiniteError
 from ..inversion import begin
 from ..inversion_config import RANDOM, InversionConfig
 from ..inversion_set import InversionSet
@@ -191,7 +191,7 @@ def stereo(
             f"got {counts[0]}, {counts[1]} and {counts[2]}"
         )
     generator = torch.Generator().manual_seed(config.seed)
-    keys = tuple(esd_keys(denoiser.weight_shapes(), layout, config.variant))
+    keys = tuple(esd_keys(denoiser.weight_shapes(), layout, config.variant, "STEREO"))
     with torch.inference_mode(False), torch.enable_grad():
         shares = slices(pictures, config.rounds, generator)
         _try_words(encoder, pictures.concept, config)
@@ -248,8 +248,14 @@ class _Job:
             # Frozen, so that the attack's gradients do not gather in what is trained.
             frozen = {key: delta.detach() for key, delta in student.items()}
             attack = config.attack(int(torch.randint(2**62, (1,), generator=self.generator)))
-            with self.denoiser.attached(frozen):
-                found = concept_inversion(self.denoiser, self.encoder, share, attack, told)
+            try:
+                with self.denoiser.attached(frozen):
+                    found = concept_inversion(self.denoiser, self.encoder, share, attack, told)
+            except NonFiniteError as error:
+                raise NonFiniteError(
+                    f"{name}, attack: {error} The rate is attack_learning_rate, "
+                    f"{config.attack_learning_rate:g}."
+                ) from error
             attacks.append(found)
         return tuple(losses), tuple(attacks)
 
