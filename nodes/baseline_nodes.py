@@ -77,7 +77,7 @@ class EsdNode:
         vector = TaskVector(
             result.deltas,
             fingerprint(model, prediction),
-            _story(concept_set.concept, "ESD", recipe, prediction),
+            story_of(concept_set.concept, "ESD", recipe, prediction),
         )
         return with_picture(loss_curve(result.losses, config.steps, "ESD"), "esd", (vector,))
 
@@ -161,11 +161,12 @@ class UceNode:
             "keep": keep,
             "preserve_weight": preserve_weight,
         }
-        story = _story(", ".join(names), "UCE", recipe, prediction)
+        story = story_of(", ".join(names), "UCE", recipe, prediction)
         return (TaskVector(deltas, fingerprint(model, prediction), story),)
 
 
-def _story(concept: str, method: str, recipe: dict[str, Any], prediction: str) -> Provenance:
+def story_of(concept: str, method: str, recipe: dict[str, Any], prediction: str) -> Provenance:
+    """The provenance of a baseline's vector."""
     return Provenance(
         concepts=(concept,),
         recipe=recipe,

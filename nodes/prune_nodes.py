@@ -8,8 +8,8 @@ import torch
 
 from ..tverase_core.errors import ConfigError, EmptyMaskError
 from ..tverase_core.layout import ModelLayout
-from ..tverase_core.provenance import Provenance
 from ..tverase_core.task_vector import TaskVector
+from .baseline_nodes import story_of
 from .concept_nodes import CONCEPT
 from .drawing_settings import Drawing, drawing_of, drawing_widgets
 from .prompt_lines import caption_lines, prompt_lines
@@ -19,6 +19,8 @@ from .sockets import CATEGORY, TASK_VECTOR
 
 if TYPE_CHECKING:
     from ..tverase_core.erasers import ColumnNorms, PruneResult
+
+METHOD = "ConceptPrune (arXiv 2405.19237)"
 
 
 class ConceptPruneNode:
@@ -96,6 +98,7 @@ class ConceptPruneNode:
                 "differ in the concept."
             )
         recipe = {
+            "method": METHOD,
             "prompts": [list(pair) for pair in pairs],
             "ratio": ratio,
             "steps_used": steps_used,
@@ -103,20 +106,10 @@ class ConceptPruneNode:
             "pictures_per_prompt": pictures_per_prompt,
             **drawing,
         }
-        story = _story(concept.strip() or lines[0], recipe, prediction_of(model))
+        story = story_of(concept.strip() or lines[0], "ConceptPrune", recipe, prediction_of(model))
         vector = TaskVector(result.deltas, fingerprint(model), story)
         text = _report(result, layout, sum(shape.numel() for shape in shapes.values()))
         return with_text(text, (vector,))
-
-
-def _story(concept: str, recipe: dict[str, Any], prediction: str) -> Provenance:
-    return Provenance(
-        concepts=(concept,),
-        recipe={"method": "ConceptPrune (arXiv 2405.19237)", **recipe},
-        title=f"{concept}, ConceptPrune",
-        prediction=prediction,
-        tags=("concept-erasure", "conceptprune"),
-    )
 
 
 def _heard(
@@ -132,21 +125,13 @@ def _heard(
     seeds: as many seeds of each pair, in turns."""
     from ..tverase_core.erasers import ColumnNorms
     from .host.conditioning import encode_texts, to_context
+    from .host.drawing import sampler_settings
     from .host.listening import draw_first_steps, listening, noise_ladder
     from .host.progress import NodeProgress
-    from .host.sampling import SamplerSettings
 
     channels = model.get_model_object("latent_format").latent_channels
     shape = (channels, drawing.height // 8, drawing.width // 8)
-    settings = SamplerSettings(
-        drawing.steps,
-        drawing.cfg,
-        drawing.sampler_name,
-        drawing.scheduler,
-        shape[1],
-        shape[2],
-        drawing.batch_size,
-    )
+    settings = sampler_settings(drawing)
     ladder = noise_ladder(model, settings)
     empty = to_context(model, encode_texts(clip, [""]), shape)
     turns = torch.arange(len(seeds)) % len(pairs)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..tverase_core.concept_set import ConceptSet
 from ..tverase_core.errors import ConfigError
-from ..tverase_core.provenance import Provenance
 from ..tverase_core.task_vector import TaskVector
-from .baseline_nodes import ADAM_BYTES, STRENGTH_1
+from .baseline_nodes import ADAM_BYTES, STRENGTH_1, story_of
 from .pictures.loss_curve import loss_curve
 from .prompt_lines import prompt_lines
 from .shown import with_pictures
@@ -78,13 +77,8 @@ class StereoNode:
         with open_denoiser(model, needed, purpose="STEREO") as denoiser:
             result = stereo(denoiser, layout, encoder, concept_set, *texts, config, NodeProgress())
             prediction = denoiser.schedule.prediction
-        story = Provenance(
-            concepts=(concept_set.concept,),
-            recipe=recipe(result, prompts=named, anchors=scenes, **widgets),
-            title=f"{concept_set.concept}, STEREO",
-            prediction=prediction,
-            tags=("concept-erasure", "stereo"),
-        )
+        told_of = recipe(result, prompts=named, anchors=scenes, **widgets)
+        story = story_of(concept_set.concept, "STEREO", told_of, prediction)
         vector = TaskVector(result.deltas, fingerprint(model, prediction), story)
         return with_pictures(curves(result), (vector,), told(result))
 

@@ -21,7 +21,7 @@ import torch  # noqa: E402 - after the path
 from erasure.battery import Battery  # noqa: E402
 from erasure.concepts import CONCEPTS  # noqa: E402
 from erasure.job import deltas_of, split  # noqa: E402
-from erasure.stages import Job, inversions, learned, measured_mask  # noqa: E402
+from erasure.stages import Job, inversions, learned, learned_pictures, measured_mask  # noqa: E402
 
 STEP, MOST = 0.1, 4.0  # of the strengths that are tried
 ALLOWED = 0.03  # share of the tuning pictures that may still show the concept
@@ -67,18 +67,7 @@ def learned_plainly(job: Job) -> tuple[Any, Any]:
     """(concept set, task vector) as in arXiv 2404.03631: empty captions, nothing retained."""
     widgets = {node["class_type"]: dict(node["inputs"]) for node in PAPER.values()}
     job = with_widgets(job, "TVEraseConceptFinetune", widgets["TVEraseConceptFinetune"])
-    pictures = job.nodes["TVEraseConceptSetFromPrompt"]().draw(
-        job.model,
-        job.clip,
-        **job.settings(
-            "TVEraseConceptSetFromPrompt",
-            prompt="\n".join(job.concept.learned),
-            concept=job.concept.name,
-            caption="",
-            caption_share=1.0,
-            contrast="",
-        ),
-    )[0]
+    pictures = learned_pictures(job, caption="", caption_share=1.0, contrast="")
     tuned = job.nodes["TVEraseConceptFinetune"]().tune(
         job.model, pictures, **job.settings("TVEraseConceptFinetune")
     )["result"][0]

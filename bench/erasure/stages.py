@@ -54,8 +54,8 @@ class Job:
         return result
 
 
-def learned_pictures(job: Job) -> Any:
-    """Stage 1 of the workflow: the concept's pictures."""
+def learned_pictures(job: Job, **changed: Any) -> Any:
+    """Stage 1 of the workflow: the concept's pictures; changed: other widgets."""
     return job.nodes["TVEraseConceptSetFromPrompt"]().draw(
         job.model,
         job.clip,
@@ -63,9 +63,12 @@ def learned_pictures(job: Job) -> Any:
             "TVEraseConceptSetFromPrompt",
             prompt="\n".join(job.concept.learned),
             concept=job.concept.name,
-            caption="\n".join(job.concept.captions),
-            caption_share=job.concept.caption_share,
-            contrast="\n".join(job.concept.contrasts),
+            **{
+                "caption": "\n".join(job.concept.captions),
+                "caption_share": job.concept.caption_share,
+                "contrast": "\n".join(job.concept.contrasts),
+                **changed,
+            },
         ),
     )[0]
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.model_patcher
 import torch
 
-from ...tverase_core.errors import BaseMismatchError, KeyMismatchError, listed
+from ...tverase_core.errors import BaseMismatchError, listed
 from ...tverase_core.ports import Context
 from ...tverase_core.schedule import NoiseSchedule
+from .attachments import Attachment, attached_to
 from .conditioning import refuse_extra_inputs
 from .exact import INJECTION
 from .numerics import compute_dtype, has_fast_bfloat16, noise_schedule, plain_attention
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 
-class _Attachment:
-    """Deltas by key and the factor they are added with."""
-
-    def __init__(self, deltas: Mapping[str, torch.Tensor]):
-        self.deltas, self.scale = deltas, 1.0
-
-
 class _WeightSlot:
     """The function the host calls on one weight at each forward pass: W -> W + scale * delta.
 
@@ -40,7 +34,7 @@ class _WeightSlot:
     small edit would act at all. From the stored W, of more digits, as many weights move as should.
     """
 
-    def __init__(self, key: str, stack: list[_Attachment], layer: torch.nn.Module):
+    def __init__(self, key: str, stack: list[Attachment], layer: torch.nn.Module):
         self._key, self._stack, self._layer = key, stack, layer
 
     def __call__(self, weight: torch.Tensor) -> torch.Tensor:
@@ -67,7 +61,7 @@ class HostDenoiser:
     def __init__(
         self,
         patcher: ModelPatcher,
-        stack: list[_Attachment],
+        stack: list[Attachment],
         schedule: NoiseSchedule,
         autocast: bool = False,
         extra_memory_bytes: int = 0,
@@ -98,21 +92,9 @@ class HostDenoiser:
     def weight_shapes(self) -> Mapping[str, torch.Size]:
         return self._shapes
 
-    @contextmanager
-    def attached(self, deltas: Mapping[str, torch.Tensor]) -> Iterator[_Attachment]:
-        unknown = [key for key in deltas if key not in self._shapes]
-        if unknown:
-            raise KeyMismatchError(
-                f"The model has no weight {listed(unknown)}. Use the model family these deltas "
-                "were made from.",
-                unexpected=unknown,
-            )
-        attachment = _Attachment(deltas)
-        self._stack.append(attachment)
-        try:
-            yield attachment
-        finally:
-            self._stack.remove(attachment)
+    def attached(self, deltas: Mapping[str, torch.Tensor]) -> AbstractContextManager[Attachment]:
+        advice = "The model has no weight {}. Use the model family these deltas were made from."
+        return attached_to(self._stack, deltas, self._shapes, advice)
 
     def predict(self, x_t: torch.Tensor, timesteps: torch.Tensor, context: Context) -> torch.Tensor:
         """The network's own output. Calling it directly avoids the detour over x0, which loses
@@ -155,7 +137,7 @@ def open_denoiser(
     schedule = noise_schedule(model)
     refuse_too_large(model, extra_memory_bytes, purpose)
     clone = plain_clone(model)
-    stack: list[_Attachment] = []
+    stack: list[Attachment] = []
     for key in wrappable_shapes(clone):
         layer = clone.model.get_submodule(key.rpartition(".")[0])
         clone.add_weight_wrapper(key, _WeightSlot(key, stack, layer))

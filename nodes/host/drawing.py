@@ -57,6 +57,19 @@ class Studio:
     empty: Context
 
 
+def sampler_settings(drawing: Drawing) -> SamplerSettings:
+    """The host's sampler, set as the user's; sizes are those of latents."""
+    return SamplerSettings(
+        drawing.steps,
+        drawing.cfg,
+        drawing.sampler_name,
+        drawing.scheduler,
+        drawing.height // 8,
+        drawing.width // 8,
+        drawing.batch_size,
+    )
+
+
 @contextmanager
 def open_studio(
     model: ModelPatcher,
@@ -76,14 +89,6 @@ def open_studio(
     shape = (channels, drawing.height // 8, drawing.width // 8)
     encoder = HostTextEncoder(model, clip, shape)
     empty = encoder.encode([""])
-    settings = SamplerSettings(
-        drawing.steps,
-        drawing.cfg,
-        drawing.sampler_name,
-        drawing.scheduler,
-        shape[1],
-        shape[2],
-        drawing.batch_size,
-    )
+    settings = sampler_settings(drawing)
     with open_denoiser(model, extra_memory_bytes, purpose=purpose, autocast=autocast) as denoiser:
         yield Studio(denoiser, encoder, HostSampler(denoiser, vae, empty, settings), empty)

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import comfy.sample
 import comfy.samplers
 import torch
 
 from ...tverase_core.ports import Context, Progress
-from .sampling import SamplerSettings, conditioning
+from .sampling import SamplerSettings, sample_rows
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -92,28 +91,10 @@ def draw_first_steps(
 
     progress: counts steps of all pictures.
     """
-    channels = model.get_model_object("latent_format").latent_channels
-    shape = (channels, settings.height, settings.width)
     for start in range(0, len(seeds), settings.batch):
         rows = torch.arange(start, min(start + settings.batch, len(seeds)))
-        noise = torch.stack(
-            [torch.randn(shape, generator=torch.Generator().manual_seed(seeds[i])) for i in rows]
-        )
-        comfy.sample.sample(
-            model,
-            noise,
-            settings.steps,
-            settings.cfg,
-            settings.sampler,
-            settings.scheduler,
-            conditioning(context.pick(rows)),
-            conditioning(empty.pick(rows * 0)),
-            torch.zeros_like(noise),
-            last_step=steps,
-            disable_pbar=True,
-            callback=partial(_tell, progress, start, len(rows), len(seeds), steps),
-            seed=seeds[start],
-        )
+        tell = partial(_tell, progress, start, len(rows), len(seeds), steps)
+        sample_rows(model, context, empty, seeds, settings, rows, tell, last_step=steps)
 
 
 def _tell(

@@ -53,34 +53,52 @@ def sample_latents(
 
     Row i is drawn from seeds[i] under row i of `context`; `empty` is the unconditional row.
     """
-    channels = model.get_model_object("latent_format").latent_channels
-    shape = (channels, settings.height, settings.width)
     drawn: list[torch.Tensor] = []
     for start in range(0, len(seeds), settings.batch):
         rows = torch.arange(start, min(start + settings.batch, len(seeds)))
-        noise = torch.stack(
-            [torch.randn(shape, generator=torch.Generator().manual_seed(seeds[i])) for i in rows]
-        )
-        drawn.append(
-            comfy.sample.sample(
-                model,
-                noise,
-                settings.steps,
-                settings.cfg,
-                settings.sampler,
-                settings.scheduler,
-                conditioning(context.pick(rows)),
-                conditioning(empty.pick(rows * 0)),
-                torch.zeros_like(noise),
-                disable_pbar=True,
-                seed=seeds[start],
-                callback=_told(progress, start, len(rows), len(seeds)) if progress else None,
-            ).float()
-        )
+        told = _told(progress, start, len(rows), len(seeds)) if progress else None
+        drawn.append(sample_rows(model, context, empty, seeds, settings, rows, told).float())
         if progress:
             done = start + len(rows)
             progress(done, len(seeds), f"picture {done} of {len(seeds)}")
     return torch.cat(drawn)
+
+
+def sample_rows(
+    model: ModelPatcher,
+    context: Context,
+    empty: Context,
+    seeds: Sequence[int],
+    settings: SamplerSettings,
+    rows: torch.Tensor,
+    callback: Callable[..., None] | None,
+    last_step: int | None = None,
+) -> torch.Tensor:
+    """One batch of `sample_latents`, as the host returns it.
+
+    rows: int64, which of the seeds and contexts. callback: the host's, called after each step.
+    last_step: after how many steps to end early; None for never.
+    """
+    channels = model.get_model_object("latent_format").latent_channels
+    shape = (channels, settings.height, settings.width)
+    noise = torch.stack(
+        [torch.randn(shape, generator=torch.Generator().manual_seed(seeds[i])) for i in rows]
+    )
+    return comfy.sample.sample(
+        model,
+        noise,
+        settings.steps,
+        settings.cfg,
+        settings.sampler,
+        settings.scheduler,
+        conditioning(context.pick(rows)),
+        conditioning(empty.pick(rows * 0)),
+        torch.zeros_like(noise),
+        last_step=last_step,
+        disable_pbar=True,
+        seed=seeds[int(rows[0])],
+        callback=callback,
+    )
 
 
 def _told(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import torch
 from ...tverase_core.block_mask import BlockMask
 from ...tverase_core.delta_map import stored_delta
 from ...tverase_core.erase import plan_patches
-from ...tverase_core.errors import BaseMismatchError, KeyMismatchError, listed
+from ...tverase_core.errors import BaseMismatchError
 from ...tverase_core.fingerprint import (
     BaseFingerprint,
     check_base,
@@ -25,6 +25,7 @@ from ...tverase_core.layout import TEXT_PREFIX, detect_layout
 from ...tverase_core.ports import Context
 from ...tverase_core.rounding import RoundingLoss, rounding_loss
 from ...tverase_core.task_vector import TaskVector
+from .attachments import Attachment, attached_to
 from .conditioning import to_context
 from .patching import Plan, patched_clone
 from .text import HostTextEncoder
@@ -38,39 +39,20 @@ ARCHITECTURE = "text-encoder-"  # of a fingerprint that is a CLIP's; its towers 
 UNSURE = ("text_projection", "logit_scale")
 
 
-class _Attachment:
-    """Deltas by key and the factor they are added with."""
-
-    def __init__(self, deltas: Mapping[str, torch.Tensor]):
-        self.deltas, self.scale = deltas, 1.0
-
-
 class EditableHostTextEncoder(HostTextEncoder):
     """Implements `ports.EditableTextEncoder`: deltas act in the float32 copy."""
 
     def __init__(self, model: ModelPatcher, clip: Any, latent_shape: Sequence[int]):
         super().__init__(model, clip, latent_shape)
         self.device = clip.patcher.load_device
-        self._stack: list[_Attachment] = []
+        self._stack: list[Attachment] = []
 
     def weight_shapes(self) -> Mapping[str, torch.Size]:
         return _shapes(self._copy)
 
-    @contextmanager
-    def attached(self, deltas: Mapping[str, torch.Tensor]) -> Iterator[_Attachment]:
-        unknown = sorted(set(deltas) - set(self.weight_shapes()))
-        if unknown:
-            raise KeyMismatchError(
-                f"The text encoder has no weight {listed(unknown)}. Use the CLIP these deltas were "
-                "made from.",
-                unexpected=unknown,
-            )
-        attachment = _Attachment(deltas)
-        self._stack.append(attachment)
-        try:
-            yield attachment
-        finally:
-            self._stack.remove(attachment)
+    def attached(self, deltas: Mapping[str, torch.Tensor]) -> AbstractContextManager[Attachment]:
+        advice = "The text encoder has no weight {}. Use the CLIP these deltas were made from."
+        return attached_to(self._stack, deltas, self.weight_shapes(), advice)
 
     def encode(self, texts: Sequence[str]) -> Context:
         """As the frozen encoder's; with deltas attached and autograd enabled, gradients flow."""

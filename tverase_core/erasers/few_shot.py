@@ -20,6 +20,7 @@ from ..finite import all_finite
 from ..layout import TEXT_PREFIX
 from ..layout_tables import CLIP_TOWER
 from ..ports import Denoiser, EditableTextEncoder, Progress, quiet
+from .esd import not_positive, too_small, towards
 
 MARK = "{}"
 _LAYER = re.compile(r"text_model\.encoder\.layers\.(\d+)\.(mlp\.fc[12]|self_attn)\..+")
@@ -42,15 +43,8 @@ class FewShotConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{name}: expected 1 or more, got {getattr(self, name)}"
-            for name in ("steps", "batch_size")
-            if getattr(self, name) < 1
-        ]
-        if not 0 < self.learning_rate < math.inf:
-            problems.append(
-                f"learning_rate: expected a finite number > 0, got {self.learning_rate}"
-            )
+        problems = too_small(self, ("steps", "batch_size"))
+        problems += not_positive(self, ("learning_rate",))
         if problems:
             raise ConfigError("; ".join(problems))
 
@@ -187,11 +181,11 @@ def _loss(
 
 def _towards(trained: Mapping[str, Tensor], config: FewShotConfig) -> dict[str, Tensor]:
     """What was trained away from the concept, turned towards it; zeros are left out."""
-    deltas = {k: (0.0 - v.detach()).to("cpu").contiguous() for k, v in trained.items()}
+    deltas = towards(trained)
     broken = next((key for key, delta in deltas.items() if not all_finite(delta)), None)
     if broken:
         raise _diverged(f"{broken} is not finite", config.steps, config)
-    return {key: delta for key, delta in deltas.items() if bool(delta.any())}
+    return deltas
 
 
 def _diverged(what: str, step: int, config: FewShotConfig) -> NonFiniteError:
