@@ -27,14 +27,9 @@ from erasure.kept import KEPT, finished, job_file  # noqa: E402
 from erasure.page import write_page  # noqa: E402
 from erasure.summary import claim_figures  # noqa: E402
 
+from devtools.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
 from devtools.in_process import import_host, load_pack  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
-from tverase_core.figures import (  # noqa: E402
-    Figure,
-    figures_document,
-    figures_table,
-    write_figures,
-)
 
 PARTS = ROOT / "bench" / "erasure"
 SEEDS = 3

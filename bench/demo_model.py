@@ -64,9 +64,9 @@ def main() -> int:
     import comfyui_version
     import torch
     from tverase_pack.demo.judge_network import load_demo_judge
-    from tverase_pack.nodes.host.demo_model import load_demo_model
+    from tverase_pack.devtools.figures import figures_document, figures_table, write_figures
+    from tverase_pack.nodes.host.app.demo_model import load_demo_model
     from tverase_pack.nodes.pictures.compare import compare_grid
-    from tverase_pack.tverase_core.figures import figures_document, figures_table, write_figures
 
     torch.set_num_threads(os.cpu_count() or 1)
     judge = load_demo_judge(MODEL / "demo_judge.safetensors")
@@ -116,7 +116,7 @@ def main() -> int:
 
 def rate(scores: Any) -> dict[str, Any]:
     """Hits at 0.5 or more, n, and the 95 % Wilson interval."""
-    from tverase_pack.tverase_core.statistics import wilson
+    from tverase_pack.tverase_core.judging.statistics import wilson
 
     hits, n = int((scores >= 0.5).sum()), len(scores)
     low, high = wilson(hits, n)
@@ -125,8 +125,8 @@ def rate(scores: Any) -> dict[str, Any]:
 
 def figures(rates: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The figures that the model card promises."""
-    from tverase_pack.tverase_core.figures import Figure
-    from tverase_pack.tverase_core.statistics import wilson
+    from tverase_pack.devtools.figures import Figure
+    from tverase_pack.tverase_core.judging.statistics import wilson
 
     def pooled(kind: str) -> tuple[int, int]:
         found = rates[kind].values()

@@ -25,8 +25,8 @@ import torch  # noqa: E402 - after the path
 from claims import run  # noqa: E402
 from erasure.summary import clusters, mean  # noqa: E402
 
+from devtools.figures import Figure, figures_document, write_figures  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
-from tverase_core.figures import Figure, figures_document, write_figures  # noqa: E402
 
 KEPT = ROOT / "bench" / "results" / "masks"
 JOBS = [(concept, seed) for seed in (0, 1) for concept in ("cat", "car")]

@@ -52,10 +52,10 @@ def main() -> int:
 
 def rows(name: str, size: int) -> list[str]:
     """One line of the table for each way to train."""
-    from tverase_pack.nodes.host.memory import activations
-    from tverase_pack.tverase_core.finetune_config import FinetuneConfig
-    from tverase_pack.tverase_core.layout import detect_layout
-    from tverase_pack.tverase_core.memory_plan import memory_plan
+    from tverase_pack.nodes.host.training.activations import activations
+    from tverase_pack.tverase_core.finetune.config import FinetuneConfig
+    from tverase_pack.tverase_core.finetune.memory_plan import memory_plan
+    from tverase_pack.tverase_core.model.layout import detect_layout
 
     weights = shapes(name)
     layout, model = detect_layout(weights), empty_model(weights)

@@ -59,9 +59,9 @@ def main() -> int:
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--skip-tests", action="store_true")
     options = parser.parse_args()
+    from devtools.figures import Figure, figures_document, figures_table, write_figures
     from devtools.in_process import import_host, load_pack
     from tests.host_support.mistakes import MISTAKES
-    from tverase_core.figures import Figure, figures_document, figures_table, write_figures
 
     import_host(options.comfyui)
     nodes = load_pack().NODE_CLASS_MAPPINGS
@@ -76,11 +76,11 @@ def main() -> int:
     }
     mistakes, in_browser = Figure(None, reason="not run"), Figure(None, reason="not run")
     if not options.skip_tests:
-        told = passed("tests/test_user_mistakes.py")
+        told = passed("tests/nodes/test_user_mistakes.py")
         walked = [group for group in MISTAKES if any(f"[{group}]" in name for name in told)]
         mistakes = Figure(sum(len(MISTAKES[group]) for group in walked), ">= 25")
         # one test for each workflow, which has its name in brackets
-        seen = [name for name in passed("tests/test_browser.py") if "[" in name]
+        seen = [name for name in passed("tests/texts/test_browser.py") if "[" in name]
         in_browser = Figure(len(seen), f">= {len(workflows)}")
     figures |= {"user_mistakes_tested": mistakes, "workflows_passed_in_browser": in_browser}
     document = figures_document(

@@ -24,14 +24,14 @@ from size_parts.extract import extract_figures, extract_sdxl_figures  # noqa: E4
 from size_parts.finetune import finetune_figures  # noqa: E402 - after the path
 from size_parts.layout import layout_figures  # noqa: E402 - after the path
 
-from devtools.machine import cpu_name  # noqa: E402
-from tverase_core.figures import (  # noqa: E402
+from devtools.figures import (  # noqa: E402
     Figure,
     figures_document,
     figures_table,
     read_figures,
     write_figures,
 )
+from devtools.machine import cpu_name  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "size.json"
 Group = Callable[[Path, Path], dict[str, Figure]]

@@ -13,7 +13,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))
 
-from tverase_core.figures import read_figures  # noqa: E402 - after the path
+from devtools.figures import read_figures  # noqa: E402 - after the path
 
 CARD, FIGURES = HERE / "MODEL_CARD.md", HERE / "figures.json"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"

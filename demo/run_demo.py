@@ -29,10 +29,10 @@ from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
 from devtools.api_graph import API_GRAPHS, node_of, read_graph, sampling_of  # noqa: E402
 from devtools.client import Client  # noqa: E402
+from devtools.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
-from tverase_core.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
-from tverase_core.report import EraseReport  # noqa: E402
-from tverase_core.scoring import ScoreRow  # noqa: E402
+from tverase_core.judging.scoring import ScoreRow  # noqa: E402
+from tverase_core.report.document import EraseReport  # noqa: E402
 
 FIRST_SEED = 100_000  # far from the seeds of the concept's own pictures
 SHOWN = 8  # pictures a row in the grid

@@ -28,8 +28,8 @@ sys.path.append(str(ROOT))
 
 from devtools import bare_host  # noqa: E402 - after the path
 from devtools.bare_host import BareHost, changed, output_of  # noqa: E402 - after the path
+from devtools.figures import Figure, figures_document, write_figures  # noqa: E402
 from devtools.install import SetupError, run  # noqa: E402 - after the path
-from tverase_core.figures import Figure, figures_document, write_figures  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "installs.json"
 NAME = "tverase"

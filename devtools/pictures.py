@@ -138,7 +138,7 @@ def first_pictures(s: Studio) -> None:
 
 def norm_map(s: Studio, vector: Any) -> Image.Image:
     """How much the vector changes each block and kind of layer."""
-    weights, maps = s.module("nodes.host.weights"), s.module("nodes.pictures.block_map")
+    weights, maps = s.module("nodes.host.model.weights"), s.module("nodes.pictures.block_map")
     layout, sums = weights.layout_of(s.model), {}
     for key, delta in vector.deltas.items():
         place = layout.locate(key)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
 from demo.model_card import shown  # noqa: E402 - after the path is set
-from tverase_core.figures import read_figures  # noqa: E402
+from devtools.figures import read_figures  # noqa: E402
 
 README = ROOT / "README.md"
 SOURCES = ("demo/figures.json", "bench/results/demo.json", "bench/results/claims.json")

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from .algebra_nodes import CombineTaskVectors, CompressTaskVector
-from .auto_mask_nodes import AutoBlockMask
-from .baseline_nodes import EsdNode, UceNode
-from .compare_nodes import CompareTaskVectors
-from .concept_nodes import ConceptSetFromImages, ConceptSetFromLatents
-from .damage_nodes import MeasureInterference
+from .baselines.esd_uce import EsdNode, UceNode
+from .baselines.few_shot import ApplyNegatedTVToCLIP, FewShotNode
+from .baselines.prune import ConceptPruneNode
+from .baselines.stereo import StereoNode
+from .concept.from_images import ConceptSetFromImages, ConceptSetFromLatents
+from .concept.from_prompt import ConceptSetFromPrompt
+from .concept.image_folder import LoadImageFolder
 from .demo_nodes import DemoModel
-from .draw_concept_nodes import ConceptSetFromPrompt
-from .erase_nodes import ApplyNegatedTV, BeforeAfterGrid
-from .export_nodes import ExportUNet
-from .few_shot_nodes import ApplyNegatedTVToCLIP, FewShotNode
-from .file_nodes import ExtractFromFiles
-from .finetune_nodes import ConceptFinetune
-from .host.paths import register_folders
-from .image_folder_nodes import LoadImageFolder
-from .inversion_file_nodes import ExportEmbeddings, LoadInversionSet, SaveInversionSet
-from .inversion_nodes import DiverseInversionNode
-from .judge_nodes import DemoJudgeNode, JudgeFromExamples
-from .mask_nodes import BlockMaskNode
-from .prune_nodes import ConceptPruneNode
-from .stereo_nodes import StereoNode
-from .strength_nodes import AutoStrength
-from .task_vector_nodes import ExtractTaskVector, LoadTaskVector, SaveTaskVector
+from .finetune.node import ConceptFinetune
+from .host.app.paths import register_folders
+from .inversion.files import ExportEmbeddings, LoadInversionSet, SaveInversionSet
+from .inversion.node import DiverseInversionNode
+from .judging.damage import MeasureInterference
+from .judging.judges import DemoJudgeNode, JudgeFromExamples
+from .masks.mask import BlockMaskNode
+from .masks.ranked import AutoBlockMask
+from .strength.node import AutoStrength
+from .vector.algebra import CombineTaskVectors, CompressTaskVector
+from .vector.apply import ApplyNegatedTV, BeforeAfterGrid
+from .vector.compare import CompareTaskVectors
+from .vector.export import ExportUNet
+from .vector.extract_files import ExtractFromFiles
+from .vector.extract_save_load import ExtractTaskVector, LoadTaskVector, SaveTaskVector
 
 register_folders()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .sockets import CATEGORY
+from .shared.sockets import CATEGORY
 
 MODEL_FOLDER = Path(__file__).resolve().parent.parent / "demo" / "model"
 
@@ -33,6 +33,6 @@ class DemoModel:
     SEARCH_ALIASES = ["example model", "small model", "emoji model", "load demo"]
 
     def load(self) -> tuple[Any, Any, Any]:
-        from .host.demo_model import load_demo_model
+        from .host.app.demo_model import load_demo_model
 
         return load_demo_model(MODEL_FOLDER)

@@ -18,17 +18,23 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .applied_file import apply_to_file
-from .checkpoint_file import CheckpointFile
 from .errors import ConfigError, FormatError, TveraseError
-from .file_extraction import extract_between_files
-from .files import KIND, SUFFIX, load_task_vector, read_provenance, save_task_vector
-from .fingerprint import describe
-from .lora_file import extract_from_lora, is_lora_file
-from .provenance import Provenance
-from .rounding import LOSS_TO_WARN
-from .safetensors_io import read_header
-from .vector_algebra import weighted_sum
+from .files.apply import apply_to_file
+from .files.checkpoint import CheckpointFile
+from .files.extract import extract_between_files
+from .files.extract_lora import extract_from_lora, is_lora_file
+from .files.task_vector_file import (
+    KIND,
+    SUFFIX,
+    load_task_vector,
+    read_provenance,
+    save_task_vector,
+)
+from .model.fingerprint import describe
+from .storage.reproducible import read_header
+from .vector.algebra import weighted_sum
+from .vector.provenance import Provenance
+from .vector.rounding import LOSS_TO_WARN
 
 
 def main(words: Sequence[str] | None = None) -> int:

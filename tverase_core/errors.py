@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .strength_curve import StrengthCurve, TradeOff
+    from .strength.curve import StrengthCurve, TradeOff
 
 SHOWN = 5  # names listed in a sentence before "and n more"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tverase_core.scoring import HIT, judged
+from tverase_core.judging.scoring import HIT, judged
 
 Counts = list[tuple[int, int]]  # (hits, pictures), one pair a trigger
 
@@ -29,7 +29,7 @@ class Battery:
 
     def under(self, deltas: Any, strength: float, only: Sequence[str]) -> dict[str, Counts]:
         """Hits by group while strength * deltas are subtracted."""
-        from tverase_pack.tverase_core.erase import signed_scale
+        from tverase_pack.tverase_core.vector.erase import signed_scale
 
         with self.studio.denoiser.attached(deltas) as attachment:
             attachment.scale = signed_scale(strength)

@@ -65,10 +65,10 @@ def attacked(
     job: Job, studio: Any, pictures: Any, deltas: Any, strength: float
 ) -> list[tuple[int, int]]:
     """Adaptive Concept Inversion on the edited model: hits of each attack there."""
-    from tverase_pack.tverase_core.attacks import concept_inversion
-    from tverase_pack.tverase_core.erase import signed_scale
-    from tverase_pack.tverase_core.inversion_config import InversionConfig
+    from tverase_pack.tverase_core.inversion.attack import concept_inversion
+    from tverase_pack.tverase_core.inversion.config import InversionConfig
     from tverase_pack.tverase_core.ports import quiet
+    from tverase_pack.tverase_core.vector.erase import signed_scale
 
     widgets = job.settings("TVEraseDiverseInversion")
     config = InversionConfig(

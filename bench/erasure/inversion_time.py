@@ -53,10 +53,10 @@ def main() -> None:
 
 def measured(job: Job, pictures: Any, threads: int) -> dict[str, float]:
     """ratio: one batch's time by that of single inversions; loss_gap: relative, the largest."""
-    from tverase_pack.nodes.drawing_settings import drawing_of
-    from tverase_pack.nodes.host.drawing import open_studio
-    from tverase_pack.tverase_core.inversion import invert, own_seeds
-    from tverase_pack.tverase_core.inversion_config import InversionConfig
+    from tverase_pack.nodes.host.drawing.studio import open_studio
+    from tverase_pack.nodes.shared.drawing_settings import drawing_of
+    from tverase_pack.tverase_core.inversion.config import InversionConfig
+    from tverase_pack.tverase_core.inversion.engine import invert, own_seeds
     from tverase_pack.tverase_core.ports import quiet
 
     torch.set_num_threads(threads)

@@ -29,9 +29,9 @@ SWEPT = ("cat", 2)  # the job that also measures how the strength depends on CFG
 
 def measure(job: Job) -> dict[str, Any]:
     """Everything for this concept and seed."""
-    from tverase_pack.nodes.drawing_settings import drawing_of
-    from tverase_pack.nodes.host.drawing import open_studio
-    from tverase_pack.nodes.host.memory import gradient_bytes
+    from tverase_pack.nodes.host.drawing.studio import open_studio
+    from tverase_pack.nodes.host.training.activations import gradient_bytes
+    from tverase_pack.nodes.shared.drawing_settings import drawing_of
 
     pictures, vector = job.timed("learn", lambda: learned(job))
     diverse = job.timed("invert", lambda: inversions(job, pictures))
@@ -87,7 +87,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 def deltas_of(job: Job, vector: Any, mask: Any = None) -> Any:
     """mask * delta by key, checked against the job's model."""
-    from tverase_pack.nodes.host.edits import checked_plan, masked_deltas
+    from tverase_pack.nodes.host.model.edits import checked_plan, masked_deltas
 
     plan = checked_plan(job.model, vector, 1.0, mask, allow_other_weights=False)
     return masked_deltas(plan, job.model.load_device)

@@ -37,8 +37,8 @@ VECTORS = ("retained", "paper")
 
 
 def measure(job: Job, vectors: Sequence[str]) -> dict[str, Any]:
-    from tverase_pack.nodes.drawing_settings import drawing_of
-    from tverase_pack.nodes.host.drawing import open_studio
+    from tverase_pack.nodes.host.drawing.studio import open_studio
+    from tverase_pack.nodes.shared.drawing_settings import drawing_of
 
     pictures, retained = job.timed("learn", lambda: learned(job))
     found = split(job.timed("invert", lambda: inversions(job, pictures)), job.seed)
@@ -82,9 +82,9 @@ def with_widgets(job: Job, kind: str, inputs: dict[str, Any]) -> Job:
 
 def parts_of(job: Job, vector: Any, pictures: Any, tuning: Any) -> Iterator[tuple[str, Any]]:
     """(name, mask * delta by key), the whole vector first."""
-    from tverase_pack.nodes.host.weights import layout_of
-    from tverase_pack.tverase_core.block_mask import BlockMask
-    from tverase_pack.tverase_core.compression import approximate_low_rank
+    from tverase_pack.nodes.host.model.weights import layout_of
+    from tverase_pack.tverase_core.model.block_mask import BlockMask
+    from tverase_pack.tverase_core.vector.compression import approximate_low_rank
 
     yield "whole", deltas_of(job, vector)
     for fraction, by_kind in ((0.8, False), (0.6, False), (0.8, True)):

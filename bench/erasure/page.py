@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from devtools.figures import Figure, figures_table
 from erasure.counts import HELD_OUT_DRAWS, HELD_OUT_FULL
 from erasure.summary import (
     Result,
@@ -17,7 +18,6 @@ from erasure.summary import (
     ratio_to_base,
     worst,
 )
-from tverase_core.figures import Figure, figures_table
 
 METHODS = {"base": "unedited", "tv": "task vector", "esd": "ESD-x", "uce": "UCE"}
 GROUPS = {

@@ -16,7 +16,7 @@ class Tuner:
     """Auto-Strength's own search on a studio that is open already."""
 
     def __init__(self, job: Job, studio: Any):
-        from tverase_pack.nodes.strength_settings import search_config
+        from tverase_pack.nodes.strength.settings import search_config
 
         self.job, self.studio = job, studio
         self.config = search_config(job.settings("TVEraseAutoStrength"))
@@ -27,8 +27,8 @@ class Tuner:
         self, deltas: Any, triggers: Any, searches: dict[str, Sequence[int]]
     ) -> dict[str, Any]:
         """One search a name, each with its rows of `triggers`; pictures are drawn once for all."""
-        from tverase_pack.tverase_core.strength_measure import ModelMeasurement
-        from tverase_pack.tverase_core.strength_search import find_strength
+        from tverase_pack.tverase_core.strength.measurement import ModelMeasurement
+        from tverase_pack.tverase_core.strength.search import find_strength
 
         with self.studio.denoiser.attached(deltas) as attachment:
             measure = ModelMeasurement(
@@ -80,7 +80,7 @@ def tuning_triggers(
 
 def swept(job: Job, drawing: Any, deltas: Any, tuning: Any) -> dict[str, Any]:
     """The strength that the same vector needs at other CFG values."""
-    from tverase_pack.nodes.host.drawing import open_studio
+    from tverase_pack.nodes.host.drawing.studio import open_studio
     from tverase_pack.tverase_core.ports import joined
 
     found = {}

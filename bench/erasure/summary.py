@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tverase_core.figures import Figure
-from tverase_core.statistics import (
+from devtools.figures import Figure
+from tverase_core.judging.statistics import (
     bootstrap_cluster_ratio,
     bootstrap_clusters,
     bootstrap_mean,

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tverase_core.figures import Figure
+from devtools.figures import Figure
 
 ROUNDS = 5
 JOB = Path(__file__).with_name("apply_job.py")

@@ -48,9 +48,9 @@ def main() -> int:
 
 def make(model: Any, file: Path) -> None:
     """Cross-attention alone: a whole vector of SDXL and its patches would not fit this machine."""
-    from tverase_pack.nodes.host.weights import fingerprint, layout_of, model_shapes
-    from tverase_pack.tverase_core.files import save_task_vector
-    from tverase_pack.tverase_core.task_vector import TaskVector
+    from tverase_pack.nodes.host.model.weights import fingerprint, layout_of, model_shapes
+    from tverase_pack.tverase_core.files.task_vector_file.task_vector_file import save_task_vector
+    from tverase_pack.tverase_core.vector.task_vector import TaskVector
 
     layout = layout_of(model)
     wanted = {k: s for k, s in model_shapes(model).items() if layout.kind(k) == "cross_attn"}
@@ -60,8 +60,8 @@ def make(model: Any, file: Path) -> None:
 
 def ours(model: Any, file: Path) -> Callable[[float], None]:
     """Load Task Vector, Apply Negated TV, and the host's loading of the result."""
-    from tverase_pack.nodes.erase_nodes import ApplyNegatedTV
-    from tverase_pack.tverase_core.files import load_task_vector
+    from tverase_pack.nodes.vector.apply import ApplyNegatedTV
+    from tverase_pack.tverase_core.files.task_vector_file.task_vector_file import load_task_vector
 
     held: list[Any] = []
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from devtools.figures import Figure
 from devtools.in_process import import_host, load_pack
-from tverase_core.figures import Figure
-from tverase_core.layout import detect_layout
+from tverase_core.model.layout import detect_layout
 
 from .big_model import build, deltas, shapes
 
@@ -47,10 +47,10 @@ def exact_figures(comfyui: Path, work: Path) -> dict[str, Figure]:
 
 def _measure(storage: torch.dtype, compute: torch.dtype) -> tuple[Any, Any]:
     """RoundingLoss of patch mode and of runtime-exact mode."""
-    from tverase_pack.nodes.host.exact import exact_clone
-    from tverase_pack.nodes.host.patching import patched_clone
-    from tverase_pack.nodes.host.weights import model_shapes
-    from tverase_pack.tverase_core.rounding import Comparison
+    from tverase_pack.nodes.host.model.exact import exact_clone
+    from tverase_pack.nodes.host.model.patching import patched_clone
+    from tverase_pack.nodes.host.model.weights import model_shapes
+    from tverase_pack.tverase_core.vector.rounding import Comparison
 
     layout = detect_layout(shapes("sd15"))
     chosen = {key for key in shapes("sd15") if layout.block(key) in BLOCKS}
@@ -84,7 +84,7 @@ def _sample(meant: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torc
 def _used(model: Any, compute: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
     """(key, float64 weight that the layer computes with), both parts of split weights."""
     import comfy.ops
-    from tverase_pack.tverase_core.split_weight import SplitWeight
+    from tverase_pack.tverase_core.vector.split_weight import SplitWeight
 
     sample = torch.empty(0, dtype=compute)
     for path, module in model.model.named_modules():

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tverase_core.figures import Figure
+from devtools.figures import Figure
 
 JOB = Path(__file__).with_name("extract_job.py")
 SIZES = {"sd15": 1.72, "sdxl": 5.14}  # GB of one file

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tverase_core.figures import Figure
+from devtools.figures import Figure
 
 JOB = Path(__file__).with_name("finetune_job.py")
 # glibc keeps what a program has freed for its next wish, and a process counts as holding it. With

@@ -50,12 +50,12 @@ def main() -> int:
 
 def step(model: Any, case: str) -> dict[str, Any]:
     import psutil
-    from tverase_pack.nodes.finetune_settings import ALWAYS, NEVER
-    from tverase_pack.nodes.host.tuning import tuning_session
-    from tverase_pack.tverase_core.block_mask import BlockMask
+    from tverase_pack.nodes.finetune.settings import ALWAYS, NEVER
+    from tverase_pack.nodes.host.training.session import tuning_session
     from tverase_pack.tverase_core.concept_set import concept_set
-    from tverase_pack.tverase_core.finetune import finetune
-    from tverase_pack.tverase_core.finetune_config import FinetuneConfig
+    from tverase_pack.tverase_core.finetune.config import FinetuneConfig
+    from tverase_pack.tverase_core.finetune.train import finetune
+    from tverase_pack.tverase_core.model.block_mask import BlockMask
     from tverase_pack.tverase_core.ports import Context
 
     draw = torch.Generator().manual_seed(0)

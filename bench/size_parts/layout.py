@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tverase_core.figures import Figure
-from tverase_core.layout import detect_layout
+from devtools.figures import Figure
+from tverase_core.model.layout import detect_layout
 
 from .big_model import names, shapes
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...tverase_core.concept_set import ConceptSet
-from ..draw_concept_nodes import ConceptSetFromPrompt
-from ..judge_nodes import DemoJudgeNode, JudgeFromExamples
+from ..concept.from_prompt import ConceptSetFromPrompt
+from ..judging.judges import DemoJudgeNode, JudgeFromExamples
 from .plan import DEMO
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def judge_for(choice: str, base: Base, settings: Settings, pictures: ConceptSet)
     """
     if choice == DEMO:
         return DemoJudgeNode().load()[0]
-    from ..host.stock import load_clip_vision
+    from ..host.app.stock_loaders import load_clip_vision
 
     features, judge = load_clip_vision(choice), None
     shown = _examples(base, settings, pictures)

@@ -11,9 +11,13 @@ from pathlib import Path
 import torch
 
 from ...tverase_core.errors import TveraseError, listed
-from ...tverase_core.files import load_task_vector, read_provenance, save_task_vector
-from ...tverase_core.provenance import Recommendation
-from ..saved_files import TASK_VECTORS, utc_now
+from ...tverase_core.files.task_vector_file import (
+    load_task_vector,
+    read_provenance,
+    save_task_vector,
+)
+from ...tverase_core.vector.provenance import Recommendation
+from ..shared.saved_files import TASK_VECTORS, utc_now
 from .plan import DEMO, ConceptList, read_list
 from .settings import Settings, settings_of
 from .shares import Processes, launched_processes
@@ -42,7 +46,7 @@ def erase_list(path: Path, processes: Processes, stages: Stages = ConceptRun) ->
     stages: makes the object that does the work for one concept. Raises ConfigError and other
     errors of the project before weights are read where the file is at fault; OSError.
     """
-    from ..host.paths import list_folder, output_relative
+    from ..host.app.paths import list_folder, output_relative
 
     plan = read_list(path)
     every = checked_settings(plan)
@@ -68,7 +72,7 @@ def erase_list(path: Path, processes: Processes, stages: Stages = ConceptRun) ->
 
 def checked_settings(plan: ConceptList) -> list[Settings]:
     """Every concept's settings; whatever can be wrong without weights is found here."""
-    from ..host.stock import require_file
+    from ..host.app.stock_loaders import require_file
 
     if plan.checkpoint != DEMO:
         require_file("checkpoints", plan.checkpoint, "checkpoint")
@@ -112,8 +116,8 @@ def erase_one(
 
 def sum_up(base: Base, plan: ConceptList, every: list[Settings], folder: Path) -> int:
     """Combine what is there if it is all there; the exit code."""
-    from ..host.paths import output_relative
-    from ..host.weights import layout_of
+    from ..host.app.paths import output_relative
+    from ..host.model.weights import layout_of
 
     files = [ConceptFiles(folder, s.concept.stem) for s in every]
     left = [
@@ -147,7 +151,7 @@ def _finished(settings: Settings, base: Base, files: ConceptFiles) -> bool:
 
 def _show_progress() -> None:
     """A line that overwrites itself, for people only."""
-    from ..host.stock import watch_progress
+    from ..host.app.stock_loaders import watch_progress
 
     def show(done: int, total: int) -> None:
         text = f"  {done} of {total}" if done < total else ""

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...tverase_core.errors import ConfigError
-from ...tverase_core.safetensors_io import compact_json
-from ..draw_concept_nodes import ConceptSetFromPrompt
-from ..finetune_nodes import ConceptFinetune
-from ..finetune_settings import finetune_config
-from ..image_folder_nodes import folder_of
-from ..inversion_nodes import DiverseInversionNode
-from ..inversion_settings import inversion_config
-from ..prompt_lines import PROMPT_MARK, caption_lines
-from ..retained_prompts import RetainedPrompts, parse_retained
-from ..strength_nodes import AutoStrength
-from ..strength_settings import search_config
+from ...tverase_core.storage.reproducible import compact_json
+from ..concept.from_prompt import ConceptSetFromPrompt
+from ..concept.image_folder import folder_of
+from ..finetune.node import ConceptFinetune
+from ..finetune.settings import finetune_config
+from ..inversion.node import DiverseInversionNode
+from ..inversion.settings import inversion_config
+from ..shared.prompt_lines import PROMPT_MARK, caption_lines
+from ..shared.retained_prompts import RetainedPrompts, parse_retained
+from ..strength.node import AutoStrength
+from ..strength.settings import search_config
 from .plan import AUTO, ConceptList, ListedConcept
 from .widgets import widget_values
 
@@ -131,7 +131,7 @@ def _retained(concept: ListedConcept, where: str) -> RetainedPrompts | None:
 
 def _picture_files(concept: ListedConcept, where: str) -> list[str]:
     """The content of the folder's pictures, so that an exchanged one is noticed."""
-    from ..host.image_folders import pictures_in
+    from ..host.app.image_folders import pictures_in
 
     found = pictures_in(folder_of(concept.images))
     if not found:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...tverase_core.concept_set import ConceptSet
-from ...tverase_core.task_vector import TaskVector
-from ..concept_nodes import ConceptSetFromImages
+from ...tverase_core.vector.task_vector import TaskVector
+from ..concept.from_images import ConceptSetFromImages
+from ..concept.from_prompt import ConceptSetFromPrompt
+from ..concept.image_folder import LoadImageFolder
 from ..demo_nodes import DemoModel
-from ..draw_concept_nodes import ConceptSetFromPrompt
-from ..finetune_nodes import ConceptFinetune
-from ..image_folder_nodes import LoadImageFolder
-from ..inversion_nodes import DiverseInversionNode
-from ..prompt_lines import PROMPT_MARK
-from ..strength_nodes import AutoStrength
-from ..task_vector_nodes import ExtractTaskVector
+from ..finetune.node import ConceptFinetune
+from ..inversion.node import DiverseInversionNode
+from ..shared.prompt_lines import PROMPT_MARK
+from ..strength.node import AutoStrength
+from ..vector.extract_save_load import ExtractTaskVector
 from .judges import judge_for
 from .plan import DEMO, ConceptList
 from .settings import Settings
@@ -36,8 +36,8 @@ class Base:
 
 def load_base(plan: ConceptList) -> Base:
     """Raises ConfigError when the checkpoint lacks a part."""
-    from ..host.stock import load_checkpoint
-    from ..host.weights import fingerprint
+    from ..host.app.stock_loaders import load_checkpoint
+    from ..host.model.weights import fingerprint
 
     loaded = DemoModel().load() if plan.checkpoint == DEMO else load_checkpoint(plan.checkpoint)
     base = fingerprint(loaded[0])

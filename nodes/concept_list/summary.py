@@ -8,13 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...tverase_core.files import SUFFIX, load_task_vector, save_task_vector
-from ...tverase_core.interference import Interference, interference
-from ...tverase_core.layout import ModelLayout
-from ...tverase_core.new_file import replacing
-from ...tverase_core.provenance import Recommendation
-from ...tverase_core.task_vector import TaskVector
-from ...tverase_core.vector_algebra import weighted_sum
+from ...tverase_core.files.task_vector_file import SUFFIX, load_task_vector, save_task_vector
+from ...tverase_core.model.layout import ModelLayout
+from ...tverase_core.storage.new_file import replacing
+from ...tverase_core.vector.algebra import weighted_sum
+from ...tverase_core.vector.interference import Interference, interference
+from ...tverase_core.vector.provenance import Recommendation
+from ...tverase_core.vector.task_vector import TaskVector
 from .plan import COMBINED, Dtype
 
 TABLE = "interference.md"

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from ...tverase_core.block_mask import BlockMask
-from ...tverase_core.layout import ModelLayout
+from ...tverase_core.model.block_mask import BlockMask
+from ...tverase_core.model.layout import ModelLayout
 from .figure import new_figure, to_picture
 
 KINDS = ("self_attn", "cross_attn", "ff", "conv", "norm", "proj", "embed", "other")

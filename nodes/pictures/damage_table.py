@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...tverase_core.damage_measure import MeasuredDamage
+from ...tverase_core.judging.measured_damage import MeasuredDamage
 from .figure import new_figure, to_picture
 
 

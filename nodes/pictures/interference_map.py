@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from ...tverase_core.interference import Interference
+from ...tverase_core.vector.interference import Interference
 from .damage_table import draw_damage
 from .figure import new_figure, to_picture
 

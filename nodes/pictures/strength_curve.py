@@ -6,8 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from ...tverase_core.strength_choice import StrengthChoice
-from ...tverase_core.strength_curve import StrengthCurve, StrengthRule
+from ...tverase_core.strength.choice import StrengthChoice
+from ...tverase_core.strength.curve import StrengthCurve, StrengthRule
 from .figure import BLUE, GREEN, GREY, ORANGE, RED, new_figure, to_picture
 
 

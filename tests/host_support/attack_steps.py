@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from host_support import tiny_host
-from tverase_core.fingerprint import BaseFingerprint
-from tverase_core.provenance import Provenance
-from tverase_core.task_vector import TaskVector
+from tverase_core.model.fingerprint import BaseFingerprint
+from tverase_core.vector.provenance import Provenance
+from tverase_core.vector.task_vector import TaskVector
 
 BRIGHT = 0.6  # from this mean on a picture no longer shows the cat
 BIAS = "diffusion_model.out.2.bias"  # subtracting a positive delta makes pictures brighter
@@ -61,7 +61,7 @@ def flat_vae() -> Any:
 
 def bright_vector(model: Any, per_unit: float = 0.3) -> TaskVector:
     """A task vector whose subtraction brightens every picture in proportion to the strength."""
-    from tverase_pack.nodes.host.weights import fingerprint
+    from tverase_pack.nodes.host.model.weights import fingerprint
 
     base: BaseFingerprint = fingerprint(model)
     return TaskVector({BIAS: torch.full((4,), per_unit)}, base, Provenance(concepts=("cat",)))

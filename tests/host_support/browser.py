@@ -1,4 +1,4 @@
-"""A real browser on the real frontend; tests/browser/driver.cjs does the clicking."""
+"""A real browser on the real frontend; browser_driver.cjs does the clicking."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from devtools import in_process
+from host_support.places import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "tests" / "browser" / "driver.cjs"
+SCRIPT = Path(__file__).with_name("browser_driver.cjs")
 NODE_MODULES = ROOT / ".host" / "browser" / "node_modules"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FIRST = (0, 3, 75)  # the clicks follow that version's frontend

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
+from host_support.places import ROOT
 from workflows import build
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "workflows.md"
 HEAD = f"""# The shipped workflows
 
-Written by `python dev.py test tests/test_browser.py`; do not edit. Each workflow is opened in the
-frontend of ComfyUI {build.COMFYUI} in a real browser. No node may be missing, and what the canvas
-queues must equal the twin in `workflows/api/`. Then counts and steps are lowered in the widgets,
-Run is pressed, and every node that shows pictures must show them. The lowered settings show that
-a workflow works, not how well it erases.
+Written by `python dev.py test tests/texts/test_browser.py`; do not edit. Each workflow is opened
+in the frontend of ComfyUI {build.COMFYUI} in a real browser. No node may be missing, and what the
+canvas queues must equal the twin in `workflows/api/`. Then counts and steps are lowered in the
+widgets, Run is pressed, and every node that shows pictures must show them. The lowered settings
+show that a workflow works, not how well it erases.
 
 | workflow | opens with | nodes | needs | in the browser |
 |---|---|---|---|---|

@@ -1,6 +1,6 @@
 """Baseline erasers. Each makes deltas towards the concept, like a task vector's."""
 
-from ..caption_templates import TEMPLATES
+from .caption_templates import TEMPLATES
 from .concept_prune import (
     ColumnNorms,
     PruneConfig,

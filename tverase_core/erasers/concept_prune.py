@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, EmptyMaskError, NonFiniteError, ShapeMismatchError
-from ..finite import all_finite
-from ..layout import ModelLayout
+from ..model.layout import ModelLayout
 from ..ports import Progress, quiet
+from ..tensors import all_finite
 
 SECOND_LINEAR = re.compile(r".+\.ff\.net\.2\.weight")
 ROWS_AT_ONCE = 8192  # of inputs in float32, so that a large picture needs little memory

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, EmptyConceptSetError, EmptyMaskError, NonFiniteError
-from ..layout import ModelLayout
+from ..model.layout import ModelLayout
 from ..ports import Context, Denoiser, Progress, quiet
 
 Noised = tuple[Tensor, Tensor]

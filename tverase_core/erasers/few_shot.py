@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..caption_templates import TEMPLATES
 from ..errors import ConfigError, EmptyConceptSetError, EmptyMaskError, NonFiniteError
-from ..finite import all_finite
-from ..layout import TEXT_PREFIX
-from ..layout_tables import CLIP_TOWER
+from ..model.layout import TEXT_PREFIX
+from ..model.layout_tables import CLIP_TOWER
 from ..ports import Denoiser, EditableTextEncoder, Progress, quiet
+from ..tensors import all_finite
+from .caption_templates import TEMPLATES
 from .esd import not_positive, too_small, towards
 
 MARK = "{}"

@@ -20,14 +20,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..attacks import concept_inversion
 from ..concept_set import ConceptSet, concept_set
 from ..errors import ConfigError, NonFiniteError
-from ..inversion import begin
-from ..inversion_config import RANDOM, InversionConfig
-from ..inversion_set import InversionSet
-from ..inversion_start import Space
-from ..layout import ModelLayout
+from ..inversion.attack import concept_inversion
+from ..inversion.config import RANDOM, InversionConfig
+from ..inversion.engine import begin
+from ..inversion.inversion_set import InversionSet
+from ..inversion.space import Space
+from ..model.layout import ModelLayout
 from ..ports import Context, Denoiser, Progress, TextEncoder, joined, quiet
 from .esd import (
     DrawNoised,

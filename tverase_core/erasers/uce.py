@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, NonFiniteError, ShapeMismatchError
-from ..finite import all_finite
-from ..layout import ModelLayout
+from ..model.layout import ModelLayout
 from ..ports import Context, TextEncoder
+from ..tensors import all_finite
 
 EXPANSIONS = ("a photo of {}", "a picture of {}", "a drawing of {}", "an image of {}", "one {}")
 

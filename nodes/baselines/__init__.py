@@ -1,0 +1,1 @@
+"""The neighbours as nodes: ESD, UCE, STEREO, ConceptPrune, Few-shot Unlearning."""

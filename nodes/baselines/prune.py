@@ -1,0 +1,160 @@
+"""A published eraser without training, for comparison: ConceptPrune."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...tverase_core.errors import ConfigError, EmptyMaskError
+from ...tverase_core.model.layout import ModelLayout
+from ...tverase_core.vector.task_vector import TaskVector
+from ..concept.from_images import CONCEPT
+from ..shared.drawing_settings import Drawing, drawing_of, drawing_widgets
+from ..shared.prompt_lines import caption_lines, prompt_lines
+from ..shared.shown import with_text
+from ..shared.sockets import CATEGORY, TASK_VECTOR
+from .esd_uce import story_of
+from .prune_settings import PRUNE_SETTINGS
+
+if TYPE_CHECKING:
+    from ...tverase_core.erasers import ColumnNorms, PruneResult
+
+METHOD = "ConceptPrune (arXiv 2405.19237)"
+
+
+class ConceptPruneNode:
+    """ConceptPrune, arXiv 2405.19237."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The base model."}),
+                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "concept": CONCEPT,
+                **PRUNE_SETTINGS,
+                **drawing_widgets(),
+            }
+        }
+
+    RETURN_TYPES = (TASK_VECTOR,)
+    RETURN_NAMES = ("task_vector",)
+    OUTPUT_TOOLTIPS = ("For Apply Negated TV: strength 1 is the method's own edit.",)
+    FUNCTION = "erase"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "ConceptPrune (arXiv 2405.19237), a known eraser without training: it draws prompts with "
+        "and without the concept and sets the feed-forward weights to zero that work harder with "
+        "it. Here for comparison."
+    )
+    SEARCH_ALIASES = ["skilled neurons", "pruning", "wanda", "baseline", "unlearn"]
+
+    def erase(
+        self,
+        model: Any,
+        clip: Any,
+        concept: str,
+        prompts: str,
+        contrast: str,
+        ratio: float,
+        steps_used: int,
+        seed: int,
+        pictures_per_prompt: int,
+        **drawing: Any,
+    ) -> dict[str, Any]:
+        from ...tverase_core.erasers import PruneConfig, concept_prune, prunable_keys
+        from ..host.app.progress import NodeProgress
+        from ..host.model.denoiser import refuse_patched
+        from ..host.model.weights import (
+            base_reader,
+            fingerprint,
+            layout_of,
+            model_shapes,
+            prediction_of,
+            refuse_quantised,
+        )
+
+        refuse_patched(model)
+        refuse_quantised(model, "ConceptPrune")
+        config = PruneConfig(ratio=ratio, steps_used=steps_used)
+        how = drawing_of(drawing)
+        if steps_used > how.steps:
+            raise ConfigError(
+                f"steps_used is {steps_used}, but the pictures have {how.steps} sampling steps. "
+                "Lower steps_used or raise sampling_steps."
+            )
+        lines = prompt_lines(prompts)
+        others = caption_lines(contrast, lines, "contrasts")
+        layout, shapes = layout_of(model), model_shapes(model)
+        keys = prunable_keys(shapes, layout)
+        pairs = list(zip(lines, others * (len(lines) // len(others)), strict=True))
+        seeds = [seed + i for i in range(len(pairs) * pictures_per_prompt)]
+        heard = _heard(model, clip, keys, pairs, seeds, steps_used, how)
+        result = concept_prune(base_reader(model), keys, *heard, config, NodeProgress())
+        if not result.deltas:
+            raise EmptyMaskError(
+                "No weight works harder with the concept than without it. Write prompts that "
+                "differ in the concept."
+            )
+        recipe = {
+            "method": METHOD,
+            "prompts": [list(pair) for pair in pairs],
+            "ratio": ratio,
+            "steps_used": steps_used,
+            "seed": seed,
+            "pictures_per_prompt": pictures_per_prompt,
+            **drawing,
+        }
+        story = story_of(concept.strip() or lines[0], "ConceptPrune", recipe, prediction_of(model))
+        vector = TaskVector(result.deltas, fingerprint(model), story)
+        text = _report(result, layout, sum(shape.numel() for shape in shapes.values()))
+        return with_text(text, (vector,))
+
+
+def _heard(
+    model: Any,
+    clip: Any,
+    keys: list[str],
+    pairs: list[tuple[str, str]],
+    seeds: list[int],
+    steps: int,
+    drawing: Drawing,
+) -> tuple[ColumnNorms, ColumnNorms]:
+    """Column norms while drawing the prompts with the concept, and those without, at the same
+    seeds: as many seeds of each pair, in turns."""
+    from ...tverase_core.erasers import ColumnNorms
+    from ..host.app.progress import NodeProgress
+    from ..host.drawing.layer_inputs import draw_first_steps, listening, noise_ladder
+    from ..host.drawing.studio import sampler_settings
+    from ..host.model.conditioning import encode_texts, to_context
+
+    channels = model.get_model_object("latent_format").latent_channels
+    shape = (channels, drawing.height // 8, drawing.width // 8)
+    settings = sampler_settings(drawing)
+    ladder = noise_ladder(model, settings)
+    empty = to_context(model, encode_texts(clip, [""]), shape)
+    turns = torch.arange(len(seeds)) % len(pairs)
+    bar = NodeProgress()
+    sides = []
+    for number, side in enumerate(("with the concept", "without it")):
+        texts = [pair[number] for pair in pairs]
+        context = to_context(model, encode_texts(clip, texts), shape).pick(turns)
+        norms = ColumnNorms()
+
+        def progress(done: int, total: int, words: str, n: int = number, s: str = side) -> None:
+            bar(n * total + done, 2 * total, f"{s}: {words}")
+
+        with listening(model, keys, ladder, norms.add):
+            draw_first_steps(model, context, empty, seeds, settings, steps, progress)
+        sides.append(norms)
+    return sides[0], sides[1]
+
+
+def _report(result: PruneResult, layout: ModelLayout, model_weights: int) -> str:
+    """How much is pruned: in all, then block by block."""
+    lines = [
+        f"{block}: {count:,} of {size:,} ({count / size:.1%})"
+        for block, (count, size) in result.by_block(layout).items()
+    ]
+    return "\n".join([result.sentence(model_weights), *lines])

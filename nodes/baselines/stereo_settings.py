@@ -1,0 +1,108 @@
+"""The widgets of STEREO, in their frozen order; named as the settings of the core are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..shared.drawing_settings import seed_widget
+
+ANCHORS = (
+    "a cat on a beach",
+    "a cat in a kitchen",
+    "a cat under a tree",
+    "a cat in the snow",
+    "a cat beside a car",
+    "a cat on a red sofa",
+    "a cat in front of a mountain",
+    "a cat in a crowded street",
+)
+
+
+def _steps(default: int, tooltip: str) -> tuple[str, dict[str, Any]]:
+    return ("INT", {"default": default, "min": 1, "max": 100000, "tooltip": tooltip})
+
+
+def _rate(default: float, top: float, step: float, tooltip: str) -> tuple[str, dict[str, Any]]:
+    limits = {"min": 1e-8, "max": top, "step": step, "round": False}
+    return ("FLOAT", {"default": default, **limits, "tooltip": tooltip})
+
+
+def _weight(default: float, least: float, tooltip: str) -> tuple[str, dict[str, Any]]:
+    limits = {"min": least, "max": 100.0, "step": 0.05}
+    return ("FLOAT", {"default": default, **limits, "tooltip": tooltip, "advanced": True})
+
+
+STEREO_SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "prompts": (
+        "STRING",
+        {
+            "default": "a cat",
+            "multiline": True,
+            "tooltip": "Prompts of the concept, one a line. All are erased.",
+        },
+    ),
+    "anchors": (
+        "STRING",
+        {
+            "default": "\n".join(ANCHORS),
+            "multiline": True,
+            "tooltip": "Sentences that contain the concept in a scene, one a line. The scene "
+            "around it is what the edit keeps.",
+        },
+    ),
+    "rounds": (
+        "INT",
+        {
+            "default": 2,
+            "min": 1,
+            "max": 32,
+            "tooltip": "How often to erase and attack; 4 in the paper. Each round attacks with "
+            "pictures of its own.",
+        },
+    ),
+    "erase_steps": _steps(200, "Optimizer steps of each round's erasing."),
+    "erase_learning_rate": _rate(
+        5e-6, 1.0, 1e-6, "5e-6 for full-size models, 1e-4 for the demo model."
+    ),
+    "attack_steps": _steps(3000, "Optimizer steps of each round's attack: most of the time."),
+    "attack_learning_rate": _rate(
+        5e-3, 10.0, 1e-4, "5e-3 for full-size models, 5e-2 for the demo model."
+    ),
+    "final_steps": _steps(200, "Optimizer steps of the last erasing, from the unedited weights."),
+    "final_learning_rate": _rate(
+        2e-5, 1.0, 1e-6, "2e-5 for full-size models, 1e-4 for the demo model."
+    ),
+    "batch_size": (
+        "INT",
+        {
+            "default": 1,
+            "min": 1,
+            "max": 1024,
+            "tooltip": "Samples a step, also of the attacks.",
+        },
+    ),
+    "seed": seed_widget("Same seed, same edit."),
+    "variant": (
+        ["x", "u"],
+        {
+            "default": "x",
+            "tooltip": "x trains the cross-attention layers, u all the others.",
+            "advanced": True,
+        },
+    ),
+    "anchor_weight": _weight(1.0, 0.0, "How hard the anchors pull."),
+    "negative_weight": _weight(
+        3.0,
+        0.01,
+        "How hard to push away from the prompts and from what the attacks found. 3 is what the "
+        "released code computes; its comment reads as if 1 were meant.",
+    ),
+    "template": (
+        "STRING",
+        {
+            "default": "a {}",
+            "tooltip": "The sentence around what an attack finds, with one {}.",
+            "advanced": True,
+        },
+    ),
+}

@@ -1,0 +1,1 @@
+"""Concept sets as nodes: pictures of what should go."""

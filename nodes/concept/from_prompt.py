@@ -1,0 +1,181 @@
+"""Pictures of the concept, drawn by the model itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ...tverase_core.concept_set import ConceptSet
+from ..shared.drawing_settings import seed_widget
+from ..shared.prompt_lines import PROMPT_MARK, caption_lines, prompt_lines
+from ..shared.sockets import CATEGORY, CONCEPT_SET
+from .building import build_concept_set
+from .from_images import CAPTION, CAPTION_SHARE, CONCEPT
+
+
+class ConceptSetFromPrompt:
+    """Lets the model draw the concept, as the paper does."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        from ..host.drawing.sampling import SAMPLERS, SCHEDULERS
+
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The model that will be edited; it also draws."}),
+                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "prompt": (
+                    "STRING",
+                    {
+                        "default": "a cat",
+                        "multiline": True,
+                        "tooltip": "What to draw. One prompt a line; they take turns.",
+                    },
+                ),
+                "concept": CONCEPT,
+                "count": (
+                    "INT",
+                    {
+                        "default": 200,
+                        "min": 1,
+                        "max": 4096,
+                        "tooltip": "How many pictures to draw. The paper's code uses 200.",
+                    },
+                ),
+                **_drawing(SAMPLERS, SCHEDULERS),
+                "caption": (
+                    "STRING",
+                    {
+                        **CAPTION[1],
+                        "multiline": True,
+                        "tooltip": f"{CAPTION[1]['tooltip']} {PROMPT_MARK} stands for each "
+                        "picture's own prompt: use it for a retained set. One line for all "
+                        "pictures, or one for each prompt.",
+                    },
+                ),
+            },
+            "optional": {
+                "caption_share": CAPTION_SHARE,
+                "contrast": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "tooltip": "The prompts without the concept: one line for all, or one for "
+                        "each prompt. Empty for an object; for a style, what is drawn in it. Used "
+                        "only when Concept Fine-tune has guidance.",
+                        "advanced": True,
+                    },
+                ),
+            },
+        }
+
+    RETURN_TYPES = (CONCEPT_SET, "LATENT")
+    RETURN_NAMES = ("concept_set", "latents")
+    OUTPUT_TOOLTIPS = (
+        "The concept's pictures as latents, for Concept Fine-tune.",
+        "The same pictures, to look at: connect to VAE Decode.",
+    )
+    FUNCTION = "draw"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Draws pictures of the concept with the model itself, as the paper does. Look at them: "
+        "the edit erases what these pictures have in common."
+    )
+    SEARCH_ALIASES = ["generate concept images", "training images", "erase from a name"]
+
+    def draw(
+        self,
+        model: Any,
+        clip: Any,
+        prompt: str,
+        concept: str,
+        count: int,
+        width: int,
+        height: int,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        batch_size: int,
+        caption: str,
+        caption_share: float = 1.0,
+        contrast: str = "",
+    ) -> tuple[ConceptSet, dict[str, torch.Tensor]]:
+        from ..host.app.progress import NodeProgress
+        from ..host.drawing.sampling import SamplerSettings, sample_latents
+        from ..host.model.conditioning import encode_texts, to_context
+
+        channels = model.get_model_object("latent_format").latent_channels
+        shape = (channels, height // 8, width // 8)
+        lines = prompt_lines(prompt)
+        captions = caption_lines(caption, lines)
+        contrasts = caption_lines(contrast, lines, "contrasts")
+        context = to_context(model, encode_texts(clip, lines), shape)
+        empty = to_context(model, encode_texts(clip, [""]), shape)
+        settings = SamplerSettings(
+            steps, cfg, sampler_name, scheduler, shape[1], shape[2], batch_size
+        )
+        turns = torch.arange(count) % len(lines)
+        seeds = [seed + i for i in range(count)]
+        latents = sample_latents(model, context.pick(turns), empty, seeds, settings, NodeProgress())
+        pictures = build_concept_set(
+            model, clip, latents, concept, captions, caption_share, lines, contrasts
+        )
+        return pictures, {"samples": latents}
+
+
+def _drawing(samplers: list[str], schedulers: list[str]) -> dict[str, Any]:
+    """The widgets that say how to draw, in their frozen order."""
+    return {
+        "width": _size(512),
+        "height": _size(512),
+        "seed": seed_widget("Picture i is drawn from seed + i."),
+        "steps": (
+            "INT",
+            {"default": 20, "min": 1, "max": 1000, "tooltip": "Sampling steps."},
+        ),
+        "cfg": (
+            "FLOAT",
+            {
+                "default": 7.5,
+                "min": 0.0,
+                "max": 100.0,
+                "step": 0.1,
+                "tooltip": "Guidance while drawing.",
+            },
+        ),
+        "sampler_name": (
+            samplers,
+            {"default": "dpmpp_2m", "tooltip": "Sampler.", "advanced": True},
+        ),
+        "scheduler": (
+            schedulers,
+            {"default": "karras", "tooltip": "Noise schedule.", "advanced": True},
+        ),
+        "batch_size": (
+            "INT",
+            {
+                "default": 8,
+                "min": 1,
+                "max": 256,
+                "tooltip": "Pictures drawn at once. Lower it when memory runs out.",
+                "advanced": True,
+            },
+        ),
+    }
+
+
+def _size(default: int) -> tuple[str, dict[str, Any]]:
+    return (
+        "INT",
+        {
+            "default": default,
+            "min": 16,
+            "max": 4096,
+            "step": 8,
+            "tooltip": "Picture size in pixels: the size the model was trained on.",
+        },
+    )

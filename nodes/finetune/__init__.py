@@ -1,0 +1,1 @@
+"""Concept Fine-tune and its settings."""

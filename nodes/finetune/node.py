@@ -1,0 +1,156 @@
+"""Learn the concept: MODEL in, tuned MODEL out, the base untouched."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ...tverase_core.concept_set import ConceptSet
+from ...tverase_core.finetune.memory_plan import GIB, MemoryPlan
+from ...tverase_core.finetune.train import FinetuneResult, FinetuneStep, finetune
+from ...tverase_core.model.block_mask import BlockMask
+from ...tverase_core.vector.provenance import Provenance
+from ..pictures.loss_curve import loss_curve
+from ..shared.shown import with_pictures
+from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET
+from .additions import ADDITIONS
+from .settings import MORE_SETTINGS, SETTINGS, WHEN_NEEDED, finetune_config
+
+
+class _LossWatch:
+    """The losses so far, and sentences and pictures made of them."""
+
+    def __init__(self, concept: str, steps: int):
+        self.concept, self.steps, self.losses = concept, steps, []
+        self._began = time.monotonic()
+
+    def on_step(self, step: FinetuneStep) -> None:
+        self.losses.append(step.loss)
+
+    def picture(self) -> Any:
+        title = f"Learning {self.concept!r}"
+        return loss_curve(self.losses, self.steps, title) if self.losses else None
+
+    def sentence(self) -> str:
+        if not self.losses:
+            return f"first of {self.steps} steps"
+        done = len(self.losses)
+        left = (time.monotonic() - self._began) / done * (self.steps - done)
+        return f"step {done} of {self.steps}, loss {self.losses[-1]:.4f}, {left:.0f} s left"
+
+
+class ConceptFinetune:
+    """Fine-tunes a clone of the MODEL on the concept set."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": (
+                    "MODEL",
+                    {"tooltip": "The base model, straight from the checkpoint loader."},
+                ),
+                "concept_set": (CONCEPT_SET, {"tooltip": "Pictures of what will be erased."}),
+                **SETTINGS,
+            },
+            "optional": {
+                "block_mask": (
+                    BLOCK_MASK,
+                    {"tooltip": "Train only these blocks. Not connected: all of the UNet."},
+                ),
+                **MORE_SETTINGS,
+                "retained_set": (
+                    CONCEPT_SET,
+                    {
+                        "tooltip": "Optional: pictures of what must stay, from Concept Set from "
+                        "Prompt with the caption {prompt}. The vector then harms them less when it "
+                        "is subtracted. Not in the paper."
+                    },
+                ),
+                **ADDITIONS,
+            },
+        }
+
+    RETURN_TYPES = ("MODEL", "LOSS_MAP")
+    RETURN_NAMES = ("tuned", "loss_map")
+    OUTPUT_TOOLTIPS = (
+        "The tuned model: it draws the concept more readily. Connect to Extract Task Vector, or "
+        "to a KSampler to see what was learned.",
+        "Losses, for the stock Plot Loss Graph node.",
+    )
+    FUNCTION = "tune"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Teaches a copy of the model the concept, by default under empty captions as in the paper. "
+        "The base model is not changed. Needs ComfyUI 0.3.41 or newer and a model of the Stable "
+        "Diffusion 1, 2 or XL family."
+    )
+    SEARCH_ALIASES = ["train", "task vector", "unlearn", "erase concept"]
+
+    def tune(
+        self,
+        model: Any,
+        concept_set: ConceptSet,
+        block_mask: BlockMask | None = None,
+        retained_set: ConceptSet | None = None,
+        **widgets: Any,
+    ) -> dict[str, Any]:
+        from ..host.training.session import tuned_clone, tuning_session
+
+        config = finetune_config(widgets)
+        watch = _LossWatch(concept_set.concept, config.steps)
+        with tuning_session(
+            model,
+            concept_set,
+            config,
+            block_mask,
+            watch,
+            checkpointing=widgets.get("gradient_checkpointing", WHEN_NEEDED),
+            checkpoint_every=widgets.get("checkpoint_every", 0),
+            retained=retained_set,
+        ) as session:
+            result = finetune(
+                session.denoiser,
+                concept_set,
+                session.config,
+                session.progress,
+                watch.on_step,
+                retained=retained_set,
+                checkpoints=session.checkpoints,
+                make_optimizer=session.make_optimizer,
+            )
+            prediction = session.denoiser.schedule.prediction
+        tuned = tuned_clone(model, result.deltas, story(result, prediction, retained_set))
+        picture = loss_curve(result.losses, config.steps, f"Learning {concept_set.concept!r}")
+        outputs = (tuned, {"loss": list(result.losses)})
+        estimate = session.plan.on(session.denoiser.device)
+        text = memory_text(session.plan, estimate, session.peak.extra)
+        return with_pictures({"loss": picture}, outputs, text)
+
+
+def memory_text(plan: MemoryPlan, estimate: int, used: int) -> str:
+    """The estimate beside what was used, in words; both beyond the model, in bytes."""
+    how = "with gradient checkpointing" if plan.recompute else "without gradient checkpointing"
+    return (
+        f"Memory beyond the model, {how}: estimated {estimate / GIB:.2f} GiB, "
+        f"used {used / GIB:.2f} GiB. Estimate: {plan.sentence()}."
+    )
+
+
+def story(
+    result: FinetuneResult, prediction: str, retained: ConceptSet | None = None
+) -> Provenance:
+    """What the task vector's file will tell of this fine-tune."""
+    return Provenance(
+        concepts=(result.concept,),
+        recipe={
+            "method": "concept fine-tune (arXiv 2404.03631)",
+            **result.config.recipe(),
+            "concept_set": result.concept_digest,
+            "retained_set": retained.digest if retained else None,
+            "last_loss": round(result.losses[-1], 6),
+        },
+        title=f"{result.concept} task vector",
+        prediction=prediction,
+        tags=("task-vector", "concept-erasure"),
+    )

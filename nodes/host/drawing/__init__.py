@@ -1,0 +1,1 @@
+"""Drawing pictures with the host's samplers."""

@@ -1,0 +1,1 @@
+"""The host's MODEL: its weights, patches and denoiser."""

@@ -1,0 +1,64 @@
+"""A task vector against a model: all refusals, then patches or deltas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ....tverase_core.errors import BaseMismatchError
+from ....tverase_core.model.block_mask import BlockMask
+from ....tverase_core.model.fingerprint import check_base
+from ....tverase_core.model.layout import TEXT_PREFIX, detect_layout
+from ....tverase_core.vector.erase import plan_patches
+from ....tverase_core.vector.task_vector import TaskVector
+from .patching import Plan
+from .weights import fingerprint, model_shapes
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+
+def checked_plan(
+    model: ModelPatcher,
+    task_vector: TaskVector,
+    strength: float,
+    block_mask: BlockMask | None,
+    *,
+    allow_other_weights: bool,
+) -> dict[float, dict[str, torch.Tensor]]:
+    """`plan_patches` for this model; no mask means all blocks.
+
+    Raises what `plan_patches` and `check_base` raise: keys, shapes, empty mask, other base; and
+    BaseMismatchError for a vector that changes a text encoder.
+    """
+    text = [key for key in task_vector.deltas if key.startswith(TEXT_PREFIX)]
+    if text:
+        raise BaseMismatchError(
+            f"This task vector changes {len(text)} weights of a text encoder, which a MODEL does "
+            "not have. Use Apply Negated TV to CLIP."
+        )
+    mask = block_mask or BlockMask.full()
+    shapes = model_shapes(model)
+    plan = plan_patches(task_vector, strength, mask, detect_layout(shapes), shapes)
+    base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
+    check_base(task_vector.base, base, allow_different_weights=allow_other_weights)
+    return plan
+
+
+def masked_deltas(plan: Plan, device: torch.device) -> dict[str, torch.Tensor]:
+    """mask * delta by key, towards the concept, float32 on `device`.
+
+    plan: `checked_plan` at strength 1. They need `plan_bytes` there: make the room first.
+    """
+    with torch.inference_mode(False):
+        return {
+            key: delta.to(device).float() * abs(scale)
+            for scale, deltas in plan.items()
+            for key, delta in deltas.items()
+        }
+
+
+def plan_bytes(plan: Plan) -> int:
+    """What `masked_deltas` takes."""
+    return sum(4 * delta.numel() for deltas in plan.values() for delta in deltas.values())

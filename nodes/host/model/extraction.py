@@ -1,0 +1,124 @@
+"""tuned - base for two MODELs, key by key in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import comfy.lora
+import torch
+
+from ....tverase_core.errors import (
+    BaseMismatchError,
+    KeyMismatchError,
+    NonFiniteError,
+    ShapeMismatchError,
+    listed,
+)
+from .weights import PREFIX, base_weight, effective_weights, model_shapes, refuse_quantised
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+Progress = Callable[[int, int, str], None]
+
+
+def deltas_between(
+    base: ModelPatcher, tuned: ModelPatcher, progress: Progress
+) -> dict[str, torch.Tensor]:
+    """float32 CPU deltas by key; weights that do not differ are left out.
+
+    When both MODELs share one set of weights (one is a patched clone of the other), only the
+    extra patches are evaluated: exact, and nothing is loaded. Otherwise both are read key by key.
+    Raises KeyMismatchError, ShapeMismatchError, NonFiniteError (key named), BaseMismatchError.
+    """
+    refuse_quantised(base, "Extract Task Vector")
+    refuse_quantised(tuned, "Extract Task Vector")
+    if base.model is tuned.model:
+        deltas = _from_patch_lists(base, tuned, progress)
+    else:
+        deltas = _from_weights(base, tuned, progress)
+    if not deltas:
+        raise BaseMismatchError(
+            "The tuned model has exactly the base's weights, so there is no task vector. "
+            "Connect the fine-tuned MODEL to `tuned` and the untouched MODEL to `base`."
+        )
+    return deltas
+
+
+def _from_patch_lists(
+    base: ModelPatcher, tuned: ModelPatcher, progress: Progress
+) -> dict[str, torch.Tensor]:
+    deltas = {}
+    known, wanted = base.get_key_patches(PREFIX), tuned.get_key_patches(PREFIX)
+    for done, (key, entry) in enumerate(wanted.items()):
+        own = known[key][1:]
+        extra = entry[1:]
+        progress(done + 1, len(wanted), key)
+        kept = zip(own, extra, strict=False)
+        if len(extra) < len(own) or not all(a is b or _same_patch(a, b) for a, b in kept):
+            raise BaseMismatchError(
+                f"The tuned model does not carry the base's patches on {key}. Connect the same "
+                "MODEL, with the same LoRAs, to `base` as the fine-tune started from."
+            )
+        if len(extra) == len(own):
+            continue
+        weight = base_weight(entry).detach().to("cpu", torch.float32, copy=True)
+        added = extra[len(own) :]
+        plain = all(
+            isinstance(v, tuple) and v[0] == "diff" and scale == 1 and offset is None and fn is None
+            for _, v, scale, offset, fn in added
+        )
+        if plain:  # linear in the weight: evaluated on zero, so nothing is rounded away
+            delta = comfy.lora.calculate_weight(added, torch.zeros_like(weight), key)
+        else:
+            before = comfy.lora.calculate_weight(own, weight.clone(), key) if own else weight
+            delta = comfy.lora.calculate_weight(added, before.clone(), key) - before
+        _keep(deltas, key, delta)
+    return deltas
+
+
+def _same_patch(a: tuple, b: tuple) -> bool:
+    return a[0] == b[0] and a[1] is b[1] and a[2] == b[2]
+
+
+def _from_weights(
+    base: ModelPatcher, tuned: ModelPatcher, progress: Progress
+) -> dict[str, torch.Tensor]:
+    known, wanted = model_shapes(base), model_shapes(tuned)
+    missing, extra = sorted(set(known) - set(wanted)), sorted(set(wanted) - set(known))
+    if missing or extra:
+        raise KeyMismatchError(
+            f"base and tuned are different models: {len(missing)} weights only in base "
+            f"({listed(missing)}), {len(extra)} only in tuned ({listed(extra)}). Connect two "
+            "checkpoints of one model family.",
+            missing=missing,
+            unexpected=extra,
+        )
+    for key, shape in known.items():
+        if wanted[key] != shape:
+            raise ShapeMismatchError(
+                f"{key}: base has shape {tuple(shape)}, tuned has {tuple(wanted[key])}. Connect "
+                "two checkpoints of one model family.",
+                key=key,
+                expected=shape,
+                got=wanted[key],
+            )
+    deltas: dict[str, torch.Tensor] = {}
+    pairs = zip(effective_weights(base), effective_weights(tuned), strict=True)
+    for done, ((key, before), (other, after)) in enumerate(pairs):
+        progress(done + 1, len(known), key)
+        if key != other:
+            raise KeyMismatchError(f"weights arrive in another order: {key} against {other}")
+        _keep(deltas, key, after - before)
+    return deltas
+
+
+def _keep(deltas: dict[str, torch.Tensor], key: str, delta: torch.Tensor) -> None:
+    if not bool(torch.isfinite(delta).all()):
+        raise NonFiniteError(
+            f"{key}: the difference holds NaN or infinity. One of the two models is broken; "
+            "load it again or use another checkpoint."
+        )
+    if bool(delta.any()):
+        deltas[key] = delta.contiguous()

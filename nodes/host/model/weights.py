@@ -1,0 +1,138 @@
+"""Reading a MODEL's weights: shapes, true base values, what is patched, what can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import comfy.lora
+import comfy.model_base
+import torch
+
+from ....tverase_core.errors import BaseMismatchError
+from ....tverase_core.model.fingerprint import (
+    BaseFingerprint,
+    architecture_of,
+    key_digest,
+    sample_sha256,
+    storage_of,
+)
+from ....tverase_core.model.layout import ModelLayout, detect_layout
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+PREFIX = "diffusion_model."
+_sampled: WeakKeyDictionary[torch.nn.Module, tuple[str, str]] = WeakKeyDictionary()
+
+
+def model_shapes(model: ModelPatcher) -> dict[str, torch.Size]:
+    """Shape of every floating-point weight of the diffusion model, by its ComfyUI key."""
+    return {
+        key: value.shape
+        for key, value in model.model_state_dict(PREFIX).items()
+        if value.is_floating_point()
+    }
+
+
+def wrappable_shapes(model: ModelPatcher) -> dict[str, torch.Size]:
+    """The weights that the host lets a function see at each forward pass: those of its own
+    layers. Free-standing parameters, which some newer families have, are not among them."""
+    layers = dict(model.model.named_modules())
+    return {
+        key: shape
+        for key, shape in model_shapes(model).items()
+        if key.endswith((".weight", ".bias"))
+        and hasattr(layers[key.rpartition(".")[0]], "weight_function")
+    }
+
+
+def patched_keys(model: ModelPatcher) -> list[str]:
+    """Diffusion-model weights that carry patches (a LoRA, a merge, an erasure)."""
+    return sorted(key for key in model.patches if _name(key).startswith(PREFIX))
+
+
+def _name(key: str | tuple) -> str:
+    return key if isinstance(key, str) else key[0]
+
+
+def refuse_quantised(model: ModelPatcher, purpose: str) -> None:
+    """Raise when weights are stored in a form that has no plain float values to work on."""
+    for name, parameter in model.model.named_parameters():
+        kind = type(parameter.data).__name__
+        if hasattr(parameter, "tensor_type") or kind in ("GGMLTensor", "QuantizedTensor"):
+            raise BaseMismatchError(
+                f"{purpose} needs plain floating-point weights, but {name} is stored as {kind} "
+                "(GGUF or another quantised format). Load the full checkpoint with "
+                "Load Checkpoint instead."
+            )
+
+
+def base_weight(entry: list) -> torch.Tensor:
+    """The unpatched weight of one `get_key_patches` entry, as stored (scaled formats undone)."""
+    weight, convert = entry[0]
+    if weight.is_meta:  # the checkpoint lacked it: ComfyUI's dynamic memory computes with zeros
+        weight = torch.zeros(weight.shape, dtype=weight.dtype)
+    return convert(weight)
+
+
+def effective_weights(model: ModelPatcher) -> Iterator[tuple[str, torch.Tensor]]:
+    """(key, float32 weight with the model's own patches applied) for each float weight."""
+    for key, entry in model.get_key_patches(PREFIX).items():
+        weight = base_weight(entry)
+        if not weight.is_floating_point():
+            continue
+        weight = weight.detach().to("cpu", torch.float32, copy=True)
+        if len(entry) > 1:
+            weight = comfy.lora.calculate_weight(entry[1:], weight, key)
+        yield key, weight
+
+
+def base_reader(model: ModelPatcher) -> Callable[[str], torch.Tensor]:
+    """key -> unpatched weight as stored."""
+    entries = model.get_key_patches(PREFIX)
+    return lambda key: base_weight(entries[key]).detach()
+
+
+def _sample_of(model: ModelPatcher) -> tuple[str, str]:
+    """`sample_sha256` of the base weights and what they are stored in; once per loaded model."""
+    module = model.model
+    if module not in _sampled:
+        entries = model.get_key_patches(PREFIX)
+        weights = {key: base_weight(entry).detach() for key, entry in entries.items()}
+        # Not the dtype that the host names: with dynamic memory management weights stay as the
+        # file has them until they are used, and the name is of what they become then.
+        storage = storage_of((weight.dtype, weight.numel()) for weight in weights.values())
+        _sampled[module] = (sample_sha256(weights), storage)
+    return _sampled[module]
+
+
+def layout_of(model: ModelPatcher) -> ModelLayout:
+    """The block names of this model."""
+    return detect_layout(model_shapes(model))
+
+
+def prediction_of(model: ModelPatcher) -> str:
+    """What the loaded checkpoint predicts: "epsilon", "v", or "" for anything else.
+
+    A ModelSampling node on the MODEL changes nothing here: the weights are the same.
+    """
+    kinds = comfy.model_base.ModelType
+    return {kinds.EPS: "epsilon", kinds.V_PREDICTION: "v"}.get(model.model.model_type, "")
+
+
+def fingerprint(model: ModelPatcher, prediction: str = "") -> BaseFingerprint:
+    """Who this base is: family, digest of its weights' names and shapes, hash of their sample.
+
+    prediction: what the family's name shall say instead of what the model itself predicts. Some
+    vectors of v models name the epsilon family, since older versions of the pack took their word.
+    """
+    shapes = model_shapes(model)
+    sample, storage = _sample_of(model)
+    return BaseFingerprint(
+        architecture_of(shapes, prediction or prediction_of(model)),
+        key_digest(shapes),
+        sample,
+        dtype=storage,
+    )

@@ -1,0 +1,1 @@
+"""The host's CLIP: encoding, and edits of it."""

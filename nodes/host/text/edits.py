@@ -1,0 +1,182 @@
+"""Edits of a CLIP: trial deltas in a private copy of it, and clones that carry them as patches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import comfy.float
+import torch
+
+from ....tverase_core.errors import BaseMismatchError
+from ....tverase_core.model.block_mask import BlockMask
+from ....tverase_core.model.fingerprint import (
+    BaseFingerprint,
+    check_base,
+    key_digest,
+    sample_sha256,
+    storage_of,
+)
+from ....tverase_core.model.layout import TEXT_PREFIX, detect_layout
+from ....tverase_core.ports import Context
+from ....tverase_core.vector.delta_map import stored_delta
+from ....tverase_core.vector.erase import plan_patches
+from ....tverase_core.vector.rounding import RoundingLoss, rounding_loss
+from ....tverase_core.vector.task_vector import TaskVector
+from ..model.attachments import Attachment, attached_to
+from ..model.conditioning import to_context
+from ..model.patching import Plan, patched_clone
+from ..model.weights import base_weight
+from .encoder import HostTextEncoder
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+ARCHITECTURE = "text-encoder-"  # of a fingerprint that is a CLIP's; its towers follow
+# Many checkpoints lack these: the host then leaves in them what happened to lie in memory.
+UNSURE = ("text_projection", "logit_scale")
+
+
+class EditableHostTextEncoder(HostTextEncoder):
+    """Implements `ports.EditableTextEncoder`: deltas act in the float32 copy."""
+
+    def __init__(self, model: ModelPatcher, clip: Any, latent_shape: Sequence[int]):
+        super().__init__(model, clip, latent_shape)
+        self.device = clip.patcher.load_device
+        self._stack: list[Attachment] = []
+
+    def weight_shapes(self) -> Mapping[str, torch.Size]:
+        return _shapes(self._copy)
+
+    def attached(self, deltas: Mapping[str, torch.Tensor]) -> AbstractContextManager[Attachment]:
+        advice = "The text encoder has no weight {}. Use the CLIP these deltas were made from."
+        return attached_to(self._stack, deltas, self.weight_shapes(), advice)
+
+    def encode(self, texts: Sequence[str]) -> Context:
+        """As the frozen encoder's; with deltas attached and autograd enabled, gradients flow."""
+        if not (self._stack and torch.is_grad_enabled()):
+            with self._edited():
+                return super().encode(texts)
+        with torch.inference_mode(False), self._edited():
+            self._reset()
+            made = [self._copy.encode_token_weights(self._clip.tokenize(t))[:2] for t in texts]
+            return to_context(self._model, made, self._shape)
+
+    def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:
+        with self._edited():
+            return super().encode_with(vectors, template)
+
+    @contextmanager
+    def _edited(self) -> Iterator[None]:
+        """W + scale * delta stand where the copy's parameters stand, while it computes."""
+        kept: list[tuple[torch.nn.Module, str, torch.nn.Parameter]] = []
+        try:
+            for attachment in self._stack:
+                for key, delta in attachment.deltas.items():
+                    path, _, name = key.removeprefix(TEXT_PREFIX).rpartition(".")
+                    module = self._copy.get_submodule(path)
+                    weight = module._parameters[name]
+                    kept.append((module, name, weight))
+                    added = delta.to(weight.device)
+                    module._parameters[name] = torch.add(weight, added, alpha=attachment.scale)
+            yield
+        finally:
+            for module, name, weight in reversed(kept):
+                module._parameters[name] = weight
+
+
+def refuse_patched_clip(clip: Any) -> None:
+    """Raise when the CLIP is already edited: a vector learned on top is not the base's."""
+    if clip.patcher.patches:
+        raise BaseMismatchError(
+            f"This CLIP already carries patches on {len(clip.patcher.patches)} weights, for "
+            "example a LoRA or an erasure. Connect the CLIP straight from the checkpoint loader."
+        )
+
+
+def clip_fingerprint(clip: Any) -> BaseFingerprint:
+    """Who this text encoder is: its towers, digest of names and shapes, hash of a sample."""
+    weights = {}
+    for name, entry in clip.patcher.get_key_patches().items():
+        weight = base_weight(entry).detach()
+        if weight.is_floating_point() and not any(part in name for part in UNSURE):
+            weights[TEXT_PREFIX + name] = weight
+    towers = {name.split(".")[1].removeprefix("clip_") for name in weights}
+    return BaseFingerprint(
+        ARCHITECTURE + "-".join(sorted(towers)),
+        key_digest({name: weight.shape for name, weight in weights.items()}),
+        sample_sha256(weights),
+        dtype=storage_of((weight.dtype, weight.numel()) for weight in weights.values()),
+    )
+
+
+def checked_clip_plan(
+    clip: Any, task_vector: TaskVector, strength: float, *, allow_other_weights: bool
+) -> tuple[dict[float, dict[str, torch.Tensor]], str]:
+    """(`plan_patches` of the vector's text-encoder part for this CLIP, what the user should know).
+
+    Raises BaseMismatchError for a vector without such a part or of another base, and what
+    `plan_patches` raises.
+    """
+    stored, notes, shapes = task_vector.deltas, [], _shapes(clip.cond_stage_model)
+    own = {key: stored_delta(stored, key) for key in stored if key.startswith(TEXT_PREFIX)}
+    if not own:
+        raise BaseMismatchError(
+            "This task vector has no weight of a text encoder, only of a diffusion model. Use "
+            "Apply Negated TV, which takes the MODEL."
+        )
+    part = replace(task_vector, deltas=own)
+    plan = plan_patches(part, strength, BlockMask.full(), detect_layout(shapes), shapes)
+    if len(part) < len(task_vector):
+        notes.append(
+            f"Only the {len(part)} text-encoder weights of the vector's {len(task_vector)} are "
+            "used here."
+        )
+    if part.base.architecture.startswith(ARCHITECTURE):
+        check_base(part.base, clip_fingerprint(clip), allow_different_weights=allow_other_weights)
+    else:
+        notes.append(
+            "The vector says which diffusion model it is of, not which CLIP: only the names and "
+            "shapes of its weights were checked."
+        )
+    return plan, " ".join(notes)
+
+
+def patched_clip(clip: Any, plan: Plan) -> Any:
+    """A clone of `clip` in which each weight is W + scale * delta, by stock patches.
+
+    plan: by `text_encoders....` key, grouped by scale. The input CLIP and its weights are not
+    touched. Raises KeyMismatchError when the host does not accept every key.
+    """
+    made = clip.clone()
+    made.patcher = patched_clone(clip.patcher, _hosts_names(plan))
+    return made
+
+
+def measure_clip_rounding(clip: Any, plan: Plan) -> RoundingLoss:
+    """What storing the patched weights in the CLIP's number format does to the edit."""
+    entries = clip.patcher.get_key_patches()
+    return rounding_loss(
+        _hosts_names(plan),
+        lambda key: base_weight(entries[key]).detach(),
+        lambda values, _, dtype: comfy.float.stochastic_rounding(values, dtype),
+    )
+
+
+def _shapes(text_model: torch.nn.Module) -> dict[str, torch.Size]:
+    """Shape of every floating-point weight by our key."""
+    return {
+        TEXT_PREFIX + name: value.shape
+        for name, value in text_model.named_parameters()
+        if value.is_floating_point()
+    }
+
+
+def _hosts_names(plan: Plan) -> dict[float, dict[str, torch.Tensor]]:
+    """The plan by the names inside a CLIP's patcher, which lack our prefix."""
+    return {
+        scale: {key.removeprefix(TEXT_PREFIX): delta for key, delta in deltas.items()}
+        for scale, deltas in plan.items()
+    }

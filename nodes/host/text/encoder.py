@@ -1,0 +1,182 @@
+"""A CLIP as the core's `TextEncoder`: gradients flow through a private copy of it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+import comfy.clip_model
+import comfy.lora
+import comfy.model_patcher
+import torch
+
+from ....tverase_core.errors import BaseMismatchError, ConfigError, TextWidthError
+from ....tverase_core.ports import Context
+from ..model.conditioning import rows_of, to_context
+from ..model.weights import base_weight
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+KNOWN = ({"l"}, {"h"}, {"g"}, {"l", "g"})
+# Attributes of modules in which ComfyUI's dynamic memory management (0.12 and newer) keeps pointers
+# into memory of its own: they cannot be copied, or a copy frees the memory a second time.
+HOSTS_OWN = re.compile(
+    r"dynamic_\w+|_v|_v_\w+|_pins?|_pin_\w+|_prefetch|_comfy_graph|(weight|bias)_lowvram_function"
+)
+Row = list[Any]  # token numbers and embedding tensors, as the host's text models take them
+
+
+class HostTextEncoder:
+    """Implements `ports.TextEncoder` for CLIP towers: SD1 ("l"), SD2 ("h"), SDXL ("l" and "g").
+
+    Works on a float32 copy of the text model, so that neither autograd nor the host's memory
+    management meets the shared one. LoRAs on the CLIP and its clip skip are part of the copy.
+    latent_shape: (c, h, w), which SDXL's size conditioning is made from.
+    Raises BaseMismatchError for other text encoders.
+    """
+
+    def __init__(self, model: ModelPatcher, clip: Any, latent_shape: Sequence[int]):
+        self._model, self._clip, self._shape = model, clip, tuple(latent_shape)
+        # SDXL's context holds l before g, and its pooled output is g's
+        self._towers = sorted(clip.tokenize(""), reverse=True)
+        text_model = clip.cond_stage_model
+        if set(self._towers) not in KNOWN or not all(
+            isinstance(_tower(text_model, t).transformer, comfy.clip_model.CLIPTextModel)
+            for t in self._towers
+        ):
+            raise BaseMismatchError(
+                f"This CLIP has the text encoders {', '.join(self._towers)}. This node knows those "
+                "of Stable Diffusion 1.x, 2.x and XL."
+            )
+        with torch.inference_mode(False):
+            self._copy = private_copy(clip)
+
+    def widths(self) -> Mapping[str, int]:
+        return {t: self.vocabulary(t).shape[1] for t in self._towers}
+
+    def vocabulary(self, tower: str) -> torch.Tensor:
+        return _tower(self._copy, tower).transformer.get_input_embeddings().weight
+
+    def word_vectors(self, word: str) -> Mapping[str, torch.Tensor]:
+        with torch.inference_mode(False):
+            return {t: self._embedded(t, self._words(word, t)) for t in self._towers}
+
+    def encode(self, texts: Sequence[str]) -> Context:
+        """As CLIPTextEncode does, prompt weights and long prompts included."""
+        with torch.inference_mode(False), torch.no_grad():
+            self._reset()
+            made = [self._copy.encode_token_weights(self._clip.tokenize(t))[:2] for t in texts]
+            return to_context(self._model, made, self._shape)
+
+    def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:
+        count = self._check(vectors)
+        before, _, after = template.partition("{}")
+        hidden, pooled = [], None
+        with torch.inference_mode(False):
+            self._reset()
+            for tower in self._towers:
+                words = self._words(before, tower), self._words(after, tower)
+                rows = [self._row(tower, words, vectors[tower][k]) for k in range(count)]
+                states, pooled = _tower(self._copy, tower).encode(rows)[:2]
+                hidden.append(states)
+            tokens = torch.cat(hidden, -1) if len(hidden) > 1 else hidden[0]
+            return rows_of(self._model, tokens, pooled, self._shape)
+
+    def _check(self, vectors: Mapping[str, torch.Tensor]) -> int:
+        found = {tower: value.shape[-1] for tower, value in vectors.items()}
+        if found != dict(self.widths()):
+            raise TextWidthError(
+                f"The embeddings have widths {found}, this CLIP has {dict(self.widths())}. Use the "
+                "CLIP of the model they were made for."
+            )
+        return len(next(iter(vectors.values())))
+
+    def _reset(self) -> None:
+        self._copy.reset_clip_options()
+        if self._clip.layer_idx is not None:
+            self._copy.set_clip_options({"layer": self._clip.layer_idx})
+
+    def _words(self, text: str, tower: str) -> Row:
+        """The tokens of a text, between the start and the end mark."""
+        rows = self._clip.tokenize(text, disable_weights=True)[tower]
+        end = self._empty(tower)[1]
+        first = [token for token, *_ in rows[0]][1:]
+        marks = [i for i, token in enumerate(first) if not torch.is_tensor(token) and token == end]
+        if len(rows) > 1 or not marks:
+            raise ConfigError(f"{text[:40]!r}... is longer than the text encoder's 77 tokens.")
+        return first[: marks[0]]
+
+    def _empty(self, tower: str) -> Row:
+        return [token for token, *_ in self._clip.tokenize("")[tower][0]]
+
+    def _row(self, tower: str, words: tuple[Row, Row], vectors: torch.Tensor) -> Row:
+        start, end, *padding = self._empty(tower)
+        inside = [*words[0], *vectors.to(self.vocabulary(tower).device).unbind(0), *words[1]]
+        room = len(padding)
+        if len(inside) > room:
+            raise ConfigError(
+                f"The template with {len(vectors)} vectors needs {len(inside)} tokens, the text "
+                f"encoder takes {room}. Shorten the template or use fewer vectors."
+            )
+        return [start, *inside, end, *padding[len(inside) :]]
+
+    def _embedded(self, tower: str, words: Row) -> torch.Tensor:
+        table = self.vocabulary(tower)
+        made = [w.float() if torch.is_tensor(w) else table[int(w)].cpu() for w in words]
+        return torch.stack(made).clone() if made else table[:0].cpu().clone()
+
+
+def private_copy(clip: Any) -> torch.nn.Module:
+    """The text model in float32 with the CLIP's own patches in it, ready for gradients to pass."""
+    made = _copied(clip.cond_stage_model)
+    values = {key: _effective(key, entry) for key, entry in clip.patcher.get_key_patches().items()}
+    for name, module in made.named_modules():
+        comfy.model_patcher.wipe_lowvram_weight(module)
+        if isinstance(module, comfy.clip_model.CLIPLayer):
+            module.forward = MethodType(_layer_forward, module)
+        for own in list(module._parameters):
+            key = f"{name}.{own}" if name else own
+            if module._parameters[own] is not None:
+                value = values.get(key, module._parameters[own].detach())
+                fresh = value.to("cpu", torch.float32, copy=True)
+                module._parameters[own] = torch.nn.Parameter(fresh, requires_grad=False)
+    return made.eval().to(clip.patcher.load_device)
+
+
+def _copied(text_model: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy that shares the parameters and has nothing of the host's memory management."""
+    memo: dict[int, Any] = {id(value): value for value in text_model.parameters()}
+    for module in text_model.modules():
+        for name, value in vars(module).items():
+            # True, None and numbers are single objects: a stand-in would replace them everywhere.
+            if HOSTS_OWN.fullmatch(name) and not isinstance(value, int | None):
+                memo[id(value)] = object()  # stands in for the value until it is deleted below
+    made = copy.deepcopy(text_model, memo)
+    for module in made.modules():
+        for name in [name for name in vars(module) if HOSTS_OWN.fullmatch(name)]:
+            delattr(module, name)
+    return made
+
+
+def _effective(key: str, entry: list[Any]) -> torch.Tensor:
+    weight = base_weight(entry).detach()
+    if weight.is_floating_point() and weight.element_size() < 2:
+        raise BaseMismatchError(
+            f"The text encoder's weight {key} is stored in 8 bits. Load the full checkpoint's CLIP."
+        )
+    weight = weight.to("cpu", torch.float32, copy=True)
+    return comfy.lora.calculate_weight(entry[1:], weight, key) if len(entry) > 1 else weight
+
+
+def _layer_forward(self: Any, x: Any, mask: Any = None, optimized_attention: Any = None) -> Any:
+    """The host's layer, but for adding out of place: autograd needs both sums."""
+    x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
+    return x + self.mlp(self.layer_norm2(x))
+
+
+def _tower(text_model: Any, tower: str) -> Any:
+    return getattr(text_model, f"clip_{tower}")

@@ -1,0 +1,162 @@
+"""Memory of training and of gradients: estimated by a dry run, measured while it happens."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import comfy.ops
+import psutil
+import torch
+
+from ....tverase_core.finetune.memory_plan import Activations
+from ..model.numerics import compute_dtype
+from .recompute import blocks_of
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+TOKENS = 77  # of one prompt; longer ones come in multiples
+SAMPLE_EVERY_S = 0.02
+BETWEEN = ""  # name for what lies outside the blocks
+
+
+class _WholeLayers(comfy.ops.disable_weight_init):
+    """The host's layers. With dynamic memory management it makes those of its linear layers
+    without weights, to take them from a checkpoint file later; here no file follows."""
+
+    class Linear(comfy.ops.disable_weight_init.Linear):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            torch.nn.Linear.__init__(self, *words, **options)
+
+
+class _CountedAttention(torch.autograd.Function):
+    """Keeps what PyTorch's fused attention keeps, and computes nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Any, k: Any, v: Any, heads: int) -> torch.Tensor:
+        out = torch.empty_like(q)
+        rows = q.new_empty((q.shape[0], heads, q.shape[1]), dtype=torch.float32)
+        ctx.save_for_backward(q, k, v, out, rows)
+        return out
+
+
+def _attention(function: Any, q: Any, k: Any, v: Any, heads: int, **options: Any) -> Any:
+    return _CountedAttention.apply(q, k, v, heads)
+
+
+class _Ledger:
+    """Bytes of every storage that autograd keeps, by the block that kept it first."""
+
+    def __init__(self) -> None:
+        self.block = BETWEEN
+        self.bytes: dict[str, int] = {BETWEEN: 0}
+        self.inputs: dict[int, int] = {}
+        self._seen: set[int] = set()
+
+    def keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._seen:  # its address: a meta tensor has no data pointer
+            self._seen.add(storage._cdata)
+            self.bytes[self.block] = self.bytes.get(self.block, 0) + storage.nbytes()
+        return tensor
+
+    def watch(self, name: str, block: torch.nn.Module) -> None:
+        def enter(_: Any, words: tuple[Any, ...], options: dict[str, Any]) -> None:
+            for value in (*words, *options.values()):
+                if isinstance(value, torch.Tensor) and value.requires_grad:
+                    storage = value.untyped_storage()
+                    self.inputs[storage._cdata] = storage.nbytes()
+            self.block = name
+
+        def leave(*_: Any) -> None:
+            self.block = BETWEEN
+
+        block.register_forward_pre_hook(enter, with_kwargs=True)
+        block.register_forward_hook(leave)
+
+
+def activations(
+    model: ModelPatcher,
+    shape: tuple[int, int, int, int],
+    trained: Callable[[str], bool],
+    tokens: int = TOKENS,
+    dtype: torch.dtype | None = None,
+) -> Activations:
+    """What autograd keeps of one forward pass of latents [b, c, h, w].
+
+    The model's own network is built anew on the meta device, where tensors have a size and no
+    content, and run once with the trained weights asking for gradients. trained: by weight key.
+    dtype: what is computed in, where not what the model's device computes in. A ComfyUI without
+    `optimized_attention_override` (0.3.52) counts attention scores that the real pass does not
+    keep: there the estimate is high.
+    """
+    config = dict(model.model.model_config.unet_config)
+    meta = {"device": "meta", "dtype": dtype or compute_dtype(model.load_device)}
+    kind = type(model.model.diffusion_model)
+    with torch.inference_mode(False), torch.enable_grad():
+        network = kind(**{**config, **meta}, operations=_WholeLayers)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(trained(f"diffusion_model.{name}"))
+        ledger = _Ledger()
+        for name, block in blocks_of(network).items():
+            ledger.watch(name, block)
+        extra = {}
+        if config.get("adm_in_channels"):
+            extra["y"] = torch.empty((shape[0], config["adm_in_channels"]), **meta)
+        with torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda tensor: tensor):
+            kept = network(
+                torch.empty(shape, **meta),
+                torch.empty(shape[0], device="meta"),
+                context=torch.empty((shape[0], tokens, config["context_dim"]), **meta),
+                transformer_options={"optimized_attention_override": _attention},
+                **extra,
+            )
+        del kept
+    between = ledger.bytes.pop(BETWEEN)
+    return Activations(
+        whole=between + sum(ledger.bytes.values()),
+        outline=between + sum(ledger.inputs.values()),
+        largest_block=max(ledger.bytes.values(), default=0),
+    )
+
+
+def gradient_bytes(model: ModelPatcher, latents: torch.Tensor, at_once: int) -> int:
+    """Memory that gradients through `at_once` latents like these [n, c, h, w] need."""
+    return activations(model, (at_once, *latents.shape[1:]), lambda key: True).whole
+
+
+class Peak:
+    """`extra`: the most bytes that were in use beyond those at the start."""
+
+    extra = 0
+
+
+@contextmanager
+def measured_peak(device: torch.device) -> Iterator[Peak]:
+    """Watch the memory of the device while the block runs; on a CPU that of this process."""
+    peak = Peak()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        try:
+            yield peak
+        finally:
+            peak.extra = torch.cuda.max_memory_allocated(device) - before
+        return
+    process, done = psutil.Process(), threading.Event()
+    before = process.memory_info().rss
+
+    def sample() -> None:
+        while not done.wait(SAMPLE_EVERY_S):
+            peak.extra = max(peak.extra, process.memory_info().rss - before)
+
+    watcher = threading.Thread(target=sample, daemon=True)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()

@@ -1,0 +1,115 @@
+"""Everything around a fine-tune that is the host's: what may train, memory, the tuned clone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ....tverase_core.concept_set import ConceptSet
+from ....tverase_core.finetune.config import FinetuneConfig
+from ....tverase_core.finetune.memory_plan import MemoryPlan
+from ....tverase_core.finetune.train import Checkpoints, OptimizerMaker
+from ....tverase_core.model.block_mask import BlockMask
+from ....tverase_core.vector.provenance import Provenance
+from ..app.progress import NodeProgress
+from ..app.version import require_training
+from ..model.denoiser import HostDenoiser, open_denoiser, refuse_patched
+from ..model.own_pictures import require_own_pictures
+from ..model.patching import patched_clone
+from ..model.weights import layout_of, refuse_quantised, wrappable_shapes
+from .activations import Peak, measured_peak
+from .adamw_8bit import eight_bit_adamw, require_eight_bit
+from .plan import fitting_plan
+from .recompute import recomputed_blocks
+from .unfinished import unfinished_finetune
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+STORY = "tverase_provenance"  # name of the attachment that travels with a tuned MODEL
+
+
+@dataclass(frozen=True, slots=True)
+class TuningSession:
+    """A loaded denoiser and what `finetune` needs beside it.
+
+    config: the given one, with the mask in it. plan: the memory estimate; peak: what was used
+    beyond the model, complete when the session is over.
+    """
+
+    denoiser: HostDenoiser
+    config: FinetuneConfig
+    progress: Callable[[int, int, str], None]
+    checkpoints: Checkpoints
+    make_optimizer: OptimizerMaker | None
+    plan: MemoryPlan
+    peak: Peak
+
+
+@contextmanager
+def tuning_session(
+    model: ModelPatcher,
+    pictures: ConceptSet,
+    config: FinetuneConfig,
+    mask: BlockMask | None,
+    watch: Any,
+    *,
+    checkpointing: str,
+    checkpoint_every: int,
+    retained: ConceptSet | None = None,
+) -> Iterator[TuningSession]:
+    """Load the model for a fine-tune.
+
+    Every refusal (patched or quantised model, no room, old host, missing optimizer) comes before
+    the first step. checkpointing: one of `finetune_settings.CHECKPOINTING`.
+    """
+    require_training()
+    refuse_patched(model)
+    refuse_quantised(model, "Concept Fine-tune")
+    for given in filter(None, (pictures, retained)):
+        require_own_pictures(model, given)
+    require_eight_bit(config, checkpoint_every)
+    layout = layout_of(model)
+    if mask is not None:
+        mask.check(layout.blocks())
+        config = replace(config, trainable=lambda key: mask.coefficient(key, layout) > 0)
+    plan = fitting_plan(model, pictures, config, checkpointing)
+    bar = NodeProgress(watch.picture)
+    bar(0, config.steps, f"memory: {plan.sentence()}")
+
+    def progress(done: int, total: int, message: str) -> None:
+        bar(done, total, watch.sentence())
+
+    trained = [k for k, s in wrappable_shapes(model).items() if config.allows(k, len(s))]
+    make = eight_bit_adamw if config.optimizer == "adamw8bit" else None
+    with ExitStack() as stack:
+        unfinished = stack.enter_context(
+            unfinished_finetune(model, config, pictures, retained, trained, checkpoint_every > 0)
+        )
+        denoiser = stack.enter_context(open_denoiser(model, plan.on(model.load_device)))
+        if plan.recompute:
+            stack.enter_context(recomputed_blocks(denoiser.patcher.model.diffusion_model))
+        peak = stack.enter_context(measured_peak(denoiser.device))
+        checkpoints = Checkpoints(checkpoint_every, unfinished.state, unfinished.save)
+        yield TuningSession(denoiser, config, progress, checkpoints, make, plan, peak)
+
+
+def tuned_clone(
+    model: ModelPatcher, deltas: Mapping[str, torch.Tensor], provenance: Provenance
+) -> ModelPatcher:
+    """The base with the learned deltas as patches of strength 1, and their story attached."""
+    moved = {key: delta for key, delta in deltas.items() if bool(delta.any())}
+    clone = patched_clone(model, {1.0: moved})
+    if hasattr(clone, "set_attachments"):
+        clone.set_attachments(STORY, provenance)
+    return clone
+
+
+def provenance_of(model: ModelPatcher) -> Provenance:
+    """The story that a fine-tune attached, or an empty one."""
+    found = model.get_attachment(STORY) if hasattr(model, "get_attachment") else None
+    return found if found is not None else Provenance()

@@ -1,0 +1,1 @@
+"""Diverse Inversion, and the files and embeddings that come from it."""

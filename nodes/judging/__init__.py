@@ -1,0 +1,1 @@
+"""Judges as nodes, and measured damage."""

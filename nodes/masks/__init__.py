@@ -1,0 +1,1 @@
+"""Block Mask and Auto Block Mask."""

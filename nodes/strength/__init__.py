@@ -1,0 +1,1 @@
+"""Auto-Strength: its settings, its report."""

@@ -1,0 +1,165 @@
+"""Auto-Strength: how much to subtract, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...tverase_core.errors import NoFeasibleStrengthError
+from ...tverase_core.inversion.inversion_set import InversionSet
+from ...tverase_core.judging.prototype_judge import check_names
+from ...tverase_core.model.block_mask import BlockMask
+from ...tverase_core.ports import Context, joined
+from ...tverase_core.strength.choice import StrengthChoice
+from ...tverase_core.strength.measurement import ModelMeasurement
+from ...tverase_core.strength.search import find_strength
+from ...tverase_core.strength.verify import verify
+from ...tverase_core.vector.task_vector import TaskVector
+from ..pictures.strength_curve import strength_curve
+from ..shared.drawing_settings import drawing_of, drawing_widgets
+from ..shared.retained_prompts import parse_retained
+from ..shared.shown import with_pictures
+from ..shared.sockets import BLOCK_MASK, CATEGORY, INVERSION_SET, JUDGE, STRENGTH_CURVE, TASK_VECTOR
+from .report import strength_report
+from .settings import SETTINGS, held_out_seeds, search_config
+
+
+class AutoStrength:
+    """The smallest strength at which every trigger is suppressed."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The base model."}),
+                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "vae": ("VAE", {"tooltip": "Its VAE."}),
+                "task_vector": (TASK_VECTOR, {"tooltip": "What will be subtracted."}),
+                "inversion_set": (
+                    INVERSION_SET,
+                    {"tooltip": "Triggers that must stop working, from Diverse Inversion."},
+                ),
+                "judge": (
+                    JUDGE,
+                    {"tooltip": "Tells whether the concept, and each retained one, is seen."},
+                ),
+                **SETTINGS,
+                **drawing_widgets(),
+            },
+            "optional": {
+                "block_mask": (
+                    BLOCK_MASK,
+                    {"tooltip": "The mask that Apply Negated TV will use. Not connected: none."},
+                ),
+            },
+        }
+
+    RETURN_TYPES = ("FLOAT", STRENGTH_CURVE, "STRING")
+    RETURN_NAMES = ("strength", "curve", "report")
+    OUTPUT_TOOLTIPS = (
+        "Connect to the strength of Apply Negated TV.",
+        "Everything that was measured.",
+        "The choice, its reason and the held-out check, in words.",
+    )
+    FUNCTION = "choose"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Finds the smallest strength at which every trigger is suppressed while the retained "
+        "prompts stay, at your own sampler, steps and CFG, and verifies it on triggers and seeds "
+        "that played no part in the choice."
+    )
+    SEARCH_ALIASES = ["alpha", "strength search", "auto alpha", "find strength"]
+
+    def choose(
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        task_vector: TaskVector,
+        inversion_set: InversionSet,
+        judge: Any,
+        block_mask: BlockMask | None = None,
+        **widgets: Any,
+    ) -> dict[str, Any]:
+        from ..host.app.progress import NodeProgress
+        from ..host.drawing.studio import open_studio
+        from ..host.model.edits import checked_plan, masked_deltas, plan_bytes
+
+        concept = inversion_set.concept
+        retained = parse_retained(widgets["retained"], concept)
+        check_names(judge, (concept, *retained.concepts))
+        config, split = search_config(widgets), split_triggers(inversion_set, widgets)
+        allow = widgets["other_weights"] == "allow"
+        plan = checked_plan(model, task_vector, 1.0, block_mask, allow_other_weights=allow)
+        progress, drawing = NodeProgress(), drawing_of(widgets)
+        room = {"purpose": "Auto-Strength", "extra_memory_bytes": plan_bytes(plan)}
+        with (
+            open_studio(model, clip, vae, drawing, **room) as studio,
+            studio.denoiser.attached(masked_deltas(plan, studio.denoiser.device)) as attachment,
+        ):
+            encoder = studio.encoder
+            # The check draws the same prompts as the search, at other seeds: too few are given to
+            # set some aside.
+            kept = encoder.encode(retained.prompts)
+
+            def measurement(triggers: Context) -> ModelMeasurement:
+                return ModelMeasurement(
+                    attachment, studio.sampler, judge, concept, triggers, kept, retained.concepts
+                )
+
+            tuning = split.tuning.contexts(encoder)
+            plain = encoder.encode([split.prompt])
+            choice = find_strength(measurement(joined(plain, tuning)), config, progress=progress)
+            if choice.strength is not None and split.held_out is not None:
+                others = measurement(split.held_out.contexts(encoder))
+                seeds = held_out_seeds(widgets)
+                choice = verify(choice, others, *seeds, progress, config.at_once)
+        notes = (*retained.warnings, *split.notes)
+        text = strength_report(choice, concept, split.names, retained.prompts, notes)
+        picture = strength_curve(choice, concept)
+        progress.show(picture)  # an error shows no picture of its own
+        strength = strength_or_stop(choice, widgets["when_infeasible"], text)
+        shown = with_pictures({"strength": picture}, (strength, choice, text), text)
+        shown["ui"]["strength"] = [strength]  # for clients that read the result over HTTP
+        return shown
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which triggers tune and which verify; names and notes for the report."""
+
+    prompt: str
+    tuning: InversionSet
+    held_out: InversionSet | None
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def split_triggers(inversion_set: InversionSet, widgets: Mapping[str, Any]) -> Split:
+    """The plain prompt and a share of the set for tuning, the rest held out."""
+    usable = inversion_set.require_valid()
+    prompt = widgets["prompt"].strip() or usable.template.replace("{}", usable.concept)
+    tuning, held_out, notes = usable, None, []
+    if len(usable) < 2:
+        notes.append("Not verified: one embedding cannot be split into tuning and held-out ones.")
+    elif widgets["verify"]:
+        tuning, held_out = usable.split(widgets["tuning_share"], widgets["seed"])
+    else:
+        notes.append("Not verified: `verify` is off.")
+    names = (prompt, *(f"inversion {int(seed)}" for seed in tuning.seeds))
+    return Split(prompt, tuning, held_out, names, tuple(notes))
+
+
+def strength_or_stop(choice: StrengthChoice, when_infeasible: str, text: str) -> float:
+    """The strength; for an infeasible choice the nearest, or NoFeasibleStrengthError."""
+    if choice.strength is not None:
+        return choice.strength
+    if when_infeasible == "stop" or not choice.tradeoffs:
+        raise NoFeasibleStrengthError(
+            f"{text}\nGive Concept Fine-tune a retained set and set its `guidance` to your CFG, "
+            "allow a higher target or a lower budget, or set `when_infeasible` to 'nearest'.",
+            choice.curve,
+            choice.tradeoffs,
+        )
+    return choice.tradeoffs[0].strength

@@ -1,0 +1,1 @@
+"""Task vectors as nodes: extract, save, load, combine, compare, apply, export."""

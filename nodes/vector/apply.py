@@ -1,0 +1,151 @@
+"""Erase: subtract the task vector. And see what it did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ...tverase_core.errors import ShapeMismatchError
+from ...tverase_core.model.block_mask import BlockMask
+from ...tverase_core.vector.erase import signed_scale
+from ...tverase_core.vector.rounding import LOSS_TO_WARN
+from ...tverase_core.vector.task_vector import TaskVector
+from ..pictures.compare import compare_grid
+from ..pictures.figure import to_tensor
+from ..shared.shown import with_picture, with_text
+from ..shared.sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
+
+PRECISIONS = ("patch", "runtime_exact")
+
+
+class ApplyNegatedTV:
+    """base - strength * mask * task vector, as patches on a clone."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The model to edit. It is not changed itself."}),
+                "task_vector": (TASK_VECTOR, {"tooltip": "The concept's task vector."}),
+                "strength": (
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        "min": 0.0,
+                        "max": 100.0,
+                        "step": 0.01,
+                        "tooltip": "How much is subtracted (alpha). 0 changes nothing; the paper's "
+                        "scripts use 1.75. Too much harms everything else.",
+                    },
+                ),
+                "other_weights": (
+                    ["refuse", "allow"],
+                    {
+                        "default": "refuse",
+                        "tooltip": "What to do when the model has the right architecture but other "
+                        "weights than the vector was made from, for example a merge.",
+                        "advanced": True,
+                    },
+                ),
+            },
+            "optional": {
+                "block_mask": (
+                    BLOCK_MASK,
+                    {"tooltip": "Edit only these blocks. Not connected: all of them."},
+                ),
+                "precision": (
+                    list(PRECISIONS),
+                    {
+                        "default": "patch",
+                        "tooltip": "patch: the edit is written into the loaded weights, can be "
+                        "saved and combined. runtime_exact: it is added whenever a weight is used, "
+                        "so that bf16 and fp8 models lose none of it; slower, cannot be saved.",
+                        "advanced": True,
+                    },
+                ),
+            },
+        }
+
+    RETURN_TYPES = ("MODEL",)
+    RETURN_NAMES = ("erased",)
+    OUTPUT_TOOLTIPS = ("The model with the concept suppressed. Connect to a KSampler.",)
+    FUNCTION = "apply"
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Subtracts a concept's task vector from the model. Every weight of the vector must fit, "
+        "or nothing is changed. Strength 0 returns the very same model. Says so when rounding to "
+        "the model's number format would spoil the edit."
+    )
+    SEARCH_ALIASES = ["erase", "unlearn", "negative lora", "forget"]
+
+    def apply(
+        self,
+        model: Any,
+        task_vector: TaskVector,
+        strength: float,
+        other_weights: str,
+        block_mask: BlockMask | None = None,
+        precision: str = "patch",
+    ) -> tuple[Any] | dict[str, Any]:
+        from ..host.model.edits import checked_plan
+        from ..host.model.exact import exact_clone
+        from ..host.model.patching import measure_rounding, patched_clone
+
+        if signed_scale(strength) == 0:
+            return (model,)
+        allow = other_weights == "allow"
+        plan = checked_plan(model, task_vector, strength, block_mask, allow_other_weights=allow)
+        if precision == "runtime_exact":
+            return (exact_clone(model, plan),)
+        edited = patched_clone(model, plan)
+        loss = measure_rounding(model, plan)
+        if loss.lost <= LOSS_TO_WARN:
+            return (edited,)
+        text = f"Warning: {loss.sentence()}. Set precision to runtime_exact to keep all of it."
+        return with_text(text, (edited,))
+
+
+class BeforeAfterGrid:
+    """Two batches of pictures, row under row."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "before": ("IMAGE", {"tooltip": "Pictures of the base model."}),
+                "after": ("IMAGE", {"tooltip": "Pictures of the erased model at the same seeds."}),
+                "title": (
+                    "STRING",
+                    {"default": "", "tooltip": "Written over the rows, for example the prompt."},
+                ),
+                "columns": (
+                    "INT",
+                    {"default": 8, "min": 1, "max": 64, "tooltip": "Pictures in a row."},
+                ),
+            }
+        }
+
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("grid",)
+    OUTPUT_TOOLTIPS = ("Both rows as one picture.",)
+    FUNCTION = "draw"
+    CATEGORY = CATEGORY
+    DESCRIPTION = "Shows pictures before and after erasing, at equal seeds, one under the other."
+    SEARCH_ALIASES = ["compare", "grid", "preview"]
+
+    def draw(
+        self, before: torch.Tensor, after: torch.Tensor, title: str, columns: int
+    ) -> dict[str, Any]:
+        if before.shape[1:3] != after.shape[1:3]:
+            raise ShapeMismatchError(
+                f"before has pictures of {tuple(before.shape[1:3])}, after of "
+                f"{tuple(after.shape[1:3])}. Draw both at the same size.",
+                "after",
+                before.shape,
+                after.shape,
+            )
+        head = f"{title}: " if title else ""
+        rows = [(f"{head}before", before), (f"{head}after", after)]
+        picture = compare_grid(rows, columns)
+        return with_picture(picture, "compare", (to_tensor(picture),))

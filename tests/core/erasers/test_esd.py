@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from host_support.fakes_choose import CONV, IN, MIDDLE, OUT, LinearDenoiser, latents, one_hot
+from tverase_core.erasers import EsdConfig, EsdResult, esd, esd_keys, from_latents, from_sampling
+from tverase_core.errors import ConfigError, EmptyConceptSetError, EmptyMaskError, NonFiniteError
+
+FAST = EsdConfig(steps=80, batch_size=4, learning_rate=0.02, seed=3)
+CONCEPT, NULL = one_hot(0, 0), one_hot(-1)
+
+
+def run(config: EsdConfig, denoiser: LinearDenoiser | None = None) -> EsdResult:
+    denoiser = denoiser or LinearDenoiser()
+    draw = from_latents(denoiser, latents(3))
+    return esd(denoiser, denoiser.layout(), CONCEPT, NULL, draw, config)
+
+
+@pytest.mark.parametrize("anchor", ["null", "concept"])
+def test_loss_falls_and_the_erased_model_points_away(anchor: str) -> None:
+    denoiser = LinearDenoiser()
+    config = replace(FAST, anchor=anchor, eta=1.0 if anchor == "null" else 2.0)
+    made = run(config, denoiser)
+    assert made.losses[-1] < 0.01 * made.losses[0]
+    x, times = latents(2), torch.tensor([3, 9])
+    e_c = denoiser.predict(x, times, CONCEPT)
+    e_0 = denoiser.predict(x, times, one_hot(-1, -1))
+    with denoiser.attached(made.deltas) as attachment:
+        attachment.scale = -1.0  # W - 1.0 * delta
+        erased = denoiser.predict(x, times, CONCEPT)
+    # Eta 2 from e(c) equals eta 1 from e(null): both aim at 2 e(null) - e(c).
+    assert torch.allclose(erased, 2 * e_0 - e_c, atol=0.1)
+
+
+def test_each_variant_moves_only_its_weights() -> None:
+    assert set(run(FAST).deltas) == {IN, MIDDLE, OUT}
+    assert set(run(replace(FAST, variant="u", steps=3)).deltas) == {CONV}
+    layout = LinearDenoiser().layout()
+    with pytest.raises(EmptyMaskError, match="ESD-x"):
+        esd_keys([CONV], layout, "x")
+
+
+def test_equal_seeds_equal_bits_and_the_base_stays() -> None:
+    denoiser = LinearDenoiser()
+    before = {k: v.clone() for k, v in denoiser.base.items()}
+    first, second = run(FAST, denoiser), run(FAST, denoiser)
+    assert first.losses == second.losses
+    assert all(torch.equal(first.deltas[k], second.deltas[k]) for k in first.deltas)
+    assert run(replace(FAST, seed=4)).losses != first.losses
+    assert all(torch.equal(before[k], denoiser.base[k]) for k in before)
+
+
+def test_partly_sampled_pictures_serve_as_well() -> None:
+    denoiser = LinearDenoiser()
+    draw = from_sampling(denoiser, CONCEPT, NULL, (4, 2, 2), sample_steps=5)
+    times = set()
+    for seed in range(12):
+        x, t = draw(2, torch.Generator().manual_seed(seed))
+        assert x.shape == (2, 4, 2, 2)
+        assert bool(x.isfinite().all())
+        times.update(t.tolist())
+    assert times <= {19, 14, 10, 5, 0}
+    assert len(times) > 2
+    made = esd(denoiser, denoiser.layout(), CONCEPT, NULL, draw, FAST)
+    assert made.losses[-1] < 0.1 * made.losses[0]
+
+
+def test_works_inside_inference_mode() -> None:
+    with torch.inference_mode():
+        assert run(replace(FAST, steps=2)).losses
+
+
+def test_cancelling_detaches() -> None:
+    denoiser = LinearDenoiser()
+
+    class StopError(Exception):
+        pass
+
+    def stop(done: int, total: int, message: str) -> None:
+        if done == 2:
+            raise StopError
+
+    draw = from_latents(denoiser, latents(1))
+    with pytest.raises(StopError):
+        esd(denoiser, denoiser.layout(), CONCEPT, NULL, draw, FAST, stop)
+    assert not denoiser._deltas
+
+
+def test_bad_input() -> None:
+    denoiser = LinearDenoiser()
+    with pytest.raises(ConfigError, match=r"variant.*steps"):
+        EsdConfig(variant="y", steps=0)  # type: ignore[arg-type]
+    with pytest.raises(EmptyConceptSetError):
+        from_latents(denoiser, latents(0))
+    draw = from_latents(denoiser, latents(1) * float("nan"))
+    with pytest.raises(NonFiniteError, match="step 1 of"):
+        esd(denoiser, denoiser.layout(), CONCEPT, NULL, draw, FAST)
+    with pytest.raises(ConfigError, match="one empty prompt"):
+        esd(denoiser, denoiser.layout(), CONCEPT, one_hot(-1, -1), draw, FAST)

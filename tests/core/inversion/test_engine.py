@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from host_support.fakes_learn import TinyDenoiser, TinyEncoder, pictures, silent
+from tverase_core.errors import ConfigError, FormatError, NonFiniteError
+from tverase_core.inversion.attack import concept_inversion
+from tverase_core.inversion.config import InversionConfig, paper_intervals
+from tverase_core.inversion.cosines import cosines
+from tverase_core.inversion.engine import InversionState, invert
+from tverase_core.inversion.files import job_digest, load_inversion_state, save_inversion_state
+from tverase_core.inversion.inversion_set import encoder_digest
+from tverase_core.inversion.space import Space
+from tverase_core.ports import Context
+from tverase_core.storage.reproducible import write_safetensors
+
+FAST = InversionConfig(count=4, steps=30, learning_rate=3e-2, batch=4, seed=2, judged_draws=64)
+
+
+def run(config: InversionConfig, **more: object) -> object:
+    return invert(TinyDenoiser(), TinyEncoder(), pictures(), config, silent, **more)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_losses_fall(prediction: str) -> None:
+    parts = TinyDenoiser(prediction=prediction), TinyEncoder(), pictures()
+    start = invert(*parts, replace(FAST, steps=1), silent)
+    end = invert(*parts, replace(FAST, steps=60, diversity=0.0), silent)
+    assert bool((end.losses < start.losses).all())
+    assert end.history.shape == (60, 4)
+    assert end.vectors["l"].shape == (4, 1, 8)
+
+
+def test_same_seed_same_bits() -> None:
+    first, again, other = run(FAST), run(FAST), run(replace(FAST, seed=3))
+    assert torch.equal(first.vectors["l"], again.vectors["l"])
+    assert torch.equal(first.losses, again.losses)
+    assert not torch.equal(first.vectors["l"], other.vectors["l"])
+
+
+def test_alone_or_in_company_is_the_same_without_diversity() -> None:
+    config = replace(FAST, diversity=0.0)
+    together = run(config)
+    for k in range(4):
+        alone = run(replace(config, count=1), seeds=together.seeds[k : k + 1])
+        assert torch.allclose(alone.vectors["l"][0], together.vectors["l"][k], atol=1e-4)
+        assert torch.allclose(alone.losses[0], together.losses[k], atol=1e-4)
+
+
+def test_chunks_only_bound_memory() -> None:
+    whole, parts = run(FAST), run(replace(FAST, chunk=3))
+    assert torch.allclose(whole.vectors["l"], parts.vectors["l"], atol=1e-4)
+    denoiser = TinyDenoiser()
+    invert(denoiser, TinyEncoder(), pictures(), replace(FAST, chunk=1), silent)
+    assert max(denoiser.calls) == FAST.batch
+
+
+def test_all_inversions_share_one_forward_pass() -> None:
+    denoiser = TinyDenoiser()
+    invert(denoiser, TinyEncoder(), pictures(), FAST, silent)
+    assert denoiser.calls[: FAST.steps] == [FAST.count * FAST.batch] * FAST.steps
+
+
+def test_diversity_pushes_apart() -> None:
+    def alike(weight: float) -> float:
+        found = run(replace(FAST, steps=60, start="cat", diversity=weight, cosine_cap=0.0))
+        pairs = cosines(found.vectors["l"], found.vectors["l"])
+        return float(pairs.triu(1).clamp_min(0).sum())
+
+    assert alike(3.0) < 0.5 * alike(0.0)
+
+
+def test_fixed_ones_are_kept_away_from() -> None:
+    def nearness(weight: float) -> float:
+        config = replace(FAST, count=1, start="cat", diversity=weight, cosine_cap=0.0)
+        fixed = {"l": TinyEncoder().word_vectors("cat")["l"][None]}
+        return float(cosines(run(config, fixed=fixed).vectors["l"], fixed["l"]))
+
+    assert nearness(3.0) < nearness(0.0) - 0.1
+
+
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_intervals_and_norms_hold_in_every_tower(vectors: int) -> None:
+    encoder = TinyEncoder(("l", "g"))
+    config = replace(FAST, count=10, vectors=vectors, intervals=paper_intervals())
+    spans = torch.tensor(paper_intervals(), dtype=torch.float64)
+
+    def check(state: InversionState) -> None:
+        for tower, value in state.vectors.items():
+            word = encoder.word_vectors("cat")[tower].double().expand(vectors, -1).flatten()
+            flat = value.double().flatten(1)
+            cosine = flat @ word / (flat.norm(dim=1) * word.norm())
+            assert bool((cosine >= spans[:, 0]).all())
+            assert bool((cosine <= spans[:, 1]).all())
+            norm = encoder.vocabulary(tower).norm(dim=1).median() * vectors**0.5
+            assert torch.allclose(flat.norm(dim=1).float(), norm, rtol=1e-5)
+
+    invert(
+        TinyDenoiser(20),
+        encoder,
+        pictures(),
+        config,
+        silent,
+        on_checkpoint=check,
+        checkpoint_every=1,
+    )
+
+
+def test_held_norm_without_intervals() -> None:
+    found = run(replace(FAST, hold_norm=True))
+    norm = TinyEncoder().vocabulary("l").norm(dim=1).median()
+    assert torch.allclose(found.vectors["l"].flatten(1).norm(dim=1), norm, rtol=1e-5)
+
+
+def test_resume_gives_the_same_bits(tmp_path: Path) -> None:
+    whole = run(FAST)
+    job = job_digest(FAST, pictures(), TinyEncoder())
+    path = tmp_path / "state.safetensors"
+
+    def stop(done: int, total: int, message: str) -> None:
+        if done == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        invert(
+            TinyDenoiser(), TinyEncoder(), pictures(), FAST, stop,
+            on_checkpoint=lambda state: save_inversion_state(path, state, job), checkpoint_every=5,
+        )  # fmt: skip
+    state = load_inversion_state(path, job)
+    assert state.step == 15
+    resumed = run(FAST, state=state)
+    assert torch.equal(resumed.vectors["l"], whole.vectors["l"])
+    assert torch.equal(resumed.history, whole.history)
+    assert torch.equal(resumed.losses, whole.losses)
+    with pytest.raises(ConfigError, match="other settings"):
+        load_inversion_state(path, job_digest(replace(FAST, seed=9), pictures(), TinyEncoder()))
+    with pytest.raises(ConfigError, match="state holds 4"):
+        run(replace(FAST, count=3), state=state)
+
+
+def test_a_text_encoder_that_says_something_else_is_another_job() -> None:
+    """As a LoRA on it does: its tables are the same."""
+    plain, changed = TinyEncoder(), TinyEncoder()
+    changed.encode = lambda texts: Context(plain.encode(texts).tokens * 2)  # type: ignore[method-assign]
+    assert encoder_digest(plain) == encoder_digest(changed)
+    jobs = [job_digest(FAST, pictures(), encoder) for encoder in (plain, TinyEncoder(), changed)]
+    assert jobs[0] == jobs[1] != jobs[2]
+
+
+@pytest.mark.parametrize(
+    ("every", "heard"), [(0, [30]), (20, [20, 30]), (50, [30])], ids=["at the end", "20", "never"]
+)
+def test_checkpoints_come_every_so_many_steps_and_at_the_end(every: int, heard: list[int]) -> None:
+    steps: list[int] = []
+    invert(
+        TinyDenoiser(), TinyEncoder(), pictures(), FAST, silent,
+        on_checkpoint=lambda state: steps.append(state.step), checkpoint_every=every,
+    )  # fmt: skip
+    assert steps == heard
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [{}, {"vectors.l": torch.zeros(1, 1, 4)}, {"other.l": torch.zeros(1)}],
+    ids=["nothing", "no moments", "a foreign part"],
+)
+def test_half_a_state_is_refused(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    whole = {**tensors, "seeds": torch.tensor([1]), "history": torch.zeros(1, 1)}
+    told = {"tverase.kind": "inversion_state", "tverase.job": "x", "tverase.step": "1"}
+    write_safetensors(path, whole, told)
+    with pytest.raises(FormatError, match="not a whole inversion state"):
+        load_inversion_state(path, "x")
+
+
+def test_a_row_of_zeros_is_never_a_start() -> None:
+    class Padded(TinyEncoder):
+        def vocabulary(self, tower: str) -> Tensor:
+            table = super().vocabulary(tower).clone()
+            table[1:] = 0
+            return table
+
+    config = replace(FAST, hold_norm=True)
+    space = Space(Padded(), "cat", config)
+    started = space.start(torch.arange(config.count))
+    assert all(bool(value.isfinite().all()) for value in started.values())
+
+    class Empty(TinyEncoder):
+        def vocabulary(self, tower: str) -> Tensor:
+            return torch.zeros_like(super().vocabulary(tower))
+
+    with pytest.raises(ConfigError, match="every row of the text encoder's table 'l' is zero"):
+        Space(Empty(), "cat", config)
+
+
+def test_bad_loss_names_step_and_inversion() -> None:
+    denoiser = TinyDenoiser()
+    plain = denoiser.predict
+
+    def spoil(x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
+        out = plain(x_t, timesteps, context).clone()
+        if len(denoiser.calls) == 3:
+            out[FAST.batch] *= float("nan")
+        return out
+
+    denoiser.predict = spoil  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteError, match=r"number 1 is NaN or infinite at step 3 of 30"):
+        invert(denoiser, TinyEncoder(), pictures(), FAST, silent)
+
+
+def test_works_in_inference_mode_and_leaves_global_random_state() -> None:
+    before, plain = torch.get_rng_state(), run(FAST)
+    parts = TinyDenoiser(), TinyEncoder(), pictures()
+    with torch.inference_mode():
+        inside = invert(*parts, FAST, silent)
+    assert torch.equal(plain.vectors["l"], inside.vectors["l"])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_shared_draws_make_equal_starts_equal() -> None:
+    config = replace(FAST, count=2, shared_draws=True, diversity=0.0)
+    found = run(config, seeds=torch.tensor([7, 7]))
+    assert torch.allclose(found.vectors["l"][0], found.vectors["l"][1], atol=1e-5)
+
+
+def test_concept_inversion_has_no_diversity_term() -> None:
+    found = concept_inversion(
+        TinyDenoiser(), TinyEncoder(), pictures(), replace(FAST, count=1), silent
+    )
+    assert found.objective["diversity"] == 0
+    assert found.max_cosine() is None
+    assert found.text_encoder == encoder_digest(TinyEncoder())
+
+
+def test_all_bad_settings_are_reported_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        InversionConfig(
+            count=2, steps=0, learning_rate=0, template="a cat", intervals=((0.5, 0.2),)
+        )
+    for word in ("steps", "learning_rate", "template", "(0.5, 0.2)", "1 for 2"):
+        assert word in str(caught.value)

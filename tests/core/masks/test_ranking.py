@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from host_support.fakes_choose import CONV, IN, MIDDLE, OUT, LinearDenoiser, latents, one_hot
+from tverase_core.errors import ConfigError, EmptyMaskError
+from tverase_core.masks.config import RankingConfig
+from tverase_core.masks.ranking import BlockRanking, group_keys, rank_blocks
+
+TRIGGERS, RETAINED = one_hot(0), one_hot(1, 2)
+
+
+def column(axis: int, size: float) -> Tensor:
+    made = torch.zeros(4, 4)
+    made[:, axis] = size
+    return made
+
+
+def blank() -> LinearDenoiser:
+    """All weights 0, so that only deltas speak and gains are hand-computed."""
+    denoiser = LinearDenoiser()
+    denoiser.base = {k: torch.zeros_like(v) for k, v in denoiser.base.items()}
+    return denoiser
+
+
+def ranked(deltas: dict[str, Tensor], config: RankingConfig | None = None) -> BlockRanking:
+    denoiser = blank()
+    groups = group_keys(deltas, denoiser.layout())
+    return rank_blocks(
+        denoiser, deltas, groups, latents(4), TRIGGERS, latents(4, 1), RETAINED, config
+    )
+
+
+# IN: only the trigger's axis. MIDDLE: the trigger's and the retained axes alike. OUT: only harm.
+PLANTED = {
+    IN: column(0, 4.0),
+    MIDDLE: column(0, 4.0) + column(1, 4.0) + column(2, 4.0),
+    OUT: column(1, 1.0),
+}
+
+
+def test_groups_follow_the_layout() -> None:
+    layout = LinearDenoiser().layout()
+    groups = group_keys([OUT, CONV, IN, MIDDLE], layout)
+    assert groups == {"IN01": (CONV, IN), "M00": (MIDDLE,), "OUT01": (OUT,)}
+    finer = group_keys([CONV, IN], layout, by_kind=True)
+    assert set(finer) == {"IN01/conv", "IN01/cross_attn"}
+
+
+def test_planted_blocks_are_ranked_by_gain_per_damage() -> None:
+    ranking = ranked(PLANTED)
+    assert [ranking.blocks[i] for i in ranking.order] == ["IN01", "M00", "OUT01"]
+    assert ranking.damage[0] == 0
+    # The change is 4 in every channel of both retained rows, so its square is 16.
+    assert ranking.damage[1] == pytest.approx(16)
+    assert ranking.damage[2] == pytest.approx(0.5)
+    # Both add -4 to every channel: the same gain, 16 plus a cross term with the noise.
+    assert ranking.gain[0] == pytest.approx(ranking.gain[1])
+    assert ranking.gain[0] == pytest.approx(16, abs=5)
+    assert ranking.gain[2] == 0
+
+
+def test_subset_is_the_shortest_that_reaches_the_fraction() -> None:
+    assert ranked(PLANTED, RankingConfig(fraction=0.1)).chosen == ("IN01",)
+    both = ranked(PLANTED, RankingConfig(fraction=0.9))
+    assert both.chosen == ("IN01", "M00")
+    assert both.share_of_gain == pytest.approx(1)
+    assert both.prefix_gain[-1] == pytest.approx(both.prefix_gain[1])
+    assert both.share_of_damage < 1
+
+
+def test_equal_gain_prefers_the_harmless_block_at_a_higher_strength() -> None:
+    config = RankingConfig(fraction=0.1, pick="equal_gain")
+    ranking = ranked(PLANTED, config)
+    assert ranking.chosen == ("IN01",)
+    assert ranking.equal_strength[0] == pytest.approx(2, abs=0.1)
+    assert ranking.equal_damage[0] == 0
+    out_of_reach = ranked(PLANTED, replace(config, most_raise=1.5))
+    assert out_of_reach.equal_strength[0] is None
+    assert out_of_reach.chosen != ("IN01",)
+
+
+def test_a_small_saving_is_not_worth_a_mask() -> None:
+    """OUT does all the harm that can be saved; MIDDLE must stay."""
+    deltas = {MIDDLE: PLANTED[MIDDLE], OUT: column(1, 0.1)}
+    config = RankingConfig(fraction=0.1, pick="equal_gain", least_saving=0.0)
+    with_mask = ranked(deltas, config)
+    assert with_mask.chosen == ("M00",)
+    saved = 1 - with_mask.equal_damage[0] / with_mask.prefix_damage[-1]
+    assert 0 < saved < 0.1
+    assert ranked(deltas, replace(config, least_saving=saved / 2)).chosen == ("M00",)
+    assert ranked(deltas, replace(config, least_saving=saved * 2)).chosen == ("M00", "OUT01")
+
+
+def test_mask_keeps_exactly_the_chosen_weights() -> None:
+    denoiser = blank()
+    layout = denoiser.layout()
+    deltas = {**PLANTED, CONV: torch.eye(4)}
+    for by_kind in (False, True):
+        groups = group_keys(deltas, layout, by_kind)
+        ranking = rank_blocks(
+            denoiser, deltas, groups, latents(4), TRIGGERS, latents(4, 1), RETAINED
+        )
+        mask = ranking.mask(groups, layout)
+        kept = {key for name in ranking.chosen for key in groups[name]}
+        assert {k for k in deltas if mask.coefficient(k, layout) == 1} == kept
+        assert {k for k in deltas if mask.coefficient(k, layout) == 0} == set(deltas) - kept
+
+
+def test_a_confirming_look_can_ask_for_more() -> None:
+    denoiser, asked = blank(), []
+
+    def confirm(names: tuple[str, ...]) -> bool:
+        asked.append(names)
+        return len(names) >= 2
+
+    ranking = rank_blocks(
+        denoiser,
+        PLANTED,
+        group_keys(PLANTED, denoiser.layout()),
+        latents(4),
+        TRIGGERS,
+        latents(4, 1),
+        RETAINED,
+        RankingConfig(fraction=0.1),
+        confirm=confirm,
+    )
+    assert ranking.chosen == ("IN01", "M00")
+    assert asked == [("IN01",), ("IN01", "M00")]
+
+
+def test_repeatable_and_leaves_the_model_alone() -> None:
+    denoiser = LinearDenoiser()
+    before = {k: v.clone() for k, v in denoiser.base.items()}
+    deltas = {k: torch.ones(4, 4) for k in before}
+    groups = group_keys(deltas, denoiser.layout())
+    runs = [
+        rank_blocks(denoiser, deltas, groups, latents(2), TRIGGERS, latents(1), RETAINED)
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+    assert all(torch.equal(before[k], denoiser.base[k]) for k in before)
+
+
+def test_bad_input() -> None:
+    with pytest.raises(EmptyMaskError, match="no weights"):
+        ranked({})
+    with pytest.raises(EmptyMaskError, match="does not raise"):
+        ranked({OUT: column(1, 1.0)})
+    with pytest.raises(ConfigError, match=r"strength.*fraction"):
+        RankingConfig(strength=0, fraction=2)
+    denoiser = blank()
+    with pytest.raises(ConfigError, match="without a delta"):
+        rank_blocks(denoiser, {}, {"IN01": (IN,)}, latents(1), TRIGGERS, latents(1), RETAINED)

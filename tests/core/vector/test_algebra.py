@@ -1,0 +1,286 @@
+"""Angles, projections, low rank: laws and hand-made cases."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from host_support.edit_samples import BASE, KEYS, LAYOUT, SHAPES, vector, weights
+from tverase_core.errors import BaseMismatchError, ConfigError, NonFiniteError, ShapeMismatchError
+from tverase_core.files.compact import compact_tensors
+from tverase_core.model.fingerprint import BaseFingerprint
+from tverase_core.vector.algebra import (
+    block_cosines,
+    cosine,
+    inner_product,
+    orthogonalise,
+    project_from_contexts,
+)
+from tverase_core.vector.compression import SKETCH, approximate_low_rank, factors_of, keep_largest
+from tverase_core.vector.task_vector import TaskVector
+
+EMPTY = TaskVector({}, BASE)
+CONTEXT_KEYS = [key for key in KEYS if "attn2" in key]
+
+
+def make(values: list[float], key: str = KEYS[0]) -> TaskVector:
+    return TaskVector({key: torch.tensor(values)}, BASE)
+
+
+def test_cosine() -> None:
+    a, b = vector(1), vector(2)
+    assert cosine(a, a) == pytest.approx(1)
+    assert cosine(a, -a) == pytest.approx(-1)
+    assert cosine(a, b) == pytest.approx(cosine(b, a)) == pytest.approx(cosine(a * 3.0, b * 0.5))
+    assert cosine(make([1, 0]), make([1, 1])) == pytest.approx(0.5**0.5)
+    assert cosine(make([1, 0]), make([1, 0], KEYS[1])) == 0
+    assert cosine(a, EMPTY) == 0
+    assert inner_product(a, a) == pytest.approx(a.norm() ** 2)
+
+
+def test_block_cosines() -> None:
+    a, b = vector(1), vector(2)
+    found = block_cosines(a, b, LAYOUT)
+    assert tuple(found) == LAYOUT.blocks()
+    one, two = a.block_norms(LAYOUT), b.block_norms(LAYOUT)
+    total = sum(found[block] * one[block] * two[block] for block in found)
+    assert total == pytest.approx(inner_product(a, b))
+    half = a.select(lambda key: "middle" in key)
+    assert block_cosines(half, a, LAYOUT)["M00"] == pytest.approx(1)
+    assert block_cosines(half, a, LAYOUT)["IN01"] == 0
+
+
+def test_other_base_is_refused() -> None:
+    other = TaskVector(weights(2), BaseFingerprint("xl", "2" * 64))
+    for operation in (cosine, inner_product, lambda a, b: orthogonalise(a, [b])):
+        with pytest.raises(BaseMismatchError):
+            operation(vector(1), other)
+
+
+def test_orthogonalise() -> None:
+    a, others = vector(1), [vector(2), vector(3)]
+    found = orthogonalise(a, others)
+    for other in others:
+        assert abs(cosine(found, other)) < 1e-6
+    assert cosine(found, a) > 0  # it stays on the concept's side
+    assert orthogonalise(found, others).norm() == pytest.approx(found.norm())
+    assert orthogonalise(a, []).same_deltas(a)
+    assert orthogonalise(a, [EMPTY]).same_deltas(a)
+    assert orthogonalise(make([1, 2]), [make([1, 0])]).same_deltas(make([0, 2]))
+
+
+def test_orthogonalise_against_itself_and_dependent_vectors() -> None:
+    a, b = vector(1), vector(2)
+    assert orthogonalise(a, [a * 2.0]).norm() < 1e-5 * a.norm()
+    once, twice = orthogonalise(a, [b]), orthogonalise(a, [b, b * 3.0, -b])
+    assert (once - twice).norm() < 1e-5 * a.norm()
+
+
+def test_context_projection_leaves_retained_contexts_alone() -> None:
+    contexts = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    tv = vector(1)
+    found = project_from_contexts(tv, contexts, LAYOUT)
+    assert (found.rank, found.width, found.keys) == (2, 6, tuple(CONTEXT_KEYS))
+    assert 0 < found.taken < 1
+    for key in KEYS:
+        if key in CONTEXT_KEYS:
+            assert (found.vector.deltas[key] @ contexts.T).abs().max() < 1e-5
+        else:
+            assert torch.equal(found.vector.deltas[key], tv.deltas[key])
+    outside = torch.linalg.svd(contexts, full_matrices=True).Vh[2:]
+    for key in CONTEXT_KEYS:
+        assert torch.allclose(
+            found.vector.deltas[key] @ outside.T, tv.deltas[key] @ outside.T, atol=1e-5
+        )
+    again = project_from_contexts(found.vector, contexts, LAYOUT)
+    assert again.taken < 1e-9
+
+
+def test_context_projection_tolerance_and_batches() -> None:
+    contexts = torch.diag(torch.tensor([1.0, 0.1, 0.001, 0, 0, 0]))
+    ranks = [project_from_contexts(vector(1), contexts, LAYOUT, t).rank for t in (1e-4, 0.01, 0.5)]
+    assert ranks == [3, 2, 1]
+    flat = project_from_contexts(vector(1), contexts, LAYOUT).vector
+    batched = project_from_contexts(vector(1), contexts.view(2, 3, 6), LAYOUT).vector
+    assert flat.same_deltas(batched)
+
+
+def test_context_projection_refuses() -> None:
+    tv, contexts = vector(1), torch.ones(1, 6)
+    with pytest.raises(ConfigError, match="span all 6"):
+        project_from_contexts(tv, torch.eye(6), LAYOUT)
+    with pytest.raises(ShapeMismatchError, match="width 6, the retained ones have 5"):
+        project_from_contexts(tv, torch.ones(1, 5), LAYOUT)
+    with pytest.raises(NonFiniteError):
+        project_from_contexts(tv, contexts * float("nan"), LAYOUT)
+    with pytest.raises(ConfigError, match="no cross-attention"):
+        project_from_contexts(tv.select(lambda key: "conv" in key), contexts, LAYOUT)
+    for bad, tolerance in [(torch.ones(6), 0.1), (torch.ones(0, 6), 0.1), (contexts, 0.0)]:
+        with pytest.raises(ConfigError, match="expected"):
+            project_from_contexts(tv, bad, LAYOUT, tolerance)
+
+
+def low_rank_sample(rank: int) -> TaskVector:
+    source = torch.Generator().manual_seed(rank)
+    linear = torch.randn(10, rank, generator=source) @ torch.randn(rank, 14, generator=source)
+    conv = torch.randn(6, rank, generator=source) @ torch.randn(rank, 45, generator=source)
+    deltas = {"a": linear, "b": conv.view(6, 5, 3, 3), "c": torch.ones(4)}
+    return TaskVector({f"diffusion_model.{key}": delta for key, delta in deltas.items()}, BASE)
+
+
+def test_low_rank_of_a_low_rank_vector_is_itself() -> None:
+    tv = low_rank_sample(3)
+    found = approximate_low_rank(tv, rank=3)
+    assert (found.vector - tv).norm() < 1e-5 * tv.norm()
+    assert dict(found.ranks) == {"diffusion_model.a": 3, "diffusion_model.b": 3}
+    assert found.error < 1e-5
+    assert approximate_low_rank(tv, max_error=0.001).ranks == found.ranks
+    assert found.kept == pytest.approx((3 * 24 + 3 * 51 + 4) / (140 + 270 + 4))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4, 99])
+def test_low_rank_is_the_truncated_svd(rank: int) -> None:
+    tv = vector(1)
+    found = approximate_low_rank(tv, rank)
+    for key, delta in tv.deltas.items():
+        if delta.ndim < 2:
+            assert torch.equal(found.vector.deltas[key], delta)
+            continue
+        u, s, vh = torch.linalg.svd(delta.view(len(delta), -1), full_matrices=False)
+        best = (u[:, :rank] * s[:rank]) @ vh[:rank]
+        assert torch.allclose(found.vector.deltas[key].view_as(best), best, atol=1e-4)
+        lost = float((s[rank:].square().sum() / s.square().sum()).sqrt())
+        assert found.errors[key] == pytest.approx(lost, abs=1e-5)
+    assert found.error == pytest.approx((found.vector - tv).norm() / tv.norm(), abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (300, 200)], ids=["wide", "tall"])
+@pytest.mark.parametrize("rank", [5, 64, 200], ids=["few", "as many as are tried first", "all"])
+def test_large_matrices_of_any_rank_are_the_truncated_svd(
+    shape: tuple[int, int], rank: int
+) -> None:
+    """Few directions are found by a sketch; where they do not hold the matrix it must not count."""
+    source = torch.Generator().manual_seed(rank)
+    rows, columns = shape
+    left = torch.randn(rows, rank, generator=source)
+    delta = left @ torch.randn(rank, columns, generator=source)
+    u, s, vh = torch.linalg.svd(delta, full_matrices=False)
+    for kept in (1, 4, rank):
+        up, down = factors_of(delta, kept)
+        assert up.shape[1] == kept
+        best = (u[:, :kept] * s[:kept]) @ vh[:kept]
+        assert torch.allclose(up @ down, best, atol=1e-3 * float(s[0]) / 10)
+    up, down = factors_of(delta, None, 1e-4)
+    assert up.shape[1] <= rank
+    assert (up @ down - delta).norm() <= 1e-4 * delta.norm()
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (300, 200)], ids=["wide", "tall"])
+@pytest.mark.parametrize("tail", [5e-7, 3e-6])
+@pytest.mark.parametrize("bound", [0.0, 1e-7, 2e-7, 5e-7, 1e-6, 2e-6, 1e-5])
+def test_the_smallest_errors_are_kept_too(
+    shape: tuple[int, int], tail: float, bound: float
+) -> None:
+    """A tail that lies in all directions may be lost only where the bound allows it."""
+    source = torch.Generator().manual_seed(1)
+
+    def drawn(*size: int) -> torch.Tensor:
+        return torch.randn(size, generator=source, dtype=torch.float64)
+
+    main, noise = drawn(shape[0], 16) @ drawn(16, shape[1]), drawn(*shape)
+    delta = (main + tail * noise * main.norm() / noise.norm()).float()
+    up, down = factors_of(delta, None, bound)
+    lost = (up.double() @ down.double() - delta.double()).norm() / delta.double().norm()
+    assert lost <= math.hypot(max(bound, 1e-7), 1e-7)  # of two float32 factors
+    if bound > tail:
+        assert up.shape[1] == 16
+
+
+def low_rank_matrix() -> torch.Tensor:
+    """Of rank 16, rounded to float32."""
+    source = torch.Generator().manual_seed(2)
+    return torch.randn(300, 16, generator=source) @ torch.randn(16, 400, generator=source)
+
+
+def decomposed(monkeypatch: pytest.MonkeyPatch, delta: torch.Tensor, *limits: float | None) -> int:
+    """How many directions it is decomposed into."""
+    sizes, whole = [], torch.linalg.eigh
+
+    def watched(matrix: torch.Tensor) -> object:
+        sizes.append(len(matrix))
+        return whole(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", watched)
+    factors_of(delta, *limits)
+    monkeypatch.undo()
+    return sizes[0]
+
+
+def test_all_directions_are_looked_at_only_where_few_cannot_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delta = low_rank_matrix()
+    for bound in (1e-6, 1e-3, 0.5):
+        assert decomposed(monkeypatch, delta, None, bound) == SKETCH
+        assert decomposed(monkeypatch, delta, 8, bound) == SKETCH
+    assert decomposed(monkeypatch, delta, 16, None) == SKETCH
+    assert decomposed(monkeypatch, delta, None, 0.0) == 300
+    one = torch.zeros(300, 400)
+    one[0, 0] = 1  # of which nothing is left outside
+    assert decomposed(monkeypatch, one, None, 0.0) == 300
+
+
+def test_progress_can_stop_what_takes_long() -> None:
+    def stop(done: int, total: int, message: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    for shrink in (approximate_low_rank, compact_tensors):
+        with pytest.raises(KeyboardInterrupt):
+            shrink(low_rank_sample(3), max_error=0.1, progress=stop)
+
+
+def test_more_rank_means_less_error() -> None:
+    errors = [approximate_low_rank(vector(1), rank).error for rank in (1, 2, 3, 4, 8)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] == 0
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.1, 0.4, 0.8])
+def test_error_bound_holds_with_the_smallest_rank(bound: float) -> None:
+    tv = vector(1)
+    found = approximate_low_rank(tv, max_error=bound)
+    assert all(error <= bound + 1e-6 for error in found.errors.values())
+    for key, rank in found.ranks.items():
+        if rank > 1:
+            assert approximate_low_rank(tv, rank=rank - 1).errors[key] > bound - 1e-6
+    assert max(approximate_low_rank(tv, 2, bound).ranks.values()) <= 2
+
+
+def test_keep_largest() -> None:
+    tv = make([1, -4, 3, 0.5]) + make([2, -0.1], KEYS[1])
+    half = keep_largest(tv, 0.5)
+    assert half.vector.deltas[KEYS[0]].tolist() == [0, -4, 3, 0]
+    assert half.vector.deltas[KEYS[1]].tolist() == [2, 0]
+    assert half.kept == 0.5
+    assert half.error == pytest.approx((half.vector - tv).norm() / tv.norm())
+    assert keep_largest(tv, 1.0).vector.same_deltas(tv)
+    assert list(keep_largest(tv, 1e-9).vector.deltas) == [KEYS[0]]
+
+
+def test_compression_refuses() -> None:
+    tv = vector(1)
+    for rank, error in [(None, None), (0, None), (None, 1.0), (None, -0.1), (1, float("nan"))]:
+        with pytest.raises(ConfigError):
+            approximate_low_rank(tv, rank, error)
+    for fraction in (0.0, 1.1, float("nan")):
+        with pytest.raises(ConfigError):
+            keep_largest(tv, fraction)
+
+
+def test_empty_vectors_pass_through() -> None:
+    assert approximate_low_rank(EMPTY, 1).error == 0
+    assert keep_largest(EMPTY, 0.5).kept == 1
+    assert len(SHAPES) == len(vector(1))

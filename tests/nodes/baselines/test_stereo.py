@@ -1,0 +1,77 @@
+"""STEREO on the real host, with settings of seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tverase_core.concept_set import ConceptSet, concept_set
+from tverase_core.errors import ConfigError
+from tverase_core.ports import Context
+
+pytestmark = pytest.mark.training
+TINY = {
+    "prompts": "a cat\na photo of a cat",
+    "erase_steps": 2,
+    "erase_learning_rate": 1e-3,
+    "attack_steps": 3,
+    "attack_learning_rate": 5e-2,
+    "final_steps": 2,
+    "final_learning_rate": 1e-3,
+    "batch_size": 2,
+}
+
+
+def pictures(width: int) -> ConceptSet:
+    """Four pictures of noise for a model whose texts have this width."""
+    latents = torch.randn((4, 4, 8, 8), generator=torch.Generator().manual_seed(5))
+    return concept_set("cat", latents, Context(torch.zeros(1, 7, width)))
+
+
+def erased(pack: Any, model: Any, clip: Any, **changes: Any) -> dict[str, Any]:
+    """The node's answer, run as the host runs it."""
+    from tverase_pack.nodes.baselines.stereo import StereoNode
+
+    from host_support.attack_steps import defaults
+
+    given = defaults(StereoNode, **{**TINY, **changes})
+    shown = pictures(model.model.model_config.unet_config["context_dim"])
+    with torch.inference_mode():
+        made = StereoNode().erase(model=model, clip=clip, concept_set=shown, **given)
+    return dict(made)
+
+
+@pytest.mark.parametrize("family", ["SD 1", "SDXL"])
+def test_the_node_erases_and_leaves_the_model_alone(
+    pack: Any, make_tiny_model: Any, tiny_clip: Any, family: str
+) -> None:
+    from host_support import attack_steps as world
+    from host_support.host_steps import same, weights
+
+    model, clip = world.tiny_sdxl() if family == "SDXL" else (make_tiny_model(), tiny_clip)
+    before = weights(model)
+    made = erased(pack, model, clip)
+    (vector,) = made["result"]
+    assert all(".attn2." in key for key in vector.deltas)
+    assert all(float(delta.abs().max()) < 3e-3 for delta in vector.deltas.values())
+    recipe = vector.provenance.recipe
+    assert recipe["prompts"] == ["a cat", "a photo of a cat"]
+    assert recipe["anchors"][0] == "a cat on a beach"
+    assert len(recipe["attack_losses"]) == 2
+    assert len(made["ui"]["images"]) == 2
+    assert made["ui"]["text"][0].count("denoising loss") == 2
+    assert same(weights(model), before)
+
+
+def test_mistakes_are_told_in_a_sentence(pack: Any, tiny_clip: Any, make_tiny_model: Any) -> None:
+    model = make_tiny_model()
+    for changes, words in (
+        ({"anchors": " \n"}, "there is no anchor. Write sentences"),
+        ({"rounds": 5}, "4 pictures for 5 rounds"),
+        ({"template": "a cat"}, "template: expected exactly one"),
+        ({"prompts": ""}, "There is no prompt"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            erased(pack, model, tiny_clip, **changes)

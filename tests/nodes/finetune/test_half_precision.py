@@ -1,0 +1,48 @@
+"""Deltas that are small against the number format that the host computes in, as on GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.training
+KEY = "diffusion_model.input_blocks.0.0.weight"
+
+
+def acting(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, compute: torch.dtype, size: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(W as computed with, W + delta as computed with), float32; delta is `size` everywhere."""
+    import tverase_pack.nodes.host.model.denoiser as host_denoiser
+
+    monkeypatch.setattr(host_denoiser, "compute_dtype", lambda device: compute)
+    model = make()
+    stored = model.model.get_submodule(KEY.rpartition(".")[0]).weight
+    with host_denoiser.open_denoiser(model) as denoiser:
+        slot = denoiser.patcher.weight_wrapper_patches[KEY][0]
+        given = stored.detach().to(compute)
+        with denoiser.attached({KEY: torch.full(stored.shape, size)}) as attachment:
+            moved = slot(given)
+            attachment.scale = 0.0
+            assert torch.equal(slot(given), given)
+    return given.float(), moved.float()
+
+
+def test_a_small_delta_acts_in_bfloat16_as_much_as_it_should(
+    pack: Any, make_tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = acting(make_tiny_model, monkeypatch, torch.bfloat16, 1e-4)
+    largest = before.abs().amax()
+    assert largest * 2**-9 > 1e-4, "half a step of the largest weights is more than the delta"
+    # The mean over many weights; the base's own rounding has mean zero.
+    assert float((after - before).mean()) == pytest.approx(1e-4, rel=0.35)
+
+
+def test_float32_adds_to_what_the_host_gives(
+    pack: Any, make_tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = acting(make_tiny_model, monkeypatch, torch.float32, 1e-4)
+    assert torch.equal(after, before + 1e-4)

@@ -1,0 +1,265 @@
+"""The shipped workflows in ComfyUI's own frontend, in a real browser.
+
+Skipped where there is no browser. A run that reaches every workflow writes docs/workflows.md.
+TVERASE_BROWSER_FULL=1 runs the workflows unshortened (many minutes); TVERASE_SCREENSHOTS names a
+folder for pictures of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host_support import browser, workflow_list
+from host_support.browser import Browser
+from host_support.client import Client
+from host_support.quick_workflows import FOLDER, NAMES, RUNNABLE, api, quick, quick_changes
+from workflows import blueprints, build
+
+FULL = bool(os.environ.get("TVERASE_BROWSER_FULL"))
+TIMEOUT_S = 3600 if FULL else 600  # for one run; only a busy computer comes near
+CHECKPOINTS = [name for name in NAMES if "ckpt_name" in build.NEEDS.get(name, ())]
+PRESETS = json.loads((FOLDER.parent / "web" / "presets.json").read_text("utf-8"))
+PRESET_OF = {
+    "TVEraseConceptSetFromPrompt": "paper",
+    "TVEraseConceptFinetune": "quick",
+    "TVEraseDiverseInversion": "paper",
+    "TVEraseAutoBlockMask": "thorough",
+    "TVEraseAutoStrength": "quick",
+}
+SHOWS_PICTURES = {
+    "PreviewImage",
+    "SaveImage",
+    "TVEraseAutoBlockMask",
+    "TVEraseAutoStrength",
+    "TVEraseBeforeAfterGrid",
+    "TVEraseConceptFinetune",
+    "TVEraseDiverseInversion",
+}
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture(scope="session")
+def page(server: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The frontend of `server`, one page for all tests."""
+    lacking = browser.lacking()
+    if lacking:
+        pytest.skip(lacking)
+    # in a small window a whole graph is drawn without its words, but quicker
+    size = (2880, 1500) if os.environ.get("TVERASE_SCREENSHOTS") else (1600, 900)
+    with Browser(server.url, tmp_path_factory.mktemp("profile"), size) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def statuses(comfy_host: Any) -> Iterator[dict[str, str]]:
+    """What each workflow did, by name."""
+    found: dict[str, str] = {}
+    yield found
+    version = (comfy_host.tree / "comfyui_version.py").read_text("utf-8")
+    if set(found) == set(NAMES) and f'"{build.COMFYUI}"' in version:
+        workflow_list.write(found)
+
+
+@pytest.fixture
+def status(request: pytest.FixtureRequest, statuses: dict[str, str]) -> Iterator[list[str]]:
+    """The sentence for this test's workflow; the first one says what failed."""
+    said = ["**fails**"]
+    yield said
+    statuses[request.node.callspec.params["name"]] = said[-1]
+
+
+def without_titles(prompt: dict[str, Any]) -> dict[str, Any]:
+    return {i: {k: v for k, v in node.items() if k != "_meta"} for i, node in prompt.items()}
+
+
+def opened(page: Browser, name: str) -> dict[str, Any]:
+    """Opens a shipped workflow; it is whole, fits its boxes and equals its API twin."""
+    workflow = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    seen = page.ask("open", workflow=workflow)
+    assert seen["missing"] == []
+    assert seen["dialogs"] == []
+    assert without_titles(seen["api"]) == without_titles(api(name))
+    for node in seen["nodes"]:
+        box, needs = node["box"], node["needs"]
+        assert box[3] - 30 >= needs[1] - 1, f"{node['type']} is drawn {needs} big, not {box}"
+    return seen
+
+
+def runs(page: Browser, name: str, changes: dict[str, Any]) -> None:
+    """Sets widgets, presses Run; it succeeds, and pictures appear on the nodes that show them."""
+    page.ask("set", changes=changes)
+    ended = page.run(TIMEOUT_S)
+    assert ended["event"] == "execution_success", ended
+    shown = page.ask("pictures")["pictures"]
+    types = {node_id: node["class_type"] for node_id, node in api(name).items()}
+    assert set(shown) == {i for i, kind in types.items() if kind in SHOWS_PICTURES}
+    assert [error for error in page.errors if "/extensions/tverase/" in error] == []
+    if os.environ.get("TVERASE_SCREENSHOTS"):
+        take_pictures(page, name, Path(os.environ["TVERASE_SCREENSHOTS"]))
+
+
+def take_pictures(page: Browser, name: str, folder: Path) -> None:
+    """The window, and each stage of the workflow alone: in the whole of it no word can be read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page.ask("screenshot", path=str(folder / f"{name}.png"))
+    workflow = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    for place, group in enumerate(workflow["groups"], 1):
+        left, top, width, height = group["bounding"]
+        inside = [
+            node["id"]
+            for node in workflow["nodes"]
+            if left <= node["pos"][0] < left + width and top <= node["pos"][1] < top + height
+        ]
+        page.ask("screenshot", path=str(folder / f"{name}_{place}.png"), nodes=inside)
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_workflow_runs_in_the_frontend(name: str, page: Browser, status: list[str]) -> None:
+    seen = opened(page, name)
+    runs(page, name, {} if FULL else quick_changes(seen["api"]))
+    status.append("runs")
+
+
+@pytest.mark.parametrize("name", ["apply_vector"])
+def test_a_saved_vector_is_chosen_and_applied(
+    name: str, server: Client, page: Browser, status: list[str]
+) -> None:
+    learn = quick("erase_concept")
+    (saver,) = [i for i, node in learn.items() if node["class_type"] == "TVEraseSaveTaskVector"]
+    file = server.run(learn)[saver]["text"][0].removeprefix("loras/")
+    page.ask("refresh")  # the R key: the list of files
+    seen = opened(page, name)
+    (loader,) = [i for i, n in seen["api"].items() if n["class_type"] == "TVEraseLoadTaskVector"]
+    runs(page, name, {**quick_changes(seen["api"]), loader: {"file": file}})
+    status.append("runs, on a vector that `erase_concept` saved")
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_only_the_checkpoint_is_missing(name: str, page: Browser, status: list[str]) -> None:
+    seen = opened(page, name)
+    refused = page.run(TIMEOUT_S)
+    assert refused["event"] == "refused"
+    faults = {
+        i: [e["extra_info"]["input_name"] for e in n["errors"]]
+        for i, n in refused["detail"].items()
+    }
+    (loader,) = [i for i, n in seen["api"].items() if n["class_type"] == "CheckpointLoaderSimple"]
+    assert faults == {loader: ["ckpt_name"]}
+    small = {"width": 64, "height": 64}
+    changes = quick_changes(seen["api"])
+    for node_id, node in seen["api"].items():
+        if "width" in node["inputs"]:
+            changes.setdefault(node_id, {}).update(small)
+    page.ask("refresh")
+    runs(page, name, {**changes, loader: {"ckpt_name": "tiny.safetensors"}})
+    status.append("right up to the loader; runs on a tiny stand-in checkpoint")
+
+
+def test_a_cancelled_run_can_be_queued_again(page: Browser) -> None:
+    seen = opened(page, "erase_concept")
+    changes = quick_changes(seen["api"])
+    (tuner,) = [i for i, n in seen["api"].items() if n["class_type"] == "TVEraseConceptFinetune"]
+    page.ask("set", changes={**changes, tuner: {**changes[tuner], "steps": 5000, "seed": 77}})
+    assert page.run(TIMEOUT_S, cancel_at=int(tuner))["event"] == "execution_interrupted"
+    runs(page, "erase_concept", {tuner: {"steps": 2}})
+
+
+def test_widgets_keep_their_values(page: Browser) -> None:
+    seen = opened(page, "erase_concept_auto")
+    shipped = page.ask("values")["values"]
+    page.ask("set", changes=quick_changes(seen["api"]))
+    changed = page.ask("values")["values"]
+    assert changed != shipped
+    page.ask("reopen", name="tverase_kept")
+    assert page.ask("values")["values"] == changed
+
+
+def chosen_preset(page: Browser, node: str, name: str) -> tuple[dict[str, Any], str]:
+    """Applies a preset through the node's right-click menu; its values, and what is told."""
+    titles, kind = PRESETS["titles"], api("erase_concept_auto")[node]["class_type"]
+    seen = page.ask("menu", node=node, path=[PRESETS["words"]["menu"], titles[name]])
+    assert seen["offered"] == list(titles.values())
+    assert [error for error in page.errors if "/extensions/tverase/" in error] == []
+    return PRESETS["nodes"][kind][name]["values"], seen["told"][-1]
+
+
+def test_presets_are_written_into_the_widgets(page: Browser) -> None:
+    opened(page, "erase_concept_auto")
+    before = page.ask("values")["values"]
+    nodes = {n["class_type"]: i for i, n in api("erase_concept_auto").items()}
+    set_up = {nodes[kind]: name for kind, name in PRESET_OF.items()}
+    wanted = {}
+    for node, name in set_up.items():
+        preset, told = chosen_preset(page, node, name)
+        wanted[node] = {**before[node], **preset}
+        changed = {key: value for key, value in preset.items() if value != before[node][key]}
+        assert changed
+        assert all(f"{key} " in told for key in changed), told
+    assert page.ask("values")["values"] == {**before, **wanted}
+    page.ask("reopen", name="tverase_preset")
+    assert page.ask("values")["values"] == {**before, **wanted}
+
+
+def test_help_pages_open(page: Browser, pack: Any) -> None:
+    for name, title in pack.NODE_DISPLAY_NAME_MAPPINGS.items():
+        seen = page.ask("help", type=name, title=title)
+        assert "Example" in seen["text"], name
+        assert seen["images"], name
+        assert all(width > 100 for width in seen["images"]), f"{name}: a picture does not load"
+
+
+def test_help_pages_open_in_chinese(page: Browser, pack: Any) -> None:
+    name = "TVEraseAutoStrength"
+    page.ask("language", locale="zh")
+    try:
+        seen = page.ask("help", type=name, title=pack.NODE_DISPLAY_NAME_MAPPINGS[name])
+    finally:
+        page.ask("language", locale="en")
+    assert "示例" in seen["text"]
+    assert seen["images"]
+    assert all(width > 100 for width in seen["images"])
+
+
+def around_blueprint() -> dict[str, Any]:
+    """The blueprint's node between the demo model and a file."""
+    path = FOLDER.parent / "subgraphs" / f"{blueprints.NAME}.json"
+    graph = json.loads(path.read_text("ascii"))
+    (node,) = graph["nodes"]
+    ends = ["MODEL", "CLIP", "VAE"]
+    demo = {"id": 2, "type": "TVEraseDemoModel", "pos": [-400, 0], "size": [280, 90], "order": 0}
+    demo |= {"flags": {}, "mode": 0, "inputs": [], "properties": {}, "widgets_values": []}
+    demo["outputs"] = [{"name": end, "type": end, "links": []} for end in ends]
+    save = {"id": 3, "type": "TVEraseSaveTaskVector", "pos": [500, 0], "size": [300, 110]}
+    save |= {"flags": {}, "mode": 0, "order": 2, "outputs": [], "properties": {}}
+    save["widgets_values"] = ["task_vectors/blueprint", "float32"]
+    save["inputs"] = [{"name": "task_vector", "type": "TASK_VECTOR", "link": 3}]
+    demo["outputs"][0]["links"], demo["outputs"][1]["links"] = [1], [2]
+    node["inputs"][0]["link"], node["inputs"][1]["link"] = 1, 2
+    node["outputs"][1]["links"] = [3]
+    links = [[1, 2, 0, 1, 0, "MODEL"], [2, 2, 1, 1, 1, "CLIP"], [3, 1, 1, 3, 0, "TASK_VECTOR"]]
+    return {
+        **graph,
+        "nodes": [node, demo, save],
+        "links": links,
+        "last_node_id": 3,
+        "last_link_id": 3,
+    }
+
+
+def test_the_blueprint_runs_in_the_frontend(server: Client, page: Browser) -> None:
+    seen = page.ask("open", workflow=around_blueprint())
+    assert seen["missing"] == []
+    small = {"prompt": "a dog", "count": 4, "width": 64, "height": 64, "steps": 2}
+    page.ask("set", changes={"1": small})
+    ended = page.run(TIMEOUT_S)
+    assert ended["event"] == "execution_success", ended
+    drawn = [n for n in seen["api"].values() if n["class_type"] == "TVEraseConceptSetFromPrompt"]
+    assert len(drawn) == 1
+    saved = (server.base / "output" / "loras" / "task_vectors").glob("blueprint*")
+    assert [path for path in saved if path.stat().st_size > 1_000_000]

@@ -1,0 +1,131 @@
+"""The shipped workflows: made by their script, accepted and run by a real ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host_support.client import Client
+from host_support.quick_workflows import FOLDER, NAMES, RUNNABLE, api, quick
+from workflows import build
+
+
+@pytest.fixture
+def all_nodes(comfy_host: Any, pack: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The host's nodes with ours among them."""
+    for name, node_class in pack.NODE_CLASS_MAPPINGS.items():
+        monkeypatch.setitem(comfy_host.nodes.NODE_CLASS_MAPPINGS, name, node_class)
+    return comfy_host.nodes
+
+
+def test_files_are_what_the_script_writes(all_nodes: Any, comfy_host: Any, pack: Any) -> None:
+    version = comfy_host.tree / "comfyui_version.py"
+    if not version.exists() or f'"{build.COMFYUI}"' not in version.read_text("utf-8"):
+        pytest.skip(f"the workflows are written with ComfyUI {build.COMFYUI}")
+    names = {**all_nodes.NODE_DISPLAY_NAME_MAPPINGS, **pack.NODE_DISPLAY_NAME_MAPPINGS}
+    for path, text in build.render(all_nodes.NODE_CLASS_MAPPINGS, names).items():
+        assert (FOLDER.parent / path).read_bytes() == text.encode(), (
+            f"run `dev.py workflows` for {path}"
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_agree_at_both_ends(name: str) -> None:
+    graph = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    for number, source, out_slot, target, in_slot, kind in graph["links"]:
+        assert number in nodes[source]["outputs"][out_slot]["links"]
+        assert nodes[target]["inputs"][in_slot]["link"] == number
+        assert nodes[target]["inputs"][in_slot]["type"] == kind
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nodes_do_not_lie_on_each_other(name: str) -> None:
+    graph = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    boxes = [(n["id"], *n["pos"], *n["size"]) for n in graph["nodes"]]
+    title = 30
+    for i, (one, x, y, width, height) in enumerate(boxes):
+        for other, left, top, wide, high in boxes[i + 1 :]:
+            apart = x + width <= left or left + wide <= x
+            apart = apart or y + height <= top - title or top + high <= y - title
+            assert apart, f"nodes {one} and {other} overlap"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_api_twin_is_valid(
+    name: str, all_nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import execution
+    import folder_paths
+
+    _, extensions = folder_paths.folder_names_and_paths["task_vectors"]
+    nothing_saved = ([str(tmp_path)], extensions)  # other tests save vectors
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "task_vectors", nothing_saved)
+    check = execution.validate_prompt
+    prompt = api(name)
+    words = ["id", prompt, None][-len(inspect.signature(check).parameters) :]
+    answer = check(prompt) if len(words) == 1 else check(*words)
+    valid, error, outputs, node_errors = asyncio.run(_settled(answer))
+    if name in build.NEEDS:  # everything but the user's own file is right
+        faults = [fault for node in node_errors.values() for fault in node["errors"]]
+        assert {fault["extra_info"]["input_name"] for fault in faults} == set(build.NEEDS[name])
+        return
+    assert valid, (error, node_errors)
+    assert node_errors == {}
+    ends = {"SaveImage", "PreviewImage", "TVEraseSaveTaskVector"}
+    assert {prompt[node_id]["class_type"] for node_id in outputs} == ends
+
+
+async def _settled(answer: Any) -> Any:
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def check_pictures(server: Client, prompt: dict[str, Any], outputs: dict[str, Any]) -> None:
+    saved = {i for i, node in prompt.items() if node["class_type"] == "SaveImage"}
+    assert saved
+    for node_id in saved:
+        (image,) = outputs[node_id]["images"]
+        assert server.view(image).startswith(b"\x89PNG")
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_api_twin_runs(name: str, server: Client) -> None:
+    prompt = quick(name)
+    check_pictures(server, prompt, server.run(prompt))
+    # other tests save vectors of a tiny model beside it
+    vectors = (server.base / "output" / "loras").rglob("*.tv.safetensors")
+    assert max(vector.stat().st_size for vector in vectors) > 1_000_000
+
+
+@pytest.mark.training
+def test_a_vector_that_one_workflow_saved_is_applied_by_another(server: Client) -> None:
+    learn = quick("erase_concept")
+    outputs = server.run(learn)
+    (saver,) = [i for i, node in learn.items() if node["class_type"] == "TVEraseSaveTaskVector"]
+    file = outputs[saver]["text"][0].removeprefix("loras/")
+    prompt = quick("apply_vector")
+    (loader,) = [i for i, node in prompt.items() if node["class_type"] == "TVEraseLoadTaskVector"]
+    promised = prompt[loader]["inputs"]["file"]
+    assert file.split("_0")[0] == promised.split("_0")[0]  # the same but for the number
+    prompt[loader]["inputs"]["file"] = file
+    check_pictures(server, prompt, server.run(prompt))
+
+
+def test_every_node_has_a_help_page(pack: Any) -> None:
+    folder = FOLDER.parent / "web" / "docs"
+    assert {page.stem for page in folder.glob("*.md")} == set(pack.NODE_CLASS_MAPPINGS)
+    for name, node_class in pack.NODE_CLASS_MAPPINGS.items():
+        text = (folder / f"{name}.md").read_text("utf-8")
+        assert text.startswith(f"# {pack.NODE_DISPLAY_NAME_MAPPINGS[name]}\n")
+        assert "\n## Example\n" in text, f"{name}.md has no example"
+        assert "](images/" in text, f"{name}.md has no picture"
+        types = node_class.INPUT_TYPES()
+        for part in ("required", "optional"):
+            for socket in types.get(part, {}):
+                assert f"`{socket}`" in text, f"{name}.md does not explain {socket}"

@@ -1,0 +1,266 @@
+"""Reading the diffusion model out of a checkpoint on disk, a piece at a time.
+
+Takes ComfyUI and CompVis checkpoints, files of the diffusion model alone, and diffusers' UNets:
+a file, or a folder, whole or in shards with an index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import FormatError, listed
+from ..model.fingerprint import (
+    BaseFingerprint,
+    architecture_of,
+    key_digest,
+    sampled_runs,
+    storage_of,
+    tensor_bytes,
+)
+from ..storage.header import DTYPES, HEADER_CAP_BYTES, FileHeader, TensorEntry, parse_header
+from .checkpoint_kinds import recognise
+
+INDEX_SUFFIX = ".safetensors.index.json"
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+_PICKLE_STARTS = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
+_SUBFOLDERS = ("unet", "transformer")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWeight:
+    """Where a weight lies. start: offset of its first byte in the file, not in the data."""
+
+    file: int
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def numel(self) -> int:
+        return torch.Size(self.shape).numel()
+
+
+class CheckpointFile:
+    """An open model on disk: the weights of its diffusion model, by ComfyUI's key.
+
+    name: of the file or folder, without the path. kind: what it was recognised as.
+    metadata: of its first file. Use it in a `with` block. One thread at a time may read.
+    Raises FormatError (not a model, damaged, pickled), OSError.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path, self.name = Path(path), Path(path).name
+        paths, listed_in_index = _files_of(self.path)
+        with ExitStack() as opening:
+            self._files: list[BufferedReader] = [opening.enter_context(p.open("rb")) for p in paths]
+            self._names = [p.name for p in paths]
+            self._facts = [_facts(file) for file in self._files]
+            headers = [
+                parse_header(file, name)
+                for file, name in zip(self._files, self._names, strict=True)
+            ]
+            places = _places(headers, self._names, listed_in_index)
+            known = recognise(places, self.name)
+            self.kind, self.left_out = known.kind, known.left_out
+            self.metadata: Mapping[str, str] = headers[0].metadata
+            self.weights: Mapping[str, StoredWeight] = {
+                key: _stored(name, places[name], headers) for name, key in known.keys.items()
+            }
+            self._refuse_codes()
+            self._closing = opening.pop_all()
+
+    def __enter__(self) -> CheckpointFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every floating-point weight by key."""
+        return {k: w.shape for k, w in self.weights.items() if w.dtype.is_floating_point}
+
+    def dtype(self) -> str:
+        """What its weights are stored as: "float16", see `storage_of`."""
+        return storage_of((weight.dtype, weight.numel) for weight in self.weights.values())
+
+    def described(self) -> str:
+        """One line for people: what was recognised."""
+        sizes = self.sizes()
+        parts = f"{len(self.weights)} weights, {self.dtype() or 'no floating-point numbers'}"
+        left = f"; {self.left_out} other tensors (text encoder, VAE) left out" * bool(self.left_out)
+        shards = f" in {len(self._files)} files" * (len(self._files) > 1)
+        return f"{self.name}: {self.kind}{shards}, {architecture_of(sizes)}, {parts}{left}"
+
+    def key_digest(self) -> str:
+        """As `fingerprint.key_digest`, of the floating-point weights."""
+        return key_digest(self.sizes())
+
+    def _refuse_codes(self) -> None:
+        for weight in self.weights.values():
+            if weight.name.endswith(".weight") and not weight.dtype.is_floating_point:
+                raise FormatError(
+                    f"{self._names[weight.file]}: {weight.name!r} is stored as {weight.dtype}: the "
+                    "model is quantised. Use its checkpoint in fp16, bf16, fp32 or plain fp8."
+                )
+
+    def read(self, key: str, first: int = 0, count: int | None = None) -> Tensor:
+        """Elements first .. first + count of a weight, in its stored dtype: CPU [count].
+
+        Raises FormatError naming file and weight when the file ends too early.
+        """
+        weight = self.weights[key]
+        count = weight.numel - first if count is None else count
+        piece = torch.empty(count, dtype=weight.dtype)
+        file, view = self._files[weight.file], tensor_bytes(piece)
+        file.seek(weight.start + first * weight.dtype.itemsize)
+        if view.nbytes and file.readinto(view) != view.nbytes:
+            raise FormatError(
+                f"{self._names[weight.file]}: ends within {weight.name!r}: the file was cut while "
+                "it was read. Copy it again."
+            )
+        return piece
+
+    def check_unchanged(self) -> None:
+        """Raises FormatError when a file was written to since it was opened."""
+        for file, name, facts in zip(self._files, self._names, self._facts, strict=True):
+            if _facts(file) != facts:
+                raise FormatError(
+                    f"{name}: changed while it was read, so the result would be a mixture. "
+                    "Wait until it is complete, then try again."
+                )
+
+
+def file_fingerprint(checkpoint: CheckpointFile, prediction: str) -> BaseFingerprint:
+    """Who an open model is; a little of each weight is read (`fingerprint.sample_sha256`)."""
+    digest = hashlib.sha256()
+    for key in sorted(checkpoint.weights):
+        for first, count in sampled_runs(checkpoint.weights[key].numel):
+            digest.update(tensor_bytes(checkpoint.read(key, first, count)))
+    checkpoint.check_unchanged()
+    return BaseFingerprint(
+        architecture_of(checkpoint.sizes(), prediction),
+        checkpoint.key_digest(),
+        digest.hexdigest(),
+        checkpoint.dtype(),
+        checkpoint.name,
+    )
+
+
+def _files_of(path: Path) -> tuple[list[Path], Mapping[str, str] | None]:
+    """The files of a model, and the index's file by tensor name, if it has an index."""
+    if path.is_dir():
+        return _folder_files(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file or folder. Check the path.")
+    if path.name.endswith(".json"):
+        return _shards(path)
+    with path.open("rb") as file:
+        head = file.read(9)
+    pickled = path.suffix.lower() in _PICKLES or head.startswith(_PICKLE_STARTS)
+    if pickled and not _begins_as_safetensors(head):
+        raise FormatError(
+            f"{path.name}: is a pickle, which can run a stranger's code when it is opened. "
+            "Convert it first: in ComfyUI connect Load Checkpoint to Save Checkpoint, which "
+            "writes safetensors; in diffusers use save_pretrained."
+        )
+    return [path], None
+
+
+def _begins_as_safetensors(head: bytes) -> bool:
+    """Eight bytes of header length, then the header's first character.
+
+    The low bytes of a length may be those that a pickle begins with. No pickle and no zip file has
+    zeros in bytes 4 to 7, as every length that is allowed has, and a brace after them.
+    """
+    return int.from_bytes(head[:8], "little") <= HEADER_CAP_BYTES and head[8:9] == b"{"
+
+
+def _folder_files(folder: Path) -> tuple[list[Path], Mapping[str, str] | None]:
+    places = [folder, *(folder / sub for sub in _SUBFOLDERS if (folder / sub).is_dir())]
+    for place in places:
+        indices = sorted(p for p in place.iterdir() if p.name.endswith(".json") and _is_index(p))
+        single = sorted(place.glob("diffusion_pytorch_model*.safetensors"))
+        whole = [path for path in single if "-of-" not in path.name]
+        if len(indices) + len(whole) > 1:
+            found = listed([p.name for p in (*indices, *whole)])
+            raise FormatError(
+                f"{folder.name}: holds more than one model ({found}). Give one of these files."
+            )
+        if indices:
+            return _shards(indices[0])
+        if whole:
+            return whole, None
+        if any(place.glob("diffusion_pytorch_model*.bin")):
+            raise FormatError(
+                f"{folder.name}: its weights are pickled (.bin). Convert them in diffusers: "
+                "save_pretrained(folder, safe_serialization=True)."
+            )
+    raise FormatError(
+        f"{folder.name}: is no diffusers model: expected diffusion_pytorch_model.safetensors or "
+        "its index, here or in a folder 'unet'."
+    )
+
+
+def _is_index(path: Path) -> bool:
+    return ".safetensors.index" in path.name  # "....safetensors.index.fp16.json" too
+
+
+def _shards(index: Path) -> tuple[list[Path], Mapping[str, str]]:
+    try:
+        table = json.loads(index.read_text("utf-8"))["weight_map"]
+        where = {str(name): str(file) for name, file in table.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FormatError(f"{index.name}: is no index of safetensors shards ({error!r})") from error
+    files = sorted(set(where.values()))
+    foreign = [f for f in files if not f.endswith(".safetensors") or "/" in f or "\\" in f]
+    if foreign or not files:
+        raise FormatError(
+            f"{index.name}: expected names of safetensors files beside it, got "
+            f"{listed(foreign) or 'none'}"
+        )
+    gone = [file for file in files if not (index.parent / file).is_file()]
+    if gone:
+        raise FormatError(f"{index.name}: these shards are missing: {listed(gone)}. Fetch them.")
+    return [index.parent / file for file in files], where
+
+
+def _places(
+    headers: Sequence[FileHeader], files: Sequence[str], index: Mapping[str, str] | None
+) -> dict[str, tuple[int, TensorEntry]]:
+    """File number and entry by tensor name; the shards must hold what their index says."""
+    places: dict[str, tuple[int, TensorEntry]] = {}
+    for number, header in enumerate(headers):
+        for name, entry in header.tensors.items():
+            if name in places:
+                raise FormatError(
+                    f"{files[number]}: holds {name!r}, which {files[places[name][0]]} holds too"
+                )
+            places[name] = (number, entry)
+    for name, file in (index or {}).items():
+        if name not in places or files[places[name][0]] != file:
+            raise FormatError(f"{file}: lacks the tensor {name!r} that the index places there")
+    return places
+
+
+def _stored(
+    name: str, place: tuple[int, TensorEntry], headers: Sequence[FileHeader]
+) -> StoredWeight:
+    number, entry = place
+    start = headers[number].data_start + entry.start
+    return StoredWeight(number, name, DTYPES[entry.dtype], entry.shape, start)
+
+
+def _facts(file: BufferedReader) -> tuple[int, int]:
+    facts = os.fstat(file.fileno())
+    return facts.st_size, facts.st_mtime_ns

@@ -1,0 +1,208 @@
+"""tuned - base from two files into a third, a piece at a time: no model is ever in memory.
+
+The result has the very bytes that `save_task_vector` writes for `TaskVector.difference` of the
+same weights. Its header holds which deltas are not zero, and precedes them; so a first reading
+finds out which these are. It stops at the first difference of each weight, and weights without
+one are not read again: together that is hardly more than one reading.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import BaseMismatchError, FormatError, KeyMismatchError, listed
+from ..model.fingerprint import BaseFingerprint, tensor_bytes
+from ..ports import Progress, quiet
+from ..storage.content_hash import UNKNOWN, ContentHash, RunningHash, pieces
+from ..storage.new_file import check_not_source, check_room, replacing
+from ..storage.reproducible import complete_metadata, header_bytes
+from ..vector.delta_names import file_name_of
+from ..vector.provenance import Provenance
+from ..vector.task_vector import check_finite, check_shape
+from .checkpoint import CheckpointFile, file_fingerprint
+from .task_vector_file import DTYPES, task_vector_metadata
+
+FIRST_LOOK = 1 << 14  # elements read first when looking for a difference
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What was extracted. base, tuned: what the files were recognised as. kept: weights that
+    differ; unchanged: those that do not; content: hash of the result's data, see `files`."""
+
+    base: str
+    tuned: str
+    kept: int
+    unchanged: int
+    file_bytes: int
+    content: str
+
+    def sentence(self) -> str:
+        return (
+            f"{self.kept} weights differ, {self.unchanged} are equal; "
+            f"{self.file_bytes / 1e6:,.1f} MB written."
+        )
+
+
+def extract_between_files(
+    base: str | os.PathLike[str],
+    tuned: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    story: Provenance | None = None,
+    *,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    progress: Progress = quiet,
+) -> Extraction:
+    """Write the task-vector file `out` from two models on disk (see CheckpointFile).
+
+    Computed in float32. dtype: of the file, see `save_task_vector`. Memory: a few pieces of two
+    million elements. The file appears whole or not at all, also when `progress` raises.
+    Raises ConfigError, FormatError, KeyMismatchError, ShapeMismatchError, NonFiniteError,
+    BaseMismatchError (equal models, swapped arguments), OSError (no room).
+    """
+    if dtype not in DTYPES:
+        raise FormatError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+    target = Path(out)
+    check_not_source(target, (base, tuned))
+    with CheckpointFile(base) as old, CheckpointFile(tuned) as new:
+        check_same_family(old, new)
+        refuse_swapped(old, new)
+        job = _Job(old, new, DTYPES[dtype], progress)
+        changed = job.changed()
+        if not changed:
+            raise BaseMismatchError(
+                f"{new.name} has exactly the weights of {old.name}, so there is no task vector. "
+                "Give the untouched model first and the fine-tuned one second."
+            )
+        return job.write(target, changed, story or Provenance())
+
+
+def check_same_family(base: CheckpointFile, tuned: CheckpointFile) -> None:
+    """Raises KeyMismatchError, ShapeMismatchError, FormatError (number against code)."""
+    missing = sorted(base.weights.keys() - tuned.weights.keys())
+    unexpected = sorted(tuned.weights.keys() - base.weights.keys())
+    if missing or unexpected:
+        raise KeyMismatchError(
+            f"{base.described()} and {tuned.described()} are different models. "
+            f"Only in {base.name} ({len(missing)}): {listed(missing) or 'none'}. "
+            f"Only in {tuned.name} ({len(unexpected)}): {listed(unexpected) or 'none'}. "
+            "Give two models of one family.",
+            missing,
+            unexpected,
+        )
+    for key, old in base.weights.items():
+        new = tuned.weights[key]
+        check_shape(key, old.shape, torch.Size(new.shape), base.name, tuned.name)
+        if old.dtype.is_floating_point != new.dtype.is_floating_point:
+            raise FormatError(
+                f"{key}: is {old.dtype} in {base.name} and {new.dtype} in {tuned.name}. "
+                "Both must hold floating-point numbers."
+            )
+
+
+def refuse_swapped(base: CheckpointFile, tuned: CheckpointFile) -> None:
+    """Raises BaseMismatchError when the base's metadata say that it was made from tuned."""
+    names = {tuned.path.name, tuned.path.stem}
+    hashes = {tuned.metadata.get(key, "") for key in ("modelspec.hash_sha256", "sshs_model_hash")}
+    hashes = {text.removeprefix("0x") for text in hashes} - {""}
+    for key, text in base.metadata.items():
+        parent = key in ("ss_sd_model_name", "modelspec.merged_from", "tverase.base")
+        words = {word.strip(" \"'") for word in text.replace(",", " ").split()}
+        own = key in ("modelspec.hash_sha256", "sshs_model_hash")
+        if (parent and names & words) or (not own and any(h in text for h in hashes)):
+            raise BaseMismatchError(
+                f"{base.name} says in its metadata ({key}) that it was made from {tuned.name}: "
+                "the two are swapped. Give the untouched model first, the fine-tuned one second."
+            )
+
+
+class _Job:
+    """Two open models of one family and the dtype of the file."""
+
+    def __init__(
+        self, old: CheckpointFile, new: CheckpointFile, dtype: torch.dtype, progress: Progress
+    ):
+        self.old, self.new, self.dtype, self.progress = old, new, dtype, progress
+        self.keys = sorted(old.sizes())
+
+    def delta(self, key: str, first: int, count: int) -> Tensor:
+        """float32 [count]; NaN or infinite where a weight is."""
+        old, new = self.old.read(key, first, count), self.new.read(key, first, count)
+        return new.to(torch.float32) - old.to(torch.float32)
+
+    def changed(self) -> list[str]:
+        """The weights that differ somewhere, in the file's order."""
+        found = []
+        for done, key in enumerate(self.keys):
+            self.progress(done, 2 * len(self.keys), f"comparing {key}")
+            numel = self.old.weights[key].numel
+            parts = chain([(0, min(numel, FIRST_LOOK))], pieces(numel))
+            if any(bool(self.delta(key, *part).any()) for part in parts):
+                found.append(key)
+        return sorted(found, key=file_name_of)
+
+    def write(self, target: Path, keys: list[str], story: Provenance) -> Extraction:
+        kinds = {file_name_of(key): (self.dtype, self.old.weights[key].shape) for key in keys}
+        if len(kinds) != len(keys):
+            raise FormatError(f"{self.old.name}: two weights would have one name in the file")
+        base = file_fingerprint(self.old, story.prediction or "epsilon")
+        room = len(header(kinds, keys, base, story, UNKNOWN))
+        size = room + sum(torch.Size(s).numel() * d.itemsize for d, s in kinds.values())
+        check_room(target, size)
+        with replacing(target) as file:
+            file.seek(room)
+            content = self.write_data(file, keys)
+            file.seek(0)
+            file.write(header(kinds, keys, base, story, content))
+            self.old.check_unchanged()
+            self.new.check_unchanged()
+        equal = len(self.keys) - len(keys)
+        described = self.old.described(), self.new.described()
+        return Extraction(*described, len(keys), equal, size, content.whole)
+
+    def write_data(self, file: BinaryIO, keys: list[str]) -> ContentHash:
+        """The deltas, hashed and written while the next piece is computed; returns the hashes."""
+        with RunningHash() as running, ThreadPoolExecutor(1) as writing:
+
+            def put(piece: Tensor) -> None:
+                running.add(piece)
+                file.write(tensor_bytes(piece))
+
+            last: Future[None] | None = None
+            for piece in self.checked_pieces(keys):
+                if last is not None:
+                    last.result()
+                last = writing.submit(put, piece)
+            if last is not None:
+                last.result()
+            return running.content()
+
+    def checked_pieces(self, keys: list[str]) -> Iterator[Tensor]:
+        for done, key in enumerate(keys):
+            self.progress(len(self.keys) + done, len(self.keys) + len(keys), f"subtracting {key}")
+            for first, count in pieces(self.old.weights[key].numel):
+                piece = self.delta(key, first, count).to(self.dtype)
+                check_finite(piece, f"{key}: the difference of {self.new.name} and {self.old.name}")
+                yield piece
+        self.progress(1, 1, "written")
+
+
+def header(
+    kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]],
+    keys: list[str],
+    base: BaseFingerprint,
+    story: Provenance,
+    content: ContentHash,
+) -> bytes:
+    """The file's header; its length does not depend on the hashes."""
+    metadata = task_vector_metadata(base, story, sorted(keys), story.recommended)
+    return header_bytes(kinds, complete_metadata(metadata, content))

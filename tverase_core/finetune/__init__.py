@@ -1,0 +1,1 @@
+"""Learn a concept: the deltas that become a task vector."""

@@ -1,0 +1,263 @@
+"""Fine-tune a denoiser on a concept by training the difference itself.
+
+Known from the paper (arXiv 2404.03631, abstract) and its released code: the whole UNet is tuned on
+pictures of the concept under empty captions with the plain denoising loss, AdamW at a constant
+1e-5 with weight decay 1e-2, gradient norm 1, 200 steps of 16 pictures, flips, moving average; the
+task vector is tuned minus base. Training the delta directly, in float32 from zero, is our way to
+the same vector: no second model and no rounding in a subtraction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..concept_set import ConceptSet, check_one_encoder
+from ..errors import ConfigError, EmptyMaskError, NonFiniteError, ShapeMismatchError
+from ..ports import Attachment, Denoiser, Progress
+from .average import DeltaAverage
+from .batches import Part, batches
+from .config import FinetuneConfig
+from .guided_target import guided_target
+from .low_rank import LowRankDeltas, starting_factors
+from .retention import retention_losses
+from .state import FinetuneState, optimizer_tensors, restore
+
+OptimizerMaker: TypeAlias = Callable[[list[Tensor], FinetuneConfig], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneStep:
+    """What one optimizer step did; step counts from 1."""
+
+    step: int
+    steps: int
+    loss: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneResult:
+    """deltas: tuned minus base, float32 CPU by weight key, towards the concept."""
+
+    deltas: Mapping[str, Tensor]
+    losses: tuple[float, ...]
+    config: FinetuneConfig
+    concept: str
+    concept_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Going on after an interruption: `state` to start from, `save` called every `every` steps.
+
+    every: 0 never. An interrupted and resumed run ends with the bits of an uninterrupted one.
+    """
+
+    every: int = 0
+    state: FinetuneState | None = None
+    save: Callable[[FinetuneState], None] | None = None
+
+
+def finetune(
+    denoiser: Denoiser,
+    concept_set: ConceptSet,
+    config: FinetuneConfig,
+    progress: Progress,
+    on_step: Callable[[FinetuneStep], None] | None = None,
+    *,
+    retained: ConceptSet | None = None,
+    checkpoints: Checkpoints | None = None,
+    make_optimizer: OptimizerMaker | None = None,
+) -> FinetuneResult:
+    """Learn what to add to the weights so that the denoiser draws the concept.
+
+    The denoiser's weights are never written; it is left as found by any way out. `progress` is
+    called before each part of a step and cancels by raising. Equal seeds on equal machines give
+    equal bits. retained: pictures of what must stay, each under its own caption (retention.py).
+    make_optimizer: for optimizers that torch does not have. Raises EmptyMaskError when
+    nothing may move, NonFiniteError naming the step, ConfigError for a foreign state or for
+    guidance without a guide in the concept set, ShapeMismatchError for sets of different models.
+    Loss: mean of weight * (prediction - target)^2 in the denoiser's native prediction, timesteps
+    uniform (arXiv 2006.11239, eq. 14; arXiv 2202.00512 for v); the weight is 1 unless the config
+    asks for min-SNR; the target is the noise's, or with guidance that of guided_target.py. With a
+    rank, the moving average is that of the factors.
+    """
+    checkpoints = checkpoints or Checkpoints()
+    _check_sets(concept_set, retained, config)
+    with torch.inference_mode(False), torch.enable_grad():
+        learned, deltas_of = _start(denoiser, config)
+        optimizer = (make_optimizer or _optimizer)(list(learned.values()), config)
+        average = DeltaAverage(learned) if config.ema else None
+        done, losses = 0, []
+        if checkpoints.state:
+            done, losses = checkpoints.state.step, checkpoints.state.losses.tolist()
+            restore(checkpoints.state, learned, optimizer)
+            average = DeltaAverage(checkpoints.state.average, done) if config.ema else None
+        shown = batches(denoiser, concept_set, config, skip=done)
+        with denoiser.attached(deltas_of(learned)) as attachment:
+            for step in range(done + 1, config.steps + 1):
+                loss = _accumulate(denoiser, attachment, next(shown), config, step, progress)
+                if retained and config.retained_weight:
+                    keeping = denoiser, attachment, concept_set, retained, config, step
+                    for kept in retention_losses(*keeping):
+                        progress(step - 1, config.steps, f"step {step}, keeping the rest")
+                        _backward(kept, config, step)
+                norm = _move(learned, optimizer, config, step)
+                if average:
+                    average.update(learned)
+                losses.append(loss)
+                if on_step:
+                    on_step(FinetuneStep(step, config.steps, loss, norm))
+                if checkpoints.save and checkpoints.every and step % checkpoints.every == 0:
+                    checkpoints.save(_state(step, learned, optimizer, average, losses))
+        del optimizer
+        with torch.no_grad():
+            final = deltas_of(average.deltas if average else learned)
+            deltas = {key: final[key].detach().cpu().contiguous() for key in final}
+    progress(config.steps, config.steps, f"learned {concept_set.concept}, loss {losses[-1]:.4f}")
+    return FinetuneResult(deltas, tuple(losses), config, concept_set.concept, concept_set.digest)
+
+
+def _check_sets(
+    concept_set: ConceptSet, retained: ConceptSet | None, config: FinetuneConfig
+) -> None:
+    if config.guidance and concept_set.guide is None:
+        raise ConfigError(
+            f"Fine-tune: guidance is {config.guidance:g}, but the concept set "
+            f"{concept_set.concept!r} does not say which text names the concept. Use Concept Set "
+            "from Prompt, write a caption into the node that made it, or set guidance to 0."
+        )
+    if retained:
+        texts = concept_set.contexts, retained.contexts
+        check_one_encoder(concept_set.concept, "the retained set", *texts)
+        found, wanted = retained.latents.shape[1], concept_set.latents.shape[1]
+        if found != wanted:
+            raise ShapeMismatchError(
+                f"Fine-tune: pictures of {retained.concept!r} have {found} latent channels, those "
+                f"of {concept_set.concept!r} have {wanted}. Make both with one model and its VAE.",
+                "latents",
+                (wanted,),
+                (found,),
+            )
+
+
+def _start(
+    denoiser: Denoiser, config: FinetuneConfig
+) -> tuple[dict[str, Tensor], Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]]:
+    """What is learned, by name, and how deltas by weight key follow from it."""
+    shapes = {
+        key: shape
+        for key, shape in sorted(denoiser.weight_shapes().items())
+        if config.allows(key, len(shape))
+    }
+    if not shapes:
+        raise EmptyMaskError(
+            "Fine-tune: the mask leaves no weight that may move. Choose at least one block."
+        )
+    if config.rank:
+        factors = starting_factors(shapes, config.rank, config.seed, denoiser.device)
+        return factors, partial(LowRankDeltas, shapes)
+    dense = {
+        key: torch.zeros(shape, dtype=torch.float32, device=denoiser.device, requires_grad=True)
+        for key, shape in shapes.items()
+    }
+    return dense, lambda learned: learned
+
+
+def _optimizer(learned: list[Tensor], config: FinetuneConfig) -> torch.optim.Optimizer:
+    # foreach would hold a copy of every weight for a moment.
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            learned, config.learning_rate, momentum=config.betas[0], foreach=False
+        )
+    if config.optimizer == "adamw8bit":
+        raise ConfigError("8-bit AdamW needs an optimizer made by the host; give make_optimizer.")
+    return torch.optim.AdamW(
+        learned,
+        config.learning_rate,
+        config.betas,
+        weight_decay=config.weight_decay,
+        foreach=False,
+    )
+
+
+def _state(
+    step: int,
+    learned: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    average: DeltaAverage | None,
+    losses: list[float],
+) -> FinetuneState:
+    return FinetuneState(
+        step,
+        {name: value.detach() for name, value in learned.items()},
+        optimizer_tensors(optimizer, learned),
+        average.deltas if average else {},
+        torch.tensor(losses, dtype=torch.float64),
+    )
+
+
+def _accumulate(
+    denoiser: Denoiser,
+    attachment: Attachment,
+    parts: list[Part],
+    config: FinetuneConfig,
+    step: int,
+    progress: Progress,
+) -> float:
+    """Gradient of the whole batch, part by part; returns its loss."""
+    total = 0.0
+    for part in parts:
+        progress(step - 1, config.steps, f"step {step} of {config.steps}")
+        target = part.target
+        if part.guide:
+            target = guided_target(denoiser, attachment, part, part.guide, config.guidance)
+        predicted = denoiser.predict(part.x_t, part.timesteps, part.context)
+        errors = (predicted.float() - target).square()
+        loss = (errors * part.weight.view(-1, 1, 1, 1)).mean() / len(parts)
+        total += _backward(loss, config, step)
+    return total
+
+
+def _backward(loss: Tensor, config: FinetuneConfig, step: int) -> float:
+    """Add the loss's gradient; returns its value. Raises NonFiniteError naming the step."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise NonFiniteError(
+            f"Fine-tune: the loss became {value} at step {step} of {config.steps}. "
+            "Lower the learning rate, or compute in float32 or bfloat16 instead of float16."
+        )
+    torch.autograd.backward(loss)
+    return value
+
+
+def _move(
+    learned: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    config: FinetuneConfig,
+    step: int,
+) -> float:
+    """The optimizer's step at its rate; returns the gradient's norm before it was clipped."""
+    norm = _clip(list(learned.values()), config.gradient_clip, step)
+    for group in optimizer.param_groups:
+        group["lr"] = config.rate(step)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def _clip(learned: list[Tensor], limit: float, step: int) -> float:
+    norm = float(torch.nn.utils.clip_grad_norm_(learned, limit, foreach=False))
+    if norm != norm or norm == float("inf"):
+        raise NonFiniteError(
+            f"Fine-tune: the gradient became {norm} at step {step}. "
+            "Lower the learning rate, or compute in float32 or bfloat16 instead of float16."
+        )
+    return norm

@@ -1,0 +1,1 @@
+"""Find triggers: word embeddings that make a model draw the concept."""

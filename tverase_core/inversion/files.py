@@ -1,0 +1,175 @@
+"""Inversion set files, native embeddings made from them, and the state of unfinished work.
+
+A set's tensors: `vectors` float32 [n, t, d] for one tower, `vectors.<tower>` each for several;
+`losses` float32 [n], `seeds` int64 [n], `valid` uint8 [n], and `hit_rates` float32 [n] when known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..concept_set import ConceptSet
+from ..errors import ConfigError, FormatError, TveraseError
+from ..model.fingerprint import tensor_bytes
+from ..ports import TextEncoder
+from ..storage.reproducible import compact_json, read_safetensors, write_safetensors
+from .config import InversionConfig
+from .engine import InversionState
+from .inversion_set import InversionSet, encoder_digest
+
+KIND, EMBEDDING_KIND, STATE_KIND = "inversion_set", "textual_inversion", "inversion_state"
+SUFFIX = ".inversions.safetensors"
+HINT = "Attack artefacts: embeddings that evoke the concept. Use them to test an erasure."
+PathLike = str | os.PathLike[str]
+
+
+def save_inversion_set(
+    path: PathLike, inversions: InversionSet, architecture: str, created: str = ""
+) -> str:
+    """Write the set in one stroke; equal sets give equal bytes. Returns the content hash.
+
+    architecture: the base's ModelSpec id, as in its fingerprint. created: UTC, or "".
+    """
+    tensors: dict[str, Tensor] = {
+        "losses": inversions.losses,
+        "seeds": inversions.seeds,
+        "valid": inversions.valid.to(torch.uint8),
+    }
+    for tower, value in inversions.vectors.items():
+        tensors["vectors" if len(inversions.vectors) == 1 else f"vectors.{tower}"] = value
+    if inversions.hit_rates is not None:
+        tensors["hit_rates"] = inversions.hit_rates
+    metadata = {
+        **_common(architecture, "textual-inversion-set", inversions.concept, created),
+        "tverase.kind": KIND,
+        "tverase.towers": compact_json(list(inversions.vectors)),
+        "tverase.text_encoder": inversions.text_encoder,
+        "tverase.template": inversions.template,
+        "tverase.objective": compact_json(dict(inversions.objective)),
+        "tverase.notes": compact_json(list(inversions.notes)),
+    }
+    return write_safetensors(path, tensors, metadata)
+
+
+def load_inversion_set(path: PathLike) -> InversionSet:
+    """Read and check a set. Raises FormatError, FormatVersionError, NonFiniteError, OSError."""
+    tensors, metadata = read_safetensors(path, KIND)
+    name = Path(path).name
+    try:
+        towers = json.loads(metadata["tverase.towers"])
+        return InversionSet(
+            vectors={
+                tower: tensors["vectors" if len(towers) == 1 else f"vectors.{tower}"].float()
+                for tower in towers
+            },
+            losses=tensors["losses"],
+            seeds=tensors["seeds"],
+            valid=tensors["valid"].bool(),
+            concept=json.loads(metadata["tverase.concepts"])[0],
+            template=metadata["tverase.template"],
+            text_encoder=metadata["tverase.text_encoder"],
+            hit_rates=tensors.get("hit_rates"),
+            objective=json.loads(metadata.get("tverase.objective", "{}")),
+            notes=tuple(json.loads(metadata.get("tverase.notes", "[]"))),
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        if isinstance(error, TveraseError):
+            raise FormatError(f"{name}: {error}") from error
+        raise FormatError(
+            f"{name} is not a whole inversion set: {error!r}. Save it again with this pack."
+        ) from error
+
+
+def export_embeddings(
+    folder: PathLike, stem: str, inversions: InversionSet, architecture: str, created: str = ""
+) -> list[str]:
+    """One native embedding per inversion: `clip_<tower>` [t, d], for `embedding:<name>` in prompts.
+
+    Returns the names to type, "<stem>-00" and so on. Raises ConfigError for a stem that the host's
+    prompt syntax cannot hold (spaces, commas, brackets, colons) or that leaves the folder.
+    """
+    if not stem or not all(letter.isalnum() or letter in "-_" for letter in stem):
+        raise ConfigError(
+            f"Embedding name {stem!r}: use letters, digits, - and _ only, as the prompt syntax "
+            "'embedding:name' ends at other signs."
+        )
+    names = [f"{stem}-{k:02d}" for k in range(len(inversions))]
+    for k, name in enumerate(names):
+        metadata = {
+            **_common(architecture, "textual-inversion", inversions.concept, created),
+            "tverase.kind": EMBEDDING_KIND,
+            "tverase.text_encoder": inversions.text_encoder,
+            "tverase.template": inversions.template,
+        }
+        tensors = {f"clip_{tower}": value[k] for tower, value in inversions.vectors.items()}
+        write_safetensors(Path(folder) / f"{name}.safetensors", tensors, metadata)
+    return names
+
+
+def job_digest(config: InversionConfig, pictures: ConceptSet, encoder: TextEncoder) -> str:
+    """Names a job, so that a state is only resumed by the work it belongs to.
+
+    Of the text encoder its embedding tables count, and what it makes of a text: a LoRA on it leaves
+    the tables as they are.
+    """
+    with torch.no_grad():
+        seen = encoder.encode([config.template.replace("{}", pictures.concept)]).tokens
+    parts = [
+        compact_json(config.recipe()),
+        pictures.digest,
+        encoder_digest(encoder),
+        hashlib.sha256(tensor_bytes(seen.float().cpu())).hexdigest(),
+    ]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+
+
+def save_inversion_state(path: PathLike, state: InversionState, job: str) -> None:
+    """Write unfinished work in one stroke; job from `job_digest`."""
+    tensors = {"seeds": state.seeds, "history": state.history}
+    for part in ("vectors", "first", "second"):
+        tensors |= {f"{part}.{tower}": value for tower, value in getattr(state, part).items()}
+    metadata = {"tverase.kind": STATE_KIND, "tverase.job": job, "tverase.step": str(state.step)}
+    write_safetensors(path, tensors, metadata)
+
+
+def load_inversion_state(path: PathLike, job: str) -> InversionState:
+    """Read unfinished work. Raises ConfigError when it belongs to another job, FormatError."""
+    tensors, metadata = read_safetensors(path, STATE_KIND)
+    name = Path(path).name
+    if metadata.get("tverase.job") != job:
+        raise ConfigError(
+            f"{name} belongs to other settings, pictures or text encoder. Delete it to start anew."
+        )
+    parts: dict[str, dict[str, Tensor]] = {"vectors": {}, "first": {}, "second": {}}
+    try:
+        for key, value in tensors.items():
+            part, _, tower = key.partition(".")
+            if tower:
+                parts[part][tower] = value
+        if not parts["vectors"] or len({tuple(sorted(towers)) for towers in parts.values()}) > 1:
+            raise ValueError("vectors and moments of other towers")
+        step = int(metadata["tverase.step"])
+        return InversionState(
+            **parts, step=step, seeds=tensors["seeds"], history=tensors["history"]
+        )
+    except (KeyError, ValueError) as error:
+        raise FormatError(f"{name} is not a whole inversion state: {error!r}.") from error
+
+
+def _common(architecture: str, suffix: str, concept: str, created: str) -> dict[str, str]:
+    entries = {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": f"{architecture}/{suffix}",
+        "modelspec.title": f"Inversions of {concept}",
+        "modelspec.date": created,
+        "modelspec.usage_hint": HINT,
+        "tverase.concepts": compact_json([concept]),
+        "tverase.software": "tverase",
+    }
+    return {key: value for key, value in entries.items() if value}

@@ -1,0 +1,87 @@
+"""Where inversions start and where they may go: the text encoder's embedding space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..ports import TextEncoder
+from .config import RANDOM, InversionConfig
+from .cosines import project
+
+START_NOISE = 0.1  # of the median norm, so that a set started from one word can spread
+
+
+class Space:
+    """Median norm, the concept's own word and the allowed interval, tower by tower."""
+
+    def __init__(self, encoder: TextEncoder, concept: str, config: InversionConfig):
+        self._config = config
+        self._encoder = encoder
+        self._tables = {tower: encoder.vocabulary(tower).detach() for tower in encoder.widths()}
+        self._norms = {
+            tower: float(table.float().norm(dim=1).median()) * config.vectors**0.5
+            for tower, table in self._tables.items()
+        }
+        # A row of zeros, as some tables have for padding, has no direction to start from.
+        self._usable = {t: table.norm(dim=1).nonzero()[:, 0] for t, table in self._tables.items()}
+        for tower, rows in self._usable.items():
+            if not len(rows):
+                raise ConfigError(
+                    f"Inversion: every row of the text encoder's table {tower!r} is zero. Load the "
+                    "checkpoint's own CLIP."
+                )
+        self._words = self._fitted(concept) if config.intervals else {}
+        spans = torch.tensor(config.intervals or [], dtype=torch.float64).view(-1, 2)
+        self._low, self._high = spans.unbind(1)
+
+    def _fitted(self, word: str) -> dict[str, Tensor]:
+        """The word's vectors as [t, d]: itself when it has t tokens, else its mean t times."""
+        fitted = {}
+        for tower, vectors in self._encoder.word_vectors(word).items():
+            own = vectors.detach().float().cpu()
+            if len(own) == 0 or not bool(own.norm() > 0):
+                raise ConfigError(
+                    f"Inversion: the word {word!r} has no tokens in tower {tower!r}. Give another."
+                )
+            same = len(own) == self._config.vectors
+            fitted[tower] = own if same else own.mean(0).expand(self._config.vectors, -1).clone()
+        return fitted
+
+    def start(self, seeds: Tensor) -> dict[str, Tensor]:
+        """First vectors by tower, float32 [n, t, d]; row k depends on seeds[k] alone."""
+        towers = self._tables if self._config.start == RANDOM else self._fitted(self._config.start)
+        made: dict[str, list[Tensor]] = {tower: [] for tower in towers}
+        for seed in seeds.tolist():
+            source = torch.Generator().manual_seed(seed)
+            for tower, value in towers.items():
+                made[tower].append(self._one(tower, value, source))
+        return self.hold({tower: torch.stack(rows) for tower, rows in made.items()})
+
+    def _one(self, tower: str, value: Tensor, source: torch.Generator) -> Tensor:
+        if self._config.start == RANDOM:
+            usable = self._usable[tower]
+            chosen = torch.randint(len(usable), (self._config.vectors,), generator=source)
+            return value[usable[chosen.to(usable.device)]].float().cpu().clone()
+        noise = torch.randn(value.shape, generator=source)
+        return value + noise.mul(START_NOISE * self._norms[tower] / float(noise.norm()))
+
+    def hold(self, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Back inside the interval and to the median norm, where the settings ask for it.
+
+        The norm is that of all t vectors together: sqrt(t) times the vocabulary's median.
+        """
+        if self._config.intervals:
+            return {
+                tower: project(value, self._words[tower], self._low, self._high, self._norms[tower])
+                for tower, value in vectors.items()
+            }
+        if not self._config.hold_norm:
+            return dict(vectors)
+        return {
+            tower: value * (self._norms[tower] / value.flatten(1).norm(dim=1)).view(-1, 1, 1)
+            for tower, value in vectors.items()
+        }

@@ -1,1 +1,0 @@
-"""Judges: how surely a concept is in a picture."""

@@ -1,0 +1,116 @@
+"""Draw the same cases with the base and the erased model and let a judge score both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import JudgeError, NonFiniteError
+from ..ports import Context, Judge, Progress, Sampler
+
+Role = Literal["target", "retained"]
+HIT = 0.5  # a judge's probability from which a picture counts as a hit
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One trigger and the seeds to draw it with.
+
+    role: "target" for what is erased, "retained" for what must stay.
+    concept: what the judge looks for. trigger: the prompt, or a name for an inversion.
+    context: one row.
+    """
+
+    role: Role
+    concept: str
+    trigger: str
+    context: Context
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """The judge's probabilities for one seed of one trigger, before and after."""
+
+    role: Role
+    concept: str
+    trigger: str
+    seed: int
+    base: float
+    erased: float
+
+
+OnPictures = Callable[[Case, Tensor, Tensor], None]
+
+
+def paired_scores(
+    base: Sampler,
+    erased: Sampler,
+    judge: Judge,
+    cases: Sequence[Case],
+    progress: Progress,
+    on_pictures: OnPictures | None = None,
+) -> tuple[ScoreRow, ...]:
+    """Score every case on both models, same seeds.
+
+    on_pictures hears (case, base pictures, erased pictures), float32 [n, H, W, 3], for grids.
+    `progress` counts pictures and cancels by raising.
+    """
+    rows: list[ScoreRow] = []
+    total = 2 * sum(len(case.seeds) for case in cases)
+    for case in cases:
+        pair: list[Tensor] = []
+        for name, sampler in (("base", base), ("erased", erased)):
+            done = 2 * len(rows) + len(pair) * len(case.seeds)
+            progress(done, total, f"{case.trigger}, {name} model")
+            pair.append(draw(sampler, case.context, case.seeds))
+        scores = [judged(judge, pictures, case.concept) for pictures in pair]
+        for seed, before, after in zip(case.seeds, *(s.tolist() for s in scores), strict=True):
+            rows.append(ScoreRow(case.role, case.concept, case.trigger, seed, before, after))
+        if on_pictures:
+            on_pictures(case, *pair)
+    progress(total, total, "scored")
+    return tuple(rows)
+
+
+def draw(sampler: Sampler, context: Context, seeds: Sequence[int]) -> Tensor:
+    """One picture per seed from a context of one row; float32 [n, H, W, 3] in 0..1."""
+    return sampler.images(context.pick(torch.zeros(len(seeds), dtype=torch.int64)), seeds)
+
+
+def judged(judge: Judge, pictures: Tensor, concept: str) -> Tensor:
+    """The judge's probabilities, float32 [n] on the CPU. Raises NonFiniteError."""
+    scores = judge.score(pictures, concept).detach().float().cpu()
+    if not bool(torch.isfinite(scores).all()):
+        raise NonFiniteError(
+            f"The judge gave NaN or infinity for {concept!r}. Look for black or broken pictures."
+        )
+    return scores
+
+
+def check_judge(
+    sampler: Sampler, judge: Judge, concept: str, context: Context, seeds: Sequence[int]
+) -> float:
+    """Hit rate of the judge on the base model's own pictures of the plain prompt.
+
+    Raises JudgeError when it never fires: such a judge reads 0 % for every model, erased or not;
+    also without seeds, when it is shown nothing. NonFiniteError as `judged`.
+    """
+    if not seeds:
+        raise JudgeError(
+            f"This judge cannot be checked on {concept!r}: expected one or more seeds to draw "
+            "pictures with, got none. Give seeds."
+        )
+    scores = judged(judge, draw(sampler, context, seeds), concept)
+    hits = float((scores >= HIT).float().mean())
+    if hits == 0:
+        raise JudgeError(
+            f"This judge cannot see the concept {concept!r}: it fired on none of {len(seeds)} "
+            f"pictures that the base model drew of it (highest score {float(scores.max()):.2f}, "
+            f"needed {HIT}). Check the concept's name, the prompt and the judge."
+        )
+    return hits

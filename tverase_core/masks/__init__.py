@@ -1,0 +1,1 @@
+"""Where to subtract: blocks ranked by gain and damage."""

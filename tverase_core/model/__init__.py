@@ -1,0 +1,1 @@
+"""Which weights a model has, and which model it is."""

@@ -1,0 +1,207 @@
+"""Which model a task vector was made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import BaseMismatchError, ConfigError
+from .layout import DIFFUSION_PREFIX
+
+RUNS, RUN = 16, 256  # how much of each weight tells models apart
+Verdict = Literal["same", "unverified", "different_weights", "different_architecture"]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFingerprint:
+    """Identity of a base model.
+
+    architecture: name such as "stable-diffusion-v1" (see `architecture_of`).
+    key_digest: 64 hex digits, see `key_digest`.
+    sample_sha256: 64 hex digits, see `sample_sha256`; None where the weights were not seen.
+    dtype, file_name: what the weights were stored as and in (base name only), for people.
+    Raises ConfigError on a malformed field.
+    """
+
+    architecture: str
+    key_digest: str
+    sample_sha256: str | None = None
+    dtype: str | None = None
+    file_name: str | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.architecture:
+            problems.append("architecture is empty")
+        if not _is_sha256(self.key_digest):
+            problems.append(f"key_digest: expected 64 hex digits, got {self.key_digest!r}")
+        if self.sample_sha256 is not None and not _is_sha256(self.sample_sha256):
+            problems.append(f"sample_sha256: expected 64 hex digits, got {self.sample_sha256!r}")
+        if self.file_name is not None and ("/" in self.file_name or "\\" in self.file_name):
+            problems.append("file_name: give the base name only, a path would leak the machine")
+        if problems:
+            raise ConfigError("base fingerprint: " + "; ".join(problems))
+
+    def compare(self, other: BaseFingerprint) -> Verdict:
+        """How sure it is that both name the same weights.
+
+        "different_architecture": other names or shapes. "different_weights": same names and
+        shapes, but another architecture name (SD2 with epsilon or with v) or, in the same
+        dtype, other values. "unverified": nothing speaks against it, but a hash is missing or
+        the dtypes differ. "same": equal values wherever the hash looks.
+        """
+        if self.key_digest != other.key_digest:
+            return "different_architecture"
+        if self.architecture != other.architecture:
+            return "different_weights"
+        if self.sample_sha256 is None or other.sample_sha256 is None:
+            return "unverified"
+        if self.sample_sha256 == other.sample_sha256:
+            return "same"
+        return "different_weights" if self.dtype == other.dtype else "unverified"
+
+
+def check_base(
+    vector_base: BaseFingerprint, model: BaseFingerprint, allow_different_weights: bool = False
+) -> Verdict:
+    """The verdict of `compare`, or BaseMismatchError when a task vector must not be used here."""
+    verdict = vector_base.compare(model)
+    refused = verdict == "different_architecture" or (
+        verdict == "different_weights" and not allow_different_weights
+    )
+    if refused:
+        advice = (
+            "Load the model that the task vector was made from"
+            if verdict == "different_architecture"
+            else "Load that model, or allow different weights if this one is its descendant"
+        )
+        raise BaseMismatchError(
+            f"the task vector was made from {describe(vector_base)}, but this model is "
+            f"{describe(model)} ({verdict.replace('_', ' ')}). {advice}."
+        )
+    return verdict
+
+
+def describe(base: BaseFingerprint) -> str:
+    """A short name for sentences."""
+    named = f" '{base.file_name}'" if base.file_name else ""
+    values = base.sample_sha256[:12] if base.sample_sha256 else "unknown"
+    return f"{base.architecture}{named} (keys {base.key_digest[:12]}, values {values})"
+
+
+def key_digest(shapes: Mapping[str, Sequence[int]]) -> str:
+    """sha256 of the sorted "name 320x4x3x3" lines, in hex; dtypes play no part.
+
+    Where there are `diffusion_model.` names only those count, because users swap text encoders
+    freely. Raises ConfigError when `shapes` is empty.
+    """
+    names = [name for name in shapes if name.startswith(DIFFUSION_PREFIX)] or list(shapes)
+    if not names:
+        raise ConfigError("key digest: expected at least one weight, got none")
+    lines = [f"{name} {'x'.join(map(str, shapes[name]))}\n" for name in sorted(names)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The raw little-endian bytes of a CPU tensor of any dtype, without a copy if contiguous."""
+    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    return memoryview(flat.numpy())  # type: ignore[arg-type]
+
+
+def sample_sha256(weights: Mapping[str, Tensor]) -> str:
+    """sha256 of `sampled_runs` of every weight, in their stored dtype, in the order of names, hex.
+
+    Training moves nearly every value, so a sample tells models apart; all values of an SDXL model
+    would take as long to hash as the model takes to load (docs/decisions/0010).
+    """
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        flat = weights[name].detach().reshape(-1)
+        # As bytes, because fp8 cannot be concatenated; in one piece, because each copy from a GPU
+        # waits for it.
+        runs = [
+            flat[first : first + count].view(torch.uint8)
+            for first, count in sampled_runs(len(flat))
+        ]
+        if runs:
+            digest.update(tensor_bytes(torch.cat(runs).cpu()))
+    return digest.hexdigest()
+
+
+def storage_of(weights: Iterable[tuple[torch.dtype, int]]) -> str:
+    """The floating-point dtypes among (dtype, number of values), that of most values first:
+    "float16", or "float16+float32"; empty without any.
+
+    All of them, because a model stored in two differs in its bytes from the same one cast to the
+    first, and neither is another model.
+    """
+    counts: Counter[str] = Counter()
+    for dtype, numel in weights:
+        if dtype.is_floating_point:
+            counts[str(dtype).removeprefix("torch.")] += numel
+    return "+".join(name for name, _ in counts.most_common())
+
+
+def sampled_runs(numel: int) -> list[tuple[int, int]]:
+    """(first value, number of values): all of a small weight, else 16 even runs of 256."""
+    if numel <= RUNS * RUN:
+        return [(0, numel)] if numel else []
+    return [((numel - RUN) * i // (RUNS - 1), RUN) for i in range(RUNS)]
+
+
+def architecture_of(shapes: Mapping[str, Sequence[int]], prediction: str = "epsilon") -> str:
+    """The Model Metadata Standard's name for a diffusion model's weights.
+
+    UNets are known by the width of the cross-attention's context: 768 SD1, 1024 SD2 (v: the 768
+    model), 2048 SDXL base, 1280 SDXL refiner; smaller or larger ones of the family are
+    "sd-unet-<channels>-<context>". Transformers are known by a weight and its shape. Anything
+    else is "unknown".
+    """
+    first = shapes.get(DIFFUSION_PREFIX + "input_blocks.0.0.weight")
+    contexts = {
+        shapes[key][1] if len(shapes[key]) > 1 else None
+        for key in shapes
+        if key.startswith(DIFFUSION_PREFIX) and key.endswith(".attn2.to_k.weight")
+    }
+    width = contexts.pop() if len(contexts) == 1 else None
+    # Weights of too few axes, as quantised ones may have, tell nothing.
+    if first is None or len(first) < 2 or width is None:
+        return _transformer_of(shapes)
+    pair = (first[0], width)
+    if pair == (320, 1024) and prediction == "v":
+        return "stable-diffusion-v2-768-v"
+    return _UNETS.get(pair, f"sd-unet-{pair[0]}-{pair[1]}")
+
+
+# (channels, width of the context) of UNets
+_UNETS = {
+    (320, 768): "stable-diffusion-v1",
+    (320, 1024): "stable-diffusion-v2-512",
+    (320, 2048): "stable-diffusion-xl-v1-base",
+    (384, 1280): "stable-diffusion-xl-v1-refiner",
+}
+# (a weight that the family has, its shape, name); the first that fits counts
+_TRANSFORMERS: tuple[tuple[str, tuple[int, ...], str], ...] = (
+    ("joint_blocks.37.x_block.attn.qkv.weight", (7296, 2432), "stable-diffusion-3.5-large"),
+    ("joint_blocks.12.x_block.attn2.qkv.weight", (4608, 1536), "stable-diffusion-3.5-medium"),
+    ("joint_blocks.23.x_block.attn.qkv.weight", (4608, 1536), "stable-diffusion-3-medium"),
+    ("guidance_in.in_layer.weight", (3072, 256), "flux-1-dev"),
+    ("double_blocks.18.img_attn.qkv.weight", (9216, 3072), "flux-1-schnell"),
+)
+
+
+def _transformer_of(shapes: Mapping[str, Sequence[int]]) -> str:
+    for key, shape, name in _TRANSFORMERS:
+        if tuple(shapes.get(DIFFUSION_PREFIX + key, ())) == shape:
+            return name
+    return "unknown"
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)

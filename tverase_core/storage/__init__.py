@@ -1,0 +1,1 @@
+"""Bytes of safetensors files on disk, whatever they mean."""

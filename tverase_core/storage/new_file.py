@@ -1,0 +1,55 @@
+"""A new file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import ConfigError
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A new file, readable and writable, that takes the name `path` when the block ends well.
+
+    After an error the old file is still there and the new one is gone. An OSError that names no
+    file, as a full disk gives, is raised again with this one's name.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        reason = f"while {target.name} was written: {error.strerror}. Nothing was kept of it"
+        raise OSError(error.errno, reason) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_not_source(target: Path, sources: Iterable[str | os.PathLike[str]]) -> None:
+    """Raises ConfigError when `target` is one of the files or folders it is made of."""
+    if any(target.resolve() == Path(source).resolve() for source in sources):
+        raise ConfigError(f"{target.name}: would replace a file it is made of. Give another name.")
+
+
+def check_room(target: Path, size: int) -> None:
+    """Raises OSError when the disk has less room than `size` bytes, before a byte is written."""
+    free = shutil.disk_usage(target.parent).free
+    if free < size:
+        raise OSError(
+            errno.ENOSPC,
+            f"{target.name} needs {size / 1e6:,.0f} MB and the disk has {free / 1e6:,.0f} MB free. "
+            "Make room and try again",
+        )

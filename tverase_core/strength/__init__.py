@@ -1,0 +1,1 @@
+"""How much to subtract: the smallest strength that suppresses all triggers."""

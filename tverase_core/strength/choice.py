@@ -1,0 +1,142 @@
+"""Settings and result of the strength search."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from statistics import NormalDist
+from typing import Any
+
+from ..errors import ConfigError, NoFeasibleStrengthError
+from .curve import MOST_Z, RateRow, StrengthCurve, StrengthGrid, StrengthRule, TradeOff
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """A cheap first look: a starting strength, and the triggers from hardest to easiest."""
+
+    guess: float | None = None
+    order: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """Settings of `find_strength`; raises ConfigError with every problem.
+
+    seeds: N tuning seeds a trigger; retained_seeds: seeds a retained prompt.
+    block: seeds drawn between two looks; probe: seeds for a pass that only steers.
+    at_once: pictures drawn together before the next look, of several triggers side by side.
+    guess: first strength tried when no screen gives one. bonferroni: strengths that may be
+    confirmed at the rule's error level together; 1 leaves z as it is.
+    """
+
+    seeds: tuple[int, ...] = tuple(range(1000, 1024))
+    retained_seeds: tuple[int, ...] = tuple(range(2000, 2008))
+    grid: StrengthGrid = field(default_factory=StrengthGrid.even)
+    rule: StrengthRule = field(default_factory=StrengthRule)
+    block: int = 4
+    probe: int = 8
+    at_once: int = 16
+    guess: float = 1.0
+    bonferroni: int = 1
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name in ("seeds", "retained_seeds"):
+            chosen = getattr(self, name)
+            if not chosen or len(set(chosen)) != len(chosen):
+                problems.append(f"{name}: expected one or more distinct seeds")
+        for name in ("block", "probe", "at_once", "bonferroni"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name}: expected 1 or more, got {getattr(self, name)}")
+        if not 0 <= self.guess < math.inf:
+            problems.append(f"guess: expected 0 or more, got {self.guess}")
+        if not problems and self.working_rule().most_hits(len(self.seeds)) < 0:
+            problems.append(
+                f"seeds: {len(self.seeds)} a trigger cannot show a rate under "
+                f"{self.rule.target:g} even without a hit; give at least "
+                f"{self.working_rule().least_draws()}"
+            )
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+    def working_rule(self) -> StrengthRule:
+        """The rule with z raised for `bonferroni` confirmations.
+
+        Raises ConfigError when that takes z beyond what a rule may have.
+        """
+        if self.bonferroni == 1:
+            return self.rule
+        level = math.erfc(self.rule.z / math.sqrt(2)) / 2  # 1 - cdf, exact far out as well
+        raised = -NormalDist().inv_cdf(level / self.bonferroni)
+        if raised > MOST_Z:
+            raise ConfigError(
+                f"bonferroni: {self.bonferroni} confirmations raise z from {self.rule.z:g} to "
+                f"{raised:.2f}, expected at most {MOST_Z:g}; give fewer, or a lower z"
+            )
+        return replace(self.rule, z=raised)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The chosen strength on triggers and seeds that played no part in choosing it.
+
+    The retained prompts did play a part, drawn at other seeds.
+    triggers, retained: at `strength`; triggers_base, retained_base: at strength 0, at the
+    same seeds, triggers at the first of them only.
+    mean_hit: mean of the triggers' rates; worst_high: the largest upper bound (single look, at
+    the rule's z); retained_ratio: mean retained rate relative to strength 0.
+    passed: worst_high <= target and retained_ratio (with the rule's retained_z > 0 its lower bound)
+    >= budget, and nothing collapsed.
+    """
+
+    strength: float
+    seeds: tuple[int, ...]
+    triggers: tuple[RateRow, ...]
+    triggers_base: tuple[RateRow, ...]
+    retained: tuple[RateRow, ...]
+    retained_base: tuple[RateRow, ...]
+    mean_hit: float
+    worst_rate: float
+    worst_high: float
+    retained_ratio: float
+    collapsed: str | None
+    passed: bool
+    images_drawn: int
+
+
+@dataclass(frozen=True, slots=True)
+class StrengthChoice:
+    """The answer, with all that was measured.
+
+    strength: None when not feasible. tuning: every trigger at `strength` (or at the strength that
+    came nearest); retained, retained_base: every retained prompt there and at strength 0.
+    images_drawn: by this search; full_grid_images: by an equal-precision grid.
+    confirmations: strengths that were tested with all seeds.
+    """
+
+    strength: float | None
+    feasible: bool
+    reason: str
+    curve: StrengthCurve
+    tuning: tuple[RateRow, ...]
+    retained: tuple[RateRow, ...]
+    retained_base: tuple[RateRow, ...]
+    tradeoffs: tuple[TradeOff, ...]
+    images_drawn: int
+    full_grid_images: int
+    confirmations: int
+    rule: StrengthRule
+    seeds: tuple[int, ...]
+    retained_seeds: tuple[int, ...]
+    verification: Verification | None = None
+
+    def required(self) -> float:
+        """The strength, or NoFeasibleStrengthError carrying curve and trade-offs."""
+        if self.strength is None:
+            raise NoFeasibleStrengthError(self.reason, self.curve, self.tradeoffs)
+        return self.strength
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, ready for JSON."""
+        return asdict(self)

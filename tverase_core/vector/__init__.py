@@ -1,0 +1,1 @@
+"""The task vector, and what is done with one."""
