@@ -11,12 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from devtools.figures import Figure
-from tverase_core.judging.statistics import (
-    bootstrap_cluster_ratio,
-    bootstrap_clusters,
-    bootstrap_mean,
-    wilson,
-)
+from erasure.bootstrap import bootstrap_cluster_ratio, bootstrap_clusters, bootstrap_mean
+from tverase_core.judging.statistics import wilson
 
 Result = dict[str, Any]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
 
 from tverase_core.model.fingerprint import BaseFingerprint, key_digest
 from tverase_core.model.layout import ModelLayout, detect_layout
 from tverase_core.vector.provenance import Provenance
+from tverase_core.vector.rounding import Comparison, RoundingLoss
 from tverase_core.vector.task_vector import TaskVector
 
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -43,3 +46,17 @@ def weights(seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, Tens
 
 def vector(seed: int = 1, provenance: Provenance | None = None) -> TaskVector:
     return TaskVector(weights(seed), BASE, provenance or Provenance(concepts=(f"c{seed}",)))
+
+
+def only(task_vector: TaskVector, wanted: Callable[[str], bool]) -> TaskVector:
+    """The deltas whose key is wanted."""
+    deltas = {key: delta for key, delta in task_vector.deltas.items() if wanted(key)}
+    return task_vector.changed(deltas, "a part")
+
+
+def compare_changes(meant: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> RoundingLoss:
+    """How near real changes are to the meant ones, over all keys together."""
+    total = Comparison()
+    for key, wanted in meant.items():
+        total.add(wanted, real[key])
+    return total.loss()

@@ -85,16 +85,6 @@ class InversionSet:
         apart = ~torch.eye(len(self), dtype=torch.bool)
         return float(self.cosine_matrix()[apart].max())
 
-    def cosines_to(self, encoder: TextEncoder, word: str) -> dict[str, Tensor]:
-        """How near each embedding's mean vector is to the word's, by tower, float32 [n]."""
-        words = encoder.word_vectors(word)
-        return {
-            tower: cosines(
-                value.mean(1, keepdim=True), words[tower].float().cpu().mean(0).view(1, 1, -1)
-            )[:, 0]
-            for tower, value in self.vectors.items()
-        }
-
     def subset(self, indices: Sequence[int]) -> InversionSet:
         """The given embeddings in the given order. Raises ConfigError when out of range."""
         if not indices or not all(0 <= k < len(self) for k in indices):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,26 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import JudgeError, NonFiniteError
-from ..ports import Context, Judge, Progress, Sampler
+from ..ports import Context, Judge, Sampler
 
 Role = Literal["target", "retained"]
 HIT = 0.5  # a judge's probability from which a picture counts as a hit
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One trigger and the seeds to draw it with.
-
-    role: "target" for what is erased, "retained" for what must stay.
-    concept: what the judge looks for. trigger: the prompt, or a name for an inversion.
-    context: one row.
-    """
-
-    role: Role
-    concept: str
-    trigger: str
-    context: Context
-    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,39 +26,6 @@ class ScoreRow:
     seed: int
     base: float
     erased: float
-
-
-OnPictures = Callable[[Case, Tensor, Tensor], None]
-
-
-def paired_scores(
-    base: Sampler,
-    erased: Sampler,
-    judge: Judge,
-    cases: Sequence[Case],
-    progress: Progress,
-    on_pictures: OnPictures | None = None,
-) -> tuple[ScoreRow, ...]:
-    """Score every case on both models, same seeds.
-
-    on_pictures hears (case, base pictures, erased pictures), float32 [n, H, W, 3], for grids.
-    `progress` counts pictures and cancels by raising.
-    """
-    rows: list[ScoreRow] = []
-    total = 2 * sum(len(case.seeds) for case in cases)
-    for case in cases:
-        pair: list[Tensor] = []
-        for name, sampler in (("base", base), ("erased", erased)):
-            done = 2 * len(rows) + len(pair) * len(case.seeds)
-            progress(done, total, f"{case.trigger}, {name} model")
-            pair.append(draw(sampler, case.context, case.seeds))
-        scores = [judged(judge, pictures, case.concept) for pictures in pair]
-        for seed, before, after in zip(case.seeds, *(s.tolist() for s in scores), strict=True):
-            rows.append(ScoreRow(case.role, case.concept, case.trigger, seed, before, after))
-        if on_pictures:
-            on_pictures(case, *pair)
-    progress(total, total, "scored")
-    return tuple(rows)
 
 
 def draw(sampler: Sampler, context: Context, seeds: Sequence[int]) -> Tensor:

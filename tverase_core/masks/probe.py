@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, EmptyConceptSetError
-from ..ports import Attachment, Context, Denoiser
-from ..strength.choice import Screen
-from ..strength.curve import StrengthGrid
-from ..vector.erase import signed_scale
+from ..ports import Context, Denoiser
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,34 +65,3 @@ class DenoiseProbe:
         )
         errors = self.predictions(denoiser, context) - target
         return errors.double().square().flatten(1).mean(1).cpu()
-
-
-def denoising_screen(
-    denoiser: Denoiser,
-    attachment: Attachment,
-    probe: DenoiseProbe,
-    triggers: Context,
-    null: Context,
-    grid: StrengthGrid,
-    points: int = 6,
-) -> Screen:
-    """A starting strength and the hardest triggers first, from denoising losses alone.
-
-    probe: concept latents; null: one row, the empty prompt. A trigger helps as long as its loss
-    on concept latents lies under the unedited model's loss without a prompt. The guess is the
-    least of `points` evenly spaced strengths at which no trigger helps any more, None if none is;
-    the order is by the loss there, or at the strongest tried. Our derivation: a loss says little
-    about a picture, so this only decides where the search starts.
-    """
-    attachment.scale = signed_scale(0.0)
-    useless = float(probe.losses(denoiser, null)[0])
-    last = len(grid.values) - 1
-    order: tuple[int, ...] = ()
-    for i in range(1, points + 1):
-        strength = grid.values[max(1, round(last * i / points))]
-        attachment.scale = signed_scale(strength)
-        losses = probe.losses(denoiser, triggers)
-        order = tuple(int(j) for j in losses.argsort(stable=True))
-        if bool((losses >= useless).all()):
-            return Screen(strength, order)
-    return Screen(None, order)

@@ -150,17 +150,6 @@ class BlockMask:
             self.to_mapping(), sort_keys=True, separators=(",", ":"), ensure_ascii=False
         )
 
-    @classmethod
-    def from_json(cls, text: str) -> BlockMask:
-        """Raises FormatError, and the constructor's errors."""
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise FormatError(f"block mask: expected JSON, {error}") from error
-        if not isinstance(values, dict):
-            raise FormatError(f"block mask: expected a JSON object, got {type(values).__name__}")
-        return cls.from_mapping(values)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BlockMask) and self._identity() == other._identity()
 

@@ -12,21 +12,13 @@ from .curve import MOST_Z, RateRow, StrengthCurve, StrengthGrid, StrengthRule, T
 
 
 @dataclass(frozen=True, slots=True)
-class Screen:
-    """A cheap first look: a starting strength, and the triggers from hardest to easiest."""
-
-    guess: float | None = None
-    order: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class SearchConfig:
     """Settings of `find_strength`; raises ConfigError with every problem.
 
     seeds: N tuning seeds a trigger; retained_seeds: seeds a retained prompt.
     block: seeds drawn between two looks; probe: seeds for a pass that only steers.
     at_once: pictures drawn together before the next look, of several triggers side by side.
-    guess: first strength tried when no screen gives one. bonferroni: strengths that may be
+    guess: first strength tried. bonferroni: strengths that may be
     confirmed at the rule's error level together; 1 leaves z as it is.
     """
 

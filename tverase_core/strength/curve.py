@@ -6,7 +6,7 @@ Symbols: m strengths, n triggers, p retained prompts.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Any
@@ -186,15 +186,6 @@ class StrengthCurve:
         """Plain lists and numbers, ready for JSON."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> StrengthCurve:
-        """The inverse of `to_dict`, also after a pass through JSON."""
-
-        def frozen(value: Any) -> Any:
-            return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
-
-        return cls(**{f.name: frozen(data[f.name]) for f in fields(cls)})
-
 
 def _rates(hits: Counts, draws: Counts) -> Tensor:
     shape = len(hits), len(hits[0])
@@ -291,10 +282,3 @@ def grid_images(
 ) -> int:
     """Pictures that a full grid of the same precision draws: every cell, the same seeds a cell."""
     return len(grid.values) * (triggers * seeds + retained * retained_seeds)
-
-
-def images_ratio(drawn: Sequence[int], grid: Sequence[int]) -> float:
-    """Pictures drawn by searches over those of their full grids, pooled; raises ConfigError."""
-    if len(drawn) != len(grid) or sum(grid) <= 0:
-        raise ConfigError(f"images ratio: expected pairs of counts, got {len(drawn)}, {len(grid)}")
-    return sum(drawn) / sum(grid)

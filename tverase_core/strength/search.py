@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 
 from ..errors import ConfigError, JudgeError
 from ..ports import Progress, quiet
-from .choice import Screen, SearchConfig, StrengthChoice
+from .choice import SearchConfig, StrengthChoice
 from .curve import (
     Choice,
     StrengthCurve,
@@ -38,15 +38,11 @@ from .measurement import Cell, Measurement, batched
 class _Search:
     """Hits by (grid index, trigger), and what they decide. Lives for one search."""
 
-    def __init__(
-        self, measure: Measurement, config: SearchConfig, order: Sequence[int], progress: Progress
-    ) -> None:
+    def __init__(self, measure: Measurement, config: SearchConfig, progress: Progress) -> None:
         self.measure, self.config, self.progress = measure, config, progress
         self.values, self.rule = config.grid.values, config.working_rule()
         self.hits: dict[tuple[int, int], list[bool]] = {}
         self.kept: dict[tuple[int, int], list[bool]] = {}
-        rest = [t for t in range(measure.trigger_count) if t not in order]
-        self.order = [*order, *rest]
         self.blame = [0] * measure.trigger_count
         self.confirmations = 0
         self.began = measure.images_drawn
@@ -88,10 +84,9 @@ class _Search:
     def passes(self, index: int, count: int) -> bool:
         """Whether no trigger is ruled out by its first `count` seeds; the hardest go first."""
         limit = self.rule.most_hits(len(self.config.seeds))
-        place = {trigger: i for i, trigger in enumerate(self.order)}
         together = max(1, self.config.at_once // self.config.block)
         for look in range(self.config.block, count + self.config.block, self.config.block):
-            waiting = sorted(place, key=lambda t: (-self.blame[t], place[t]))
+            waiting = sorted(range(len(self.blame)), key=lambda t: (-self.blame[t], t))
             for start in range(0, len(waiting), together):
                 group = waiting[start : start + together]
                 self.draw(index, group, min(look, count))
@@ -220,7 +215,6 @@ def _chosen(search: _Search, end: int | None) -> Choice:
 def find_strength(
     measure: Measurement,
     config: SearchConfig | None = None,
-    screen: Screen | None = None,
     progress: Progress = quiet,
 ) -> StrengthChoice:
     """Search the grid for the smallest strength that meets the rule; never raises for "none".
@@ -228,14 +222,14 @@ def find_strength(
     Raises ConfigError without triggers or retained prompts, JudgeError when the judge sees no
     trigger, or no retained concept, on the base model.
     """
-    config, screen = config or SearchConfig(), screen or Screen()
+    config = config or SearchConfig()
     if measure.trigger_count < 1 or measure.prompt_count < 1:
         raise ConfigError(
             "strength search: expected one or more triggers and retained prompts, got "
             f"{measure.trigger_count} and {measure.prompt_count}"
         )
-    search = _Search(measure, config, screen.order, progress)
-    guess = config.grid.nearest(config.guess if screen.guess is None else screen.guess)
+    search = _Search(measure, config, progress)
+    guess = config.grid.nearest(config.guess)
     _check_base(search)
     end = search.settle(guess)
     if not any(sum(cell) for (i, _), cell in search.hits.items() if i == 0):

@@ -1,14 +1,13 @@
-"""Angles and projections of task vectors, for choosing what to subtract."""
+"""Sums, angles and projections of task vectors, for choosing what to subtract."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, NonFiniteError, ShapeMismatchError
+from ..errors import ConfigError
 from ..model.layout import ModelLayout
 from .task_vector import TaskVector, check_same_shapes, common_base
 
@@ -96,88 +95,6 @@ def orthogonalise(
             taken = factor * delta
             deltas[key] = deltas[key] - taken if key in deltas else -taken
     return task_vector.changed(deltas, f"orthogonalised against {len(useful)} task vectors")
-
-
-@dataclass(frozen=True, slots=True)
-class ContextProjection:
-    """A task vector that leaves retained contexts alone.
-
-    rank of width: directions of the context space that are protected, out of all.
-    keys: the changed weights. taken: share of their squared length that was projected out.
-    """
-
-    vector: TaskVector
-    rank: int
-    width: int
-    keys: tuple[str, ...]
-    taken: float
-
-
-def project_from_contexts(
-    task_vector: TaskVector,
-    contexts: Tensor,
-    layout: ModelLayout,
-    rank_tolerance: float = 1e-3,
-) -> ContextProjection:
-    """Take retained contexts out of the deltas of cross-attention keys and values.
-
-    delta (I - P), P the projector on the span of the contexts' directions whose singular value
-    exceeds rank_tolerance times the largest: such a context c then gives (W - a delta) c = W c.
-    A larger tolerance protects fewer directions and keeps more of the delta. Null-space
-    constraints on weight edits are known from AlphaEdit (arXiv 2410.02355); applying them to a
-    task vector for erasure is our own combination.
-
-    contexts: float [n, d] or [n, s, d], the retained prompts' text-encoder output. Deltas [out, d].
-    Raises ShapeMismatchError (width), NonFiniteError, ConfigError when nothing can be projected
-    or the contexts span the whole width.
-    """
-    keys = [key for key in task_vector.deltas if layout.reads_context(key)]
-    if not keys:
-        raise ConfigError(
-            "this task vector changes no cross-attention keys or values of a known layout, "
-            "so retained contexts cannot be projected out of it"
-        )
-    if not 0 < rank_tolerance < 1 or contexts.ndim not in (2, 3) or not contexts.numel():
-        raise ConfigError(
-            f"contexts: expected [n, d] or [n, s, d], n >= 1, and a tolerance between 0 and 1; "
-            f"got {list(contexts.shape)} and {rank_tolerance}"
-        )
-    width = contexts.shape[-1]
-    for key in keys:
-        if task_vector.deltas[key].shape[1] != width:
-            shape = task_vector.deltas[key].shape
-            raise ShapeMismatchError(
-                f"{key}: takes contexts of width {shape[1]}, the retained ones have {width}. "
-                "Encode them with this model's text encoder.",
-                key,
-                (shape[0], width),
-                shape,
-            )
-    basis = _basis(contexts.detach().cpu().double().reshape(-1, width), rank_tolerance)
-    if basis.shape[1] == width:
-        raise ConfigError(
-            f"the retained contexts span all {width} directions, which leaves nothing to erase "
-            f"with. Give fewer prompts or a rank tolerance above {rank_tolerance}."
-        )
-    deltas, before, after = dict(task_vector.deltas), 0.0, 0.0
-    for key in keys:
-        delta = deltas[key].double()
-        projected = delta - (delta @ basis) @ basis.T
-        before += float(delta.square().sum())
-        after += float(projected.square().sum())
-        deltas[key] = projected.float()
-    step = f"kept off {basis.shape[1]} of {width} context directions"
-    changed = task_vector.changed(deltas, step)
-    return ContextProjection(changed, basis.shape[1], width, tuple(keys), 1 - after / before)
-
-
-def _basis(contexts: Tensor, rank_tolerance: float) -> Tensor:
-    """Orthonormal columns [d, r] that span the contexts [n, d], float64."""
-    if not bool(torch.isfinite(contexts).all()):
-        raise NonFiniteError("retained contexts hold NaN or infinity; encode them again")
-    squares, vectors = torch.linalg.eigh(contexts.T @ contexts)
-    protected: Tensor = vectors[:, squares > rank_tolerance**2 * squares[-1].clamp(min=0)]
-    return protected
 
 
 def _dot(first: Tensor, second: Tensor) -> float:

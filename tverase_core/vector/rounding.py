@@ -34,14 +34,6 @@ class RoundingLoss:
         )
 
 
-def compare_changes(meant: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> RoundingLoss:
-    """Over all keys together, in float64. No change meant: cosine 1, ratio 1, nothing lost."""
-    total = Comparison()
-    for key, wanted in meant.items():
-        total.add(wanted, real[key])
-    return total.loss()
-
-
 def rounding_loss(
     plan: Mapping[float, Mapping[str, Tensor]],
     read: Callable[[str], Tensor],

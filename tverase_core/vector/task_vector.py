@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -140,14 +140,6 @@ class TaskVector:
         for key, delta in self.deltas.items():
             squares[layout.block(key)] += _square(delta)
         return {block: math.sqrt(square) for block, square in squares.items()}
-
-    def select(self, wanted: Callable[[str], bool], step: str = "selected keys") -> TaskVector:
-        """Only the deltas whose key is wanted; may be empty."""
-        return self.changed({k: d for k, d in self.deltas.items() if wanted(k)}, step)
-
-    def part(self, prefix: str) -> TaskVector:
-        """The deltas of one model: `diffusion_model.` or `text_encoders.`."""
-        return self.select(lambda key: key.startswith(prefix), f"only {prefix}")
 
     def masked(self, mask: BlockMask, layout: ModelLayout) -> TaskVector:
         """Every delta times its mask coefficient.

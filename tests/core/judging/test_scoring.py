@@ -13,7 +13,7 @@ from torch import Tensor
 from host_support.places import ROOT
 from tverase_core.errors import ConfigError, JudgeError, NonFiniteError
 from tverase_core.inversion.diverse import Validation
-from tverase_core.judging.scoring import Case, ScoreRow, check_judge, paired_scores
+from tverase_core.judging.scoring import check_judge
 from tverase_core.ports import Context
 
 
@@ -34,28 +34,6 @@ class Brightness:
 
 
 CONTEXT = Context(torch.full((1, 2, 2), 0.8))
-
-
-def test_rows_are_paired_and_reported() -> None:
-    heard, shown = [], []
-    cases = [
-        Case("target", "cat", "a cat", CONTEXT, (1, 2)),
-        Case("retained", "dog", "d", CONTEXT, (3,)),
-    ]
-    rows = paired_scores(
-        Plain(1),
-        Plain(0.1),
-        Brightness(),
-        cases,
-        lambda done, total, message: heard.append((done, total)),
-        lambda case, before, after: shown.append((case.trigger, before.shape, after.shape)),
-    )
-    assert rows[0] == ScoreRow(
-        "target", "cat", "a cat", 1, pytest.approx(0.81), pytest.approx(0.09)
-    )
-    assert [(row.concept, row.seed) for row in rows] == [("cat", 1), ("cat", 2), ("dog", 3)]
-    assert heard == [(0, 6), (2, 6), (4, 6), (5, 6), (6, 6)]
-    assert shown[0] == ("a cat", (2, 2, 2, 3), (2, 2, 2, 3))
 
 
 def test_blind_judge_is_refused() -> None:
@@ -96,13 +74,3 @@ def test_the_claims_count_hits_and_no_silence() -> None:
     assert battery(Brightness(), rows, ["cat", "dog"]).count() == {"plain": [(0, 3), (3, 3)]}
     with pytest.raises(NonFiniteError, match="'dog'"):  # NaN is no proof that the dog is gone
         battery(Unsure(), rows, ["cat", "dog"]).count()
-
-
-def test_cancel_passes_through() -> None:
-    def stop(done: int, total: int, message: str) -> None:
-        raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        paired_scores(
-            Plain(1), Plain(1), Brightness(), [Case("target", "c", "t", CONTEXT, (1,))], stop
-        )

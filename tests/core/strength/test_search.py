@@ -10,33 +10,26 @@ import torch
 from torch import Tensor
 
 from host_support.fakes_choose import (
-    CONV,
-    IN,
-    LinearDenoiser,
     Planted,
     Scale,
     falling,
-    latents,
     one_hot,
 )
 from tverase_core.errors import (
     ConfigError,
-    EmptyConceptSetError,
     JudgeError,
     NoFeasibleStrengthError,
     NonFiniteError,
     StrengthError,
 )
-from tverase_core.masks.probe import DenoiseProbe, denoising_screen
 from tverase_core.ports import Context
-from tverase_core.strength.choice import Screen, SearchConfig
+from tverase_core.strength.choice import SearchConfig
 from tverase_core.strength.curve import (
     StrengthCurve,
     StrengthGrid,
     StrengthRule,
     choose_strength,
     grid_images,
-    images_ratio,
 )
 from tverase_core.strength.measurement import ModelMeasurement
 from tverase_core.strength.search import find_strength
@@ -149,7 +142,7 @@ def test_at_most_a_third_of_the_pictures_of_an_equal_grid(
     assert choice.feasible
     assert choice.images_drawn == measure.images_drawn
     assert choice.full_grid_images == grid_images(grid, 10, 24, 6, 8)
-    assert images_ratio([choice.images_drawn], [choice.full_grid_images]) <= 1 / 3
+    assert choice.images_drawn <= choice.full_grid_images / 3
 
 
 def test_the_whole_search_is_repeatable() -> None:
@@ -157,16 +150,6 @@ def test_the_whole_search_is_repeatable() -> None:
     first, second = (find_strength(Planted(triggers, KEEPS), CONFIG) for _ in range(2))
     assert first == second
     assert json.dumps(first.to_dict(), allow_nan=False)
-
-
-def test_a_good_screen_saves_pictures_and_changes_nothing() -> None:
-    triggers = [falling(0.8), falling(2.0, 0.02)]
-    plain = find_strength(Planted(triggers, KEEPS, coupled=True), CONFIG)
-    screened = find_strength(
-        Planted(triggers, [falling(9)] * 6, coupled=True), CONFIG, Screen(2.1, (1, 0))
-    )
-    assert screened.curve.strengths != plain.curve.strengths
-    assert screened.required() == pytest.approx(2.1, abs=0.1)
 
 
 def test_infeasible_when_the_budget_breaks_before_the_target_is_met() -> None:
@@ -331,7 +314,7 @@ def test_curve_survives_json_and_marks_what_was_not_measured() -> None:
     curve = StrengthCurve(
         (0.0, 1.0), ((4, 3), (0, 0)), ((4, 4), (4, 0)), ((2,), (0,)), ((2,), (0,)), (None, "noise")
     )
-    assert StrengthCurve.from_dict(json.loads(json.dumps(curve.to_dict()))) == curve
+    assert json.loads(json.dumps(curve.to_dict(), allow_nan=False))["hits"] == [[4, 3], [0, 0]]
     assert curve.target[1].isnan().tolist() == [False, True]
     assert curve.target.dtype == torch.float64
     assert curve.retained_ratio(0) == 1.0
@@ -435,22 +418,3 @@ def test_search_through_the_model_adapter() -> None:
     # score = 0.9 - 0.5 alpha, so hits end just above 0.8.
     assert choice.strength == pytest.approx(0.85, abs=0.051)
     assert painter.drawn == choice.images_drawn
-
-
-def test_the_screen_brackets_from_losses_alone() -> None:
-    denoiser = LinearDenoiser()
-    denoiser.base = {k: torch.zeros(4, 4) for k in denoiser.base}
-    denoiser.base[CONV] = torch.eye(4)
-    denoiser.base[IN][:, 0], denoiser.base[IN][:, 1] = -0.8, -0.4  # both lead towards the latents
-    probe = DenoiseProbe.draw(torch.ones(3, 4, 2, 2), 20, 8, seed=1)
-    with denoiser.attached({IN: denoiser.base[IN].clone()}) as attachment:
-        attachment.scale = 0.0
-        losses = probe.losses(denoiser, one_hot(1, 0, -1))
-        assert losses.argsort().tolist() == [1, 0, 2]
-        # At strength 1 the context does nothing any more; 1.5 is the first point after it.
-        asked = denoiser, attachment, probe, one_hot(1, 0), one_hot(-1)
-        assert denoising_screen(*asked, COARSE, points=4).guess == 1.5
-        low = StrengthGrid.even(0.25, 0.75)
-        assert denoising_screen(*asked, low) == Screen(None, (1, 0))
-    with pytest.raises(EmptyConceptSetError):
-        DenoiseProbe.draw(latents(0), 20, 4, seed=1)

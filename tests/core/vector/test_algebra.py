@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from host_support.edit_samples import BASE, KEYS, LAYOUT, SHAPES, vector, weights
-from tverase_core.errors import BaseMismatchError, ConfigError, NonFiniteError, ShapeMismatchError
+from host_support.edit_samples import BASE, KEYS, LAYOUT, SHAPES, only, vector, weights
+from tverase_core.errors import BaseMismatchError, ConfigError
 from tverase_core.files.compact import compact_tensors
 from tverase_core.model.fingerprint import BaseFingerprint
 from tverase_core.vector.algebra import (
@@ -16,7 +16,6 @@ from tverase_core.vector.algebra import (
     cosine,
     inner_product,
     orthogonalise,
-    project_from_contexts,
 )
 from tverase_core.vector.compression import SKETCH, approximate_low_rank, factors_of, keep_largest
 from tverase_core.vector.task_vector import TaskVector
@@ -47,7 +46,7 @@ def test_block_cosines() -> None:
     one, two = a.block_norms(LAYOUT), b.block_norms(LAYOUT)
     total = sum(found[block] * one[block] * two[block] for block in found)
     assert total == pytest.approx(inner_product(a, b))
-    half = a.select(lambda key: "middle" in key)
+    half = only(a, lambda key: "middle" in key)
     assert block_cosines(half, a, LAYOUT)["M00"] == pytest.approx(1)
     assert block_cosines(half, a, LAYOUT)["IN01"] == 0
 
@@ -76,50 +75,6 @@ def test_orthogonalise_against_itself_and_dependent_vectors() -> None:
     assert orthogonalise(a, [a * 2.0]).norm() < 1e-5 * a.norm()
     once, twice = orthogonalise(a, [b]), orthogonalise(a, [b, b * 3.0, -b])
     assert (once - twice).norm() < 1e-5 * a.norm()
-
-
-def test_context_projection_leaves_retained_contexts_alone() -> None:
-    contexts = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
-    tv = vector(1)
-    found = project_from_contexts(tv, contexts, LAYOUT)
-    assert (found.rank, found.width, found.keys) == (2, 6, tuple(CONTEXT_KEYS))
-    assert 0 < found.taken < 1
-    for key in KEYS:
-        if key in CONTEXT_KEYS:
-            assert (found.vector.deltas[key] @ contexts.T).abs().max() < 1e-5
-        else:
-            assert torch.equal(found.vector.deltas[key], tv.deltas[key])
-    outside = torch.linalg.svd(contexts, full_matrices=True).Vh[2:]
-    for key in CONTEXT_KEYS:
-        assert torch.allclose(
-            found.vector.deltas[key] @ outside.T, tv.deltas[key] @ outside.T, atol=1e-5
-        )
-    again = project_from_contexts(found.vector, contexts, LAYOUT)
-    assert again.taken < 1e-9
-
-
-def test_context_projection_tolerance_and_batches() -> None:
-    contexts = torch.diag(torch.tensor([1.0, 0.1, 0.001, 0, 0, 0]))
-    ranks = [project_from_contexts(vector(1), contexts, LAYOUT, t).rank for t in (1e-4, 0.01, 0.5)]
-    assert ranks == [3, 2, 1]
-    flat = project_from_contexts(vector(1), contexts, LAYOUT).vector
-    batched = project_from_contexts(vector(1), contexts.view(2, 3, 6), LAYOUT).vector
-    assert flat.same_deltas(batched)
-
-
-def test_context_projection_refuses() -> None:
-    tv, contexts = vector(1), torch.ones(1, 6)
-    with pytest.raises(ConfigError, match="span all 6"):
-        project_from_contexts(tv, torch.eye(6), LAYOUT)
-    with pytest.raises(ShapeMismatchError, match="width 6, the retained ones have 5"):
-        project_from_contexts(tv, torch.ones(1, 5), LAYOUT)
-    with pytest.raises(NonFiniteError):
-        project_from_contexts(tv, contexts * float("nan"), LAYOUT)
-    with pytest.raises(ConfigError, match="no cross-attention"):
-        project_from_contexts(tv.select(lambda key: "conv" in key), contexts, LAYOUT)
-    for bad, tolerance in [(torch.ones(6), 0.1), (torch.ones(0, 6), 0.1), (contexts, 0.0)]:
-        with pytest.raises(ConfigError, match="expected"):
-            project_from_contexts(tv, bad, LAYOUT, tolerance)
 
 
 def low_rank_sample(rank: int) -> TaskVector:

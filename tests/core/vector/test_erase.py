@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from host_support.edit_samples import BASE, KEYS, LAYOUT, SHAPES, vector, weights
+from host_support.edit_samples import BASE, KEYS, LAYOUT, SHAPES, only, vector, weights
 from tverase_core.errors import (
     EmptyMaskError,
     KeyMismatchError,
@@ -145,7 +145,7 @@ def test_all_checks_come_before_the_first_weight() -> None:
     assert (shape.value.key, shape.value.expected) == (last, (7,))
     with pytest.raises(UnknownBlockError):
         erased_weights(base, tv, 1.0, BlockMask({"IN11": 0.5}), LAYOUT)
-    attention = tv.select(lambda key: "attn" in key)
+    attention = only(tv, lambda key: "attn" in key)
     with pytest.raises(EmptyMaskError):
         erased_weights(base, attention, 1.0, BlockMask.only(kinds=["conv"]), LAYOUT)
     strange = TaskVector({"vae.x": torch.ones(1)}, BASE)

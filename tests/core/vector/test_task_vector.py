@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from host_support.edit_samples import BASE, KEYS, LAYOUT, TEXT_KEY, vector, weights
+from host_support.edit_samples import BASE, KEYS, LAYOUT, TEXT_KEY, only, vector, weights
 from tverase_core.errors import (
     BaseMismatchError,
     ConfigError,
@@ -43,8 +43,8 @@ def test_laws_of_a_vector_space() -> None:
 
 
 def test_union_of_keys() -> None:
-    a = vector(1).select(lambda key: key in KEYS[:4])
-    b = vector(2).select(lambda key: key in KEYS[2:6])
+    a = only(vector(1), lambda key: key in KEYS[:4])
+    b = only(vector(2), lambda key: key in KEYS[2:6])
     assert list((a + b).deltas) == KEYS[:6]
     assert ((a + b) - b).same_deltas(a)
 
@@ -184,13 +184,15 @@ def test_masked() -> None:
         total = total + one
     assert total.same_deltas(a)
     with pytest.raises(EmptyMaskError, match="selects none"):
-        a.select(lambda key: "attn" in key).masked(BlockMask.only(kinds=["conv"]), LAYOUT)
+        only(a, lambda key: "attn" in key).masked(BlockMask.only(kinds=["conv"]), LAYOUT)
 
 
 def test_parts_of_two_models() -> None:
     both = TaskVector({**weights(1), TEXT_KEY: torch.ones(2)}, BASE)
-    assert list(both.part("text_encoders.").deltas) == [TEXT_KEY]
-    assert (both.part("text_encoders.") + both.part("diffusion_model.")).same_deltas(both)
+    text = only(both, lambda key: key.startswith("text_encoders."))
+    unet = only(both, lambda key: key.startswith("diffusion_model."))
+    assert list(text.deltas) == [TEXT_KEY]
+    assert (text + unet).same_deltas(both)
 
 
 def test_parents_of_a_combination() -> None:

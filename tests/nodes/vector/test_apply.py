@@ -256,7 +256,7 @@ def test_the_told_rounding_is_what_the_host_does_to_scaled_weights(
     from tverase_pack.nodes.host.model.patching import measure_rounding, patched_clone
 
     from host_support import host_steps as steps
-    from tverase_core.vector.rounding import compare_changes
+    from host_support.edit_samples import compare_changes
 
     model = build()
 

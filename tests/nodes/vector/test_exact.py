@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from host_support.edit_samples import compare_changes
 from tverase_core.errors import BaseMismatchError
 from tverase_core.model.block_mask import BlockMask
-from tverase_core.vector.rounding import compare_changes
 from tverase_core.vector.task_vector import TaskVector
 
 pytestmark = pytest.mark.injections
