@@ -53,8 +53,8 @@ def main() -> int:
 def rows(name: str, size: int) -> list[str]:
     """One line of the table for each way to train."""
     from tverase_pack.nodes.host.training.activations import activations
-    from tverase_pack.tverase_core.finetune.config import FinetuneConfig
-    from tverase_pack.tverase_core.finetune.memory_plan import memory_plan
+    from tverase_pack.tverase_core.finetuning.config import FinetuneConfig
+    from tverase_pack.tverase_core.finetuning.memory_plan import memory_plan
     from tverase_pack.tverase_core.model.layout import detect_layout
 
     weights = shapes(name)

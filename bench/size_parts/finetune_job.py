@@ -53,8 +53,8 @@ def step(model: Any, case: str) -> dict[str, Any]:
     from tverase_pack.nodes.finetune.settings import ALWAYS, NEVER
     from tverase_pack.nodes.host.training.session import tuning_session
     from tverase_pack.tverase_core.concept_set import concept_set
-    from tverase_pack.tverase_core.finetune.config import FinetuneConfig
-    from tverase_pack.tverase_core.finetune.train import finetune
+    from tverase_pack.tverase_core.finetuning.config import FinetuneConfig
+    from tverase_pack.tverase_core.finetuning.train import finetune
     from tverase_pack.tverase_core.model.block_mask import BlockMask
     from tverase_pack.tverase_core.ports import Context
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from ...tverase_core.finetune.config import RateSchedule
+from ...tverase_core.finetuning.config import RateSchedule
 
 ADDITIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "retained_weight": (

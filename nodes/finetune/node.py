@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from ...tverase_core.concept_set import ConceptSet
-from ...tverase_core.finetune.memory_plan import GIB, MemoryPlan
-from ...tverase_core.finetune.train import FinetuneResult, FinetuneStep, finetune
+from ...tverase_core.finetuning.memory_plan import GIB, MemoryPlan
+from ...tverase_core.finetuning.train import FinetuneResult, FinetuneStep, finetune
 from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.vector.provenance import Provenance
 from ..pictures.loss_curve import loss_curve

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...tverase_core.finetune.config import FinetuneConfig
+from ...tverase_core.finetuning.config import FinetuneConfig
 
 SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "steps": (

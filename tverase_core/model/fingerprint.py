@@ -48,6 +48,14 @@ class BaseFingerprint:
         if problems:
             raise ConfigError("base fingerprint: " + "; ".join(problems))
 
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor], prediction: str = "epsilon") -> BaseFingerprint:
+        """The fingerprint of weights by ComfyUI's names; `prediction` as in `architecture_of`."""
+        shapes = {key: weight.shape for key, weight in weights.items()}
+        stored = storage_of((weight.dtype, weight.numel()) for weight in weights.values())
+        name = architecture_of(shapes, prediction)
+        return cls(name, key_digest(shapes), sample_sha256(weights), stored)
+
     def compare(self, other: BaseFingerprint) -> Verdict:
         """How sure it is that both name the same weights.
 

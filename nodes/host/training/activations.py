@@ -11,7 +11,7 @@ import comfy.ops
 import psutil
 import torch
 
-from ....tverase_core.finetune.memory_plan import Activations
+from ....tverase_core.finetuning.memory_plan import Activations
 from ..model.numerics import compute_dtype
 from .recompute import blocks_of
 

@@ -8,7 +8,7 @@ from importlib import util
 import torch
 
 from ....tverase_core.errors import ConfigError
-from ....tverase_core.finetune.config import FinetuneConfig
+from ....tverase_core.finetuning.config import FinetuneConfig
 
 
 def require_eight_bit(config: FinetuneConfig, checkpoint_every: int) -> None:

@@ -9,8 +9,8 @@ import comfy.model_management
 import psutil
 
 from ....tverase_core.concept_set import ConceptSet
-from ....tverase_core.finetune.config import FinetuneConfig
-from ....tverase_core.finetune.memory_plan import GIB, MemoryPlan, memory_plan
+from ....tverase_core.finetuning.config import FinetuneConfig
+from ....tverase_core.finetuning.memory_plan import GIB, MemoryPlan, memory_plan
 from ...finetune.settings import ALWAYS, NEVER
 from ..model.weights import wrappable_shapes
 from .activations import activations

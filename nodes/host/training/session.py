@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ....tverase_core.concept_set import ConceptSet
-from ....tverase_core.finetune.config import FinetuneConfig
-from ....tverase_core.finetune.memory_plan import MemoryPlan
-from ....tverase_core.finetune.train import Checkpoints, OptimizerMaker
+from ....tverase_core.finetuning.config import FinetuneConfig
+from ....tverase_core.finetuning.memory_plan import MemoryPlan
+from ....tverase_core.finetuning.train import Checkpoints, OptimizerMaker
 from ....tverase_core.model.block_mask import BlockMask
 from ....tverase_core.vector.provenance import Provenance
 from ..app.progress import NodeProgress

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 
 from ....tverase_core.concept_set import ConceptSet
-from ....tverase_core.finetune.config import FinetuneConfig
-from ....tverase_core.finetune.state import (
+from ....tverase_core.finetuning.config import FinetuneConfig
+from ....tverase_core.finetuning.state import (
     FinetuneState,
     finetune_job,
     load_finetune_state,

@@ -12,10 +12,10 @@ from torch import Tensor
 from host_support.fakes_learn import TOKENS, TinyDenoiser, pictures, silent
 from tverase_core.concept_set import ConceptSet, Guide, concept_set
 from tverase_core.errors import ConfigError, NonFiniteError
-from tverase_core.finetune.batches import Part, batches
-from tverase_core.finetune.config import FinetuneConfig
-from tverase_core.finetune.guided_target import guided_target
-from tverase_core.finetune.train import FinetuneResult, finetune
+from tverase_core.finetuning.batches import Part, batches
+from tverase_core.finetuning.config import FinetuneConfig
+from tverase_core.finetuning.guided_target import guided_target
+from tverase_core.finetuning.train import FinetuneResult, finetune
 from tverase_core.ports import Context
 
 FAST = FinetuneConfig(

@@ -11,9 +11,9 @@ from torch import Tensor
 from host_support.fakes_learn import TinyDenoiser, pictures, silent
 from tverase_core.concept_set import ConceptSet, concept_set
 from tverase_core.errors import ConfigError, ShapeMismatchError
-from tverase_core.finetune.config import FinetuneConfig
-from tverase_core.finetune.retention import mixed, retention_losses
-from tverase_core.finetune.train import FinetuneResult, finetune
+from tverase_core.finetuning.config import FinetuneConfig
+from tverase_core.finetuning.retention import mixed, retention_losses
+from tverase_core.finetuning.train import FinetuneResult, finetune
 from tverase_core.ports import Context
 
 FAST = FinetuneConfig(steps=40, batch_size=8, accumulation=2, learning_rate=1e-2, seed=5)

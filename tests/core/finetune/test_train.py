@@ -8,16 +8,16 @@ import torch
 
 from host_support.fakes_learn import TinyDenoiser, pictures, silent
 from tverase_core.errors import ConfigError, EmptyMaskError, NonFiniteError
-from tverase_core.finetune.average import DeltaAverage, ramp
-from tverase_core.finetune.batches import batches
-from tverase_core.finetune.config import FinetuneConfig
-from tverase_core.finetune.state import (
+from tverase_core.finetuning.average import DeltaAverage, ramp
+from tverase_core.finetuning.batches import batches
+from tverase_core.finetuning.config import FinetuneConfig
+from tverase_core.finetuning.state import (
     FinetuneState,
     finetune_job,
     load_finetune_state,
     save_finetune_state,
 )
-from tverase_core.finetune.train import Checkpoints, FinetuneStep, finetune
+from tverase_core.finetuning.train import Checkpoints, FinetuneStep, finetune
 from tverase_core.loss_weight import min_snr_weight
 from tverase_core.ports import Context
 from tverase_core.schedule import NoiseSchedule

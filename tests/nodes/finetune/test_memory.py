@@ -11,7 +11,7 @@ import torch
 
 from tverase_core.concept_set import ConceptSet, concept_set
 from tverase_core.errors import ConfigError
-from tverase_core.finetune.config import FinetuneConfig
+from tverase_core.finetuning.config import FinetuneConfig
 from tverase_core.ports import Context
 
 pytestmark = pytest.mark.training
@@ -116,7 +116,7 @@ def test_a_mask_and_a_rank_need_less(pack: Any, model: Any) -> None:
     from dataclasses import replace
 
     from tverase_pack.nodes.host.training.plan import tuning_plan
-    from tverase_pack.tverase_core.finetune.config import FinetuneConfig
+    from tverase_pack.tverase_core.finetuning.config import FinetuneConfig
 
     from host_support.host_steps import pictures
 
@@ -138,7 +138,7 @@ def test_checkpointing_steps_in_when_the_rest_does_not_fit(
     pack: Any, model: Any, comfy_host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tverase_pack.nodes.host.training.plan import tuning_plan
-    from tverase_pack.tverase_core.finetune.config import FinetuneConfig
+    from tverase_pack.tverase_core.finetuning.config import FinetuneConfig
 
     from host_support.host_steps import pictures
 
