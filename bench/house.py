@@ -73,11 +73,7 @@ def main() -> int:
         "house",
         "python dev.py bench house",
         datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        {
-            "machine": cpu_name(),
-            "host": options.comfyui.name,
-            "commit": _git("rev-parse", "HEAD")[:7],
-        },
+        {"machine": cpu_name(), "host": options.comfyui.name, "commit": commit},
         figures,
     )
     write_figures(RESULT, document)
