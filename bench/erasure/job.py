@@ -87,10 +87,10 @@ def measure(job: Job) -> dict[str, Any]:
 
 def deltas_of(job: Job, vector: Any, mask: Any = None) -> Any:
     """mask * delta by key, checked against the job's model."""
-    from tverase_pack.nodes.host.model.edits import checked_plan, masked_deltas
+    from tverase_pack.nodes.host.model.edits import checked_deltas, on_device
 
-    plan = checked_plan(job.model, vector, 1.0, mask, allow_other_weights=False)
-    return masked_deltas(plan, job.model.load_device)
+    deltas = checked_deltas(job.model, vector, mask, allow_other_weights=False)
+    return on_device(deltas, job.model.load_device)
 
 
 def split(found: Any, seed: int) -> tuple[Any, Any]:

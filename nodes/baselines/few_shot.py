@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...tverase_core.concept_set import ConceptSet
-from ...tverase_core.vector.erase import signed_scale
+from ...tverase_core.vector.erase import signed_scale, subtracted
 from ...tverase_core.vector.provenance import Provenance
 from ...tverase_core.vector.rounding import LOSS_TO_WARN
 from ...tverase_core.vector.task_vector import TaskVector
@@ -129,13 +129,13 @@ class ApplyNegatedTVToCLIP:
     def apply(
         self, clip: Any, task_vector: TaskVector, strength: float, other_weights: str
     ) -> tuple[Any] | dict[str, Any]:
-        from ..host.text.edits import checked_clip_plan, measure_clip_rounding, patched_clip
+        from ..host.text.edits import checked_clip_deltas, measure_clip_rounding, patched_clip
 
         if signed_scale(strength) == 0:
             return (clip,)
-        plan, note = checked_clip_plan(
-            clip, task_vector, strength, allow_other_weights=other_weights == "allow"
-        )
+        allow = other_weights == "allow"
+        deltas, note = checked_clip_deltas(clip, task_vector, allow_other_weights=allow)
+        plan = subtracted(deltas, strength)
         edited = patched_clip(clip, plan)
         loss = measure_clip_rounding(clip, plan)
         if loss.lost > LOSS_TO_WARN:

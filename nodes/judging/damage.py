@@ -89,7 +89,7 @@ class MeasureInterference:
     ) -> dict[str, Any]:
         from ..host.app.progress import NodeProgress
         from ..host.drawing.studio import open_studio
-        from ..host.model.edits import checked_plan, plan_bytes
+        from ..host.model.edits import checked_deltas, plan_bytes
 
         places = [place for place in PLACES if given.get(place) is not None]
         prompts, names = parse_prompts(concepts, "Concepts")
@@ -103,10 +103,8 @@ class MeasureInterference:
         edits, together = [], dict[str, Any]()
         for place in places:
             vector: TaskVector = given[place]
-            for deltas in checked_plan(
-                model, vector, 1.0, None, allow_other_weights=allow
-            ).values():
-                together |= deltas
+            for group in checked_deltas(model, vector, None, allow_other_weights=allow).values():
+                together |= group
             edits.append((given.get(f"{place}_strength", 1.0), vector.deltas))
         # The sum of all is the largest edit that is tried.
         room = {"purpose": "Measure Interference", "extra_memory_bytes": plan_bytes({1: together})}

@@ -64,7 +64,7 @@ class AutoBlockMask:
     ) -> dict[str, Any]:
         from ..host.app.progress import NodeProgress
         from ..host.drawing.studio import open_studio
-        from ..host.model.edits import checked_plan, masked_deltas, plan_bytes
+        from ..host.model.edits import checked_deltas, on_device, plan_bytes
         from ..host.model.own_pictures import require_own_pictures
         from ..host.model.weights import layout_of, model_shapes
 
@@ -80,9 +80,9 @@ class AutoBlockMask:
             pick=PICKS[widgets["pick"]],  # type: ignore[arg-type]
         )
         allow = widgets.get("other_weights") == "allow"
-        plan = checked_plan(model, task_vector, 1.0, None, allow_other_weights=allow)
+        deltas = checked_deltas(model, task_vector, None, allow_other_weights=allow)
         triggers = ranking_triggers(inversion_set, widgets["most_triggers"], widgets["seed"])
-        room = {"purpose": "Auto Block Mask", "extra_memory_bytes": plan_bytes(plan)}
+        room = {"purpose": "Auto Block Mask", "extra_memory_bytes": plan_bytes(deltas)}
         with open_studio(model, clip, None, drawing_of(widgets), **room) as studio:
             context = studio.encoder.encode(retained.prompts)
             rows = torch.arange(config.probes) % len(retained.prompts)
@@ -91,7 +91,7 @@ class AutoBlockMask:
             latents = model.model.process_latent_in(drawn)
             found = rank_blocks(
                 studio.denoiser,
-                masked_deltas(plan, studio.denoiser.device),
+                on_device(deltas, studio.denoiser.device),
                 groups,
                 concept_set.latents,
                 triggers.contexts(studio.encoder),

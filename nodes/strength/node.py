@@ -84,19 +84,19 @@ class AutoStrength:
     ) -> dict[str, Any]:
         from ..host.app.progress import NodeProgress
         from ..host.drawing.studio import open_studio
-        from ..host.model.edits import checked_plan, masked_deltas, plan_bytes
+        from ..host.model.edits import checked_deltas, on_device, plan_bytes
 
         concept = inversion_set.concept
         retained = parse_retained(widgets["retained"], concept)
         check_names(judge, (concept, *retained.concepts))
         config, split = search_config(widgets), split_triggers(inversion_set, widgets)
         allow = widgets["other_weights"] == "allow"
-        plan = checked_plan(model, task_vector, 1.0, block_mask, allow_other_weights=allow)
+        deltas = checked_deltas(model, task_vector, block_mask, allow_other_weights=allow)
         progress, drawing = NodeProgress(), drawing_of(widgets)
-        room = {"purpose": "Auto-Strength", "extra_memory_bytes": plan_bytes(plan)}
+        room = {"purpose": "Auto-Strength", "extra_memory_bytes": plan_bytes(deltas)}
         with (
             open_studio(model, clip, vae, drawing, **room) as studio,
-            studio.denoiser.attached(masked_deltas(plan, studio.denoiser.device)) as attachment,
+            studio.denoiser.attached(on_device(deltas, studio.denoiser.device)) as attachment,
         ):
             encoder = studio.encoder
             # The check draws the same prompts as the search, at other seeds: too few are given to

@@ -8,7 +8,7 @@ import torch
 
 from ...tverase_core.errors import ShapeMismatchError
 from ...tverase_core.model.block_mask import BlockMask
-from ...tverase_core.vector.erase import signed_scale
+from ...tverase_core.vector.erase import signed_scale, subtracted
 from ...tverase_core.vector.rounding import LOSS_TO_WARN
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.compare import compare_grid
@@ -88,14 +88,15 @@ class ApplyNegatedTV:
         block_mask: BlockMask | None = None,
         precision: str = "patch",
     ) -> tuple[Any] | dict[str, Any]:
-        from ..host.model.edits import checked_plan
+        from ..host.model.edits import checked_deltas
         from ..host.model.exact import exact_clone
         from ..host.model.patching import measure_rounding, patched_clone
 
         if signed_scale(strength) == 0:
             return (model,)
         allow = other_weights == "allow"
-        plan = checked_plan(model, task_vector, strength, block_mask, allow_other_weights=allow)
+        deltas = checked_deltas(model, task_vector, block_mask, allow_other_weights=allow)
+        plan = subtracted(deltas, strength)
         if precision == "runtime_exact":
             return (exact_clone(model, plan),)
         edited = patched_clone(model, plan)

@@ -24,7 +24,6 @@ from ..concept_set import ConceptSet, concept_set
 from ..errors import ConfigError, NonFiniteError
 from ..inversion.attack import concept_inversion
 from ..inversion.config import RANDOM, InversionConfig
-from ..inversion.engine import begin
 from ..inversion.inversion_set import InversionSet
 from ..inversion.space import Space
 from ..model.layout import ModelLayout
@@ -207,8 +206,8 @@ def _try_words(encoder: TextEncoder, concept: str, config: StereoConfig) -> None
     """Raises ConfigError now, not a stage later, for a start or template that does not do."""
     attack = config.attack(0)
     with torch.no_grad():
-        first = begin(Space(encoder, concept, attack), attack, torch.zeros(1, dtype=torch.int64))
-        encoder.encode_with(first.vectors, config.template)
+        first = Space(encoder, concept, attack).start(torch.zeros(1, dtype=torch.int64))
+        encoder.encode_with(first, config.template)
 
 
 def _in_turn(count: int, generator: torch.Generator) -> Iterator[int]:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
-from torch import Tensor
 
 from ..errors import ConfigError, FormatError, StrengthError
 from ..model.block_mask import BlockMask
 from ..model.fingerprint import Verdict, check_base
-from ..model.layout import ModelLayout, detect_layout
+from ..model.layout import detect_layout
 from ..model.mask_text import parse_mask
 from ..ports import Progress, quiet
 from ..storage.new_file import check_not_source, check_room, replacing
 from ..tensors import tensor_bytes
-from ..vector.erase import erased_weights, signed_scale
+from ..vector.erase import edits, masked_deltas, subtracted
 from ..vector.rounding import Comparison, RoundingLoss
 from ..vector.task_vector import TaskVector
 from .checkpoint import CheckpointFile, file_fingerprint
@@ -40,25 +38,6 @@ class Applied:
     verdict: Verdict
 
 
-class StoredWeights(Mapping[str, Tensor]):
-    """The floating-point weights of an open checkpoint; each is read when it is asked for."""
-
-    def __init__(self, checkpoint: CheckpointFile):
-        self._checkpoint, self._sizes = checkpoint, checkpoint.sizes()
-
-    def __getitem__(self, key: str) -> Tensor:
-        return self._checkpoint.read(key).reshape(self._sizes[key])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sizes)
-
-    def __len__(self) -> int:
-        return len(self._sizes)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._sizes
-
-
 def apply_to_file(
     base: str | os.PathLike[str],
     task_vector: TaskVector,
@@ -74,8 +53,8 @@ def apply_to_file(
     base: one file, of any form that CheckpointFile knows; all other tensors and the metadata stay
     as they are. mask_text: see `parse_mask`; empty is everything. Each weight is computed in
     float32 and rounded once to its own dtype. The file appears whole or not at all.
-    Raises as `erased_weights`, `check_base` and CheckpointFile do; ConfigError, OSError; and
-    StrengthError when rounding leaves nothing of the edit.
+    Raises as `masked_deltas`, `subtracted`, `edits`, `check_base` and CheckpointFile do;
+    ConfigError, OSError; and StrengthError when rounding leaves nothing of the edit.
     """
     source, target = Path(base), Path(out)
     if source.is_dir() or source.suffix == ".json":
@@ -92,20 +71,18 @@ def apply_to_file(
             file_fingerprint(checkpoint, task_vector.provenance.prediction or "epsilon"),
             allow_different_weights,
         )
-        erased = erased_weights(StoredWeights(checkpoint), task_vector, strength, mask, layout)
+        plan = subtracted(masked_deltas(task_vector, mask, layout, sizes), strength)
         size = source.stat().st_size
         check_room(target, size)
         changed, seen, total = 0, 0, Comparison()
-        scaled = _scales(task_vector, strength, mask, layout)
         with replacing(target) as file:
             _copy(source, file, size)
-            for key, weight in erased:
-                progress(seen, len(task_vector), f"subtracting {key}")
-                before = checkpoint.read(key).reshape(weight.shape)
-                total.add_sample(scaled[key], task_vector.deltas[key], before, weight)
-                file.seek(checkpoint.weights[key].start)
-                file.write(tensor_bytes(weight))
-                seen, changed = seen + 1, changed + (not torch.equal(before, weight))
+            for edit in edits(lambda key: checkpoint.read(key).reshape(sizes[key]), plan):
+                progress(seen, len(task_vector), f"subtracting {edit.key}")
+                total.add_sample(edit.meant, edit.before, edit.after)
+                file.seek(checkpoint.weights[edit.key].start)
+                file.write(tensor_bytes(edit.after))
+                seen, changed = seen + 1, changed + (not torch.equal(edit.before, edit.after))
             checkpoint.check_unchanged()
             if seen and not changed:
                 raise StrengthError(
@@ -114,14 +91,6 @@ def apply_to_file(
                     "format."
                 )
         return Applied(checkpoint.described(), changed, total.loss(), verdict)
-
-
-def _scales(
-    task_vector: TaskVector, strength: float, mask: BlockMask, layout: ModelLayout
-) -> dict[str, float]:
-    return {
-        key: signed_scale(strength, mask.coefficient(key, layout)) for key in task_vector.deltas
-    }
 
 
 def _copy(source: Path, file: BinaryIO, size: int) -> None:

@@ -9,8 +9,9 @@ the same vector: no second model and no rounding in a subtraction.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -21,13 +22,14 @@ from torch import Tensor
 from ..concept_set import ConceptSet, check_one_encoder
 from ..errors import ConfigError, EmptyMaskError, NonFiniteError, ShapeMismatchError
 from ..ports import Attachment, Denoiser, Progress
+from ..storage.reproducible import compact_json
+from ..storage.training_state import TrainingState
 from .average import DeltaAverage
 from .batches import Part, batches
 from .config import FinetuneConfig
 from .guided_target import guided_target
 from .low_rank import LowRankDeltas, starting_factors
 from .retention import retention_losses
-from .state import FinetuneState, optimizer_tensors, restore
 
 OptimizerMaker: TypeAlias = Callable[[list[Tensor], FinetuneConfig], torch.optim.Optimizer]
 
@@ -61,8 +63,25 @@ class Checkpoints:
     """
 
     every: int = 0
-    state: FinetuneState | None = None
-    save: Callable[[FinetuneState], None] | None = None
+    state: TrainingState | None = None
+    save: Callable[[TrainingState], None] | None = None
+
+
+def finetune_job(
+    config: FinetuneConfig,
+    pictures: ConceptSet,
+    trained: Iterable[str],
+    base: str,
+    retained: ConceptSet | None = None,
+) -> str:
+    """Names a job, so that a state is only resumed by the work it belongs to.
+
+    trained: keys of the weights that may move; base: identifies the model; retained: what must
+    stay, if anything.
+    """
+    kept = retained.digest if retained else ""
+    parts = [compact_json(config.recipe()), pictures.digest, *sorted(trained), base, kept]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
 def finetune(
@@ -98,7 +117,7 @@ def finetune(
         done, losses = 0, []
         if checkpoints.state:
             done, losses = checkpoints.state.step, checkpoints.state.losses.tolist()
-            restore(checkpoints.state, learned, optimizer)
+            checkpoints.state.restore(learned, optimizer)
             average = DeltaAverage(checkpoints.state.average, done) if config.ema else None
         shown = batches(denoiser, concept_set, config, skip=done)
         with denoiser.attached(deltas_of(learned)) as attachment:
@@ -116,7 +135,9 @@ def finetune(
                 if on_step:
                     on_step(FinetuneStep(step, config.steps, loss, norm))
                 if checkpoints.save and checkpoints.every and step % checkpoints.every == 0:
-                    checkpoints.save(_state(step, learned, optimizer, average, losses))
+                    so_far = torch.tensor(losses, dtype=torch.float64)
+                    means = average.deltas if average else {}
+                    checkpoints.save(TrainingState.of(step, learned, optimizer, so_far, means))
         del optimizer
         with torch.no_grad():
             final = deltas_of(average.deltas if average else learned)
@@ -185,22 +206,6 @@ def _optimizer(learned: list[Tensor], config: FinetuneConfig) -> torch.optim.Opt
         config.betas,
         weight_decay=config.weight_decay,
         foreach=False,
-    )
-
-
-def _state(
-    step: int,
-    learned: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    average: DeltaAverage | None,
-    losses: list[float],
-) -> FinetuneState:
-    return FinetuneState(
-        step,
-        {name: value.detach() for name, value in learned.items()},
-        optimizer_tensors(optimizer, learned),
-        average.deltas if average else {},
-        torch.tensor(losses, dtype=torch.float64),
     )
 
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from ..concept_set import ConceptSet
 from ..ports import Denoiser, Progress, TextEncoder
 from .config import InversionConfig
-from .diverse import as_set
 from .engine import invert
 from .inversion_set import InversionSet
 
@@ -30,4 +29,4 @@ def concept_inversion(
     counts where the same search on the base model succeeds. Raises as `invert`.
     """
     free = replace(config, diversity=0.0, intervals=None)
-    return as_set(invert(edited, encoder, pictures, free, progress), encoder, pictures, free)
+    return invert(edited, encoder, pictures, free, progress)

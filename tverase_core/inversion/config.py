@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import ConfigError
+from ..rate_schedule import half_cosine
 
 RANDOM = "random_vocabulary"
 
@@ -67,6 +68,11 @@ class InversionConfig:
         problems += _interval_problems(self.intervals, self.count)
         if problems:
             raise ConfigError("Inversion settings: " + "; ".join(problems) + ".")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of that step, counted from 1."""
+        fall = half_cosine(step, self.steps)
+        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * fall)
 
     def recipe(self) -> dict[str, Any]:
         """Every setting, ready for JSON."""

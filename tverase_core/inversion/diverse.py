@@ -17,9 +17,10 @@ from ..concept_set import ConceptSet
 from ..errors import ConfigError, InversionError
 from ..judging.scoring import HIT, check_judge, judged
 from ..ports import Denoiser, Judge, Progress, Sampler, TextEncoder
+from ..storage.training_state import TrainingState
 from .config import InversionConfig
-from .engine import InversionState, Inverted, invert, own_seeds
-from .inversion_set import InversionSet, encoder_digest
+from .engine import invert, own_seeds
+from .inversion_set import InversionSet
 
 OnPictures = Callable[[int, Tensor], None]
 NEEDED = 0.5  # share of seeds on which the judge must fire
@@ -59,8 +60,8 @@ def diverse_inversion(
     validation: Validation,
     progress: Progress,
     *,
-    state: InversionState | None = None,
-    on_checkpoint: Callable[[InversionState], None] | None = None,
+    state: TrainingState | None = None,
+    on_checkpoint: Callable[[TrainingState], None] | None = None,
 ) -> InversionSet:
     """n validated inversions, or fewer with a note that says so.
 
@@ -70,13 +71,8 @@ def diverse_inversion(
     """
     plain = encoder.encode([validation.prompt])
     check_judge(validation.sampler, validation.judge, pictures.concept, plain, validation.seeds)
-    found = as_set(
-        invert(
-            denoiser, encoder, pictures, config, progress, state=state, on_checkpoint=on_checkpoint
-        ),
-        encoder,
-        pictures,
-        config,
+    found = invert(
+        denoiser, encoder, pictures, config, progress, state=state, on_checkpoint=on_checkpoint
     )
     found = validate(found, encoder, validation, progress)
     restarted = 0
@@ -89,22 +85,6 @@ def diverse_inversion(
         retried = validate(retried, encoder, validation, progress, failed)
         found = _merged(found, retried, failed)
     return _kept(found, restarted)
-
-
-def as_set(
-    inverted: Inverted, encoder: TextEncoder, pictures: ConceptSet, config: InversionConfig
-) -> InversionSet:
-    """The engine's result as a set that is not validated yet (every embedding counts as valid)."""
-    return InversionSet(
-        vectors=inverted.vectors,
-        losses=inverted.losses,
-        seeds=inverted.seeds,
-        valid=torch.ones(len(inverted.seeds), dtype=torch.bool),
-        concept=pictures.concept,
-        template=config.template,
-        text_encoder=encoder_digest(encoder),
-        objective={**config.recipe(), "concept_set": pictures.digest},
-    )
 
 
 def validate(
@@ -149,8 +129,7 @@ def _retry(
     smaller = replace(config, count=len(failed), intervals=spans)
     good = {tower: value[found.valid] for tower, value in found.vectors.items()}
     seeds = own_seeds(config, generation)[list(failed)]
-    inverted = invert(denoiser, encoder, pictures, smaller, progress, seeds=seeds, fixed=good)
-    return as_set(inverted, encoder, pictures, config)
+    return invert(denoiser, encoder, pictures, smaller, progress, seeds=seeds, fixed=good)
 
 
 def _merged(found: InversionSet, retried: InversionSet, failed: Sequence[int]) -> InversionSet:

@@ -20,38 +20,11 @@ from torch import Tensor
 from ..concept_set import ConceptSet
 from ..errors import ConfigError, NonFiniteError
 from ..ports import Denoiser, Progress, TextEncoder
-from ..rate_schedule import half_cosine
+from ..storage.training_state import TrainingState
 from .config import InversionConfig
 from .cosines import closeness_penalty
+from .inversion_set import InversionSet, encoder_digest
 from .space import Space
-
-BETAS, EPSILON = (0.9, 0.999), 1e-8
-
-
-@dataclass(frozen=True, slots=True)
-class InversionState:
-    """All that is needed to go on: by tower float32 [n, t, d] vectors and Adam's two moments.
-
-    step: steps done. seeds: int64 [n], one an inversion. history: float32 [step, n], the loss of
-    each inversion in each step.
-    """
-
-    vectors: Mapping[str, Tensor]
-    first: Mapping[str, Tensor]
-    second: Mapping[str, Tensor]
-    step: int
-    seeds: Tensor
-    history: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Inverted:
-    """vectors: by tower float32 [n, t, d]; losses: float32 [n], all on the same fixed draws."""
-
-    vectors: Mapping[str, Tensor]
-    losses: Tensor
-    seeds: Tensor
-    history: Tensor
 
 
 def invert(
@@ -63,52 +36,83 @@ def invert(
     *,
     seeds: Tensor | None = None,
     fixed: Mapping[str, Tensor] | None = None,
-    state: InversionState | None = None,
-    on_checkpoint: Callable[[InversionState], None] | None = None,
+    state: TrainingState | None = None,
+    on_checkpoint: Callable[[TrainingState], None] | None = None,
     checkpoint_every: int = 50,
-) -> Inverted:
+) -> InversionSet:
     """Find `config.count` embeddings under which the denoiser explains the concept's pictures.
 
     Loss of inversion k: mean (prediction - target)^2 in the native prediction over its own draws,
     plus diversity * closeness (cosines.py), averaged over towers. Losses are summed, not averaged,
-    over k: without diversity an inversion goes the same way alone as in company.
+    over k: without diversity an inversion goes the same way alone as in company. The optimizer is
+    Adam (arXiv 1412.6980). The set is not validated: every embedding counts as valid; its losses
+    are all on the same draws.
 
-    seeds: int64 [n], else derived from config.seed. fixed: by tower [m, t, d], others to stay away
-    from. state: go on from there; the result is the same bits as without the break. on_checkpoint
-    hears the state every `checkpoint_every` steps (0: at the end alone). `progress` is
-    called before each forward pass and cancels by raising; nothing but the checkpoints remains.
+    seeds: int64 [n], distinct, else derived from config.seed. fixed: by tower [m, t, d], others to
+    stay away from. state: go on from there; the result is the same bits as without the break.
+    on_checkpoint hears the state every `checkpoint_every` steps (0: at the end alone), its losses
+    float32 [step, n]. `progress` is called before each forward pass and cancels by raising; nothing
+    but the checkpoints remains.
     Raises NonFiniteError naming step and inversion, ConfigError for a state of other size.
     """
+    own = own_seeds(config) if seeds is None else seeds
     with torch.inference_mode(False), torch.enable_grad():
         space = Space(encoder, pictures.concept, config)
-        engine = _Engine(denoiser, encoder, pictures, config, progress, space, fixed or {})
-        now = state or begin(space, config, own_seeds(config) if seeds is None else seeds)
-        if len(now.seeds) != config.count or now.step > config.steps:
-            raise ConfigError(
-                f"This state holds {len(now.seeds)} inversions at step {now.step}; the settings "
-                f"ask for {config.count} in {config.steps} steps. Start anew, or match them."
-            )
-        while now.step < config.steps:
-            now = engine.advance(now)
-            due = now.step == config.steps or now.step % (checkpoint_every or config.steps) == 0
+        engine = _Engine(denoiser, encoder, pictures, config, progress, own, fixed or {})
+        vectors = {tower: value.requires_grad_() for tower, value in space.start(own).items()}
+        optimizer = torch.optim.Adam(list(vectors.values()), foreach=False)
+        done, history = 0, torch.zeros(0, config.count)
+        if state:
+            done, history = state.step, state.losses
+            _check_state(state, config)
+            state.restore(vectors, optimizer)
+        for step in range(done + 1, config.steps + 1):
+            history = torch.cat([history, engine.losses(vectors, step)[None]])
+            _move(vectors, optimizer, config.rate(step), space)
+            due = step == config.steps or step % (checkpoint_every or config.steps) == 0
             if on_checkpoint and due:
-                on_checkpoint(now)
-        losses = engine.final_losses(now)
+                on_checkpoint(TrainingState.of(step, vectors, optimizer, history))
+        final = {tower: value.detach() for tower, value in vectors.items()}
+        losses = engine.final_losses(final)
     progress(config.steps, config.steps, f"{config.count} inversions, {losses.mean():.4f}")
-    return Inverted(now.vectors, losses, now.seeds, now.history)
+    return InversionSet(
+        vectors=final,
+        losses=losses,
+        seeds=own,
+        valid=torch.ones(config.count, dtype=torch.bool),
+        concept=pictures.concept,
+        template=config.template,
+        text_encoder=encoder_digest(encoder),
+        objective={**config.recipe(), "concept_set": pictures.digest},
+    )
+
+
+@torch.no_grad()
+def _move(
+    vectors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, rate: float, space: Space
+) -> None:
+    """The optimizer's step at this rate, then back into the allowed space."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad()
+    for tower, held in space.hold(vectors).items():
+        vectors[tower].copy_(held)
+
+
+def _check_state(state: TrainingState, config: InversionConfig) -> None:
+    counts = {len(value) for value in state.learned.values()}
+    if counts != {config.count} or state.step > config.steps:
+        raise ConfigError(
+            f"This state holds {max(counts)} inversions at step {state.step}; the settings ask for "
+            f"{config.count} in {config.steps} steps. Start anew, or match them."
+        )
 
 
 def own_seeds(config: InversionConfig, generation: int = 0) -> Tensor:
     """One distinct seed an inversion, int64 [n]; each generation has new ones."""
     start = 1000 * generation
     return torch.tensor([_mix(config.seed, "own", start + k) for k in range(config.count)])
-
-
-def begin(space: Space, config: InversionConfig, seeds: Tensor) -> InversionState:
-    """The state before the first step."""
-    vectors = space.start(seeds)
-    zeros = {tower: torch.zeros_like(value) for tower, value in vectors.items()}
-    return InversionState(vectors, zeros, zeros, 0, seeds, torch.zeros(0, config.count))
 
 
 def _mix(seed: int, *words: object) -> int:
@@ -137,55 +141,33 @@ class _Engine:
     pictures: ConceptSet
     config: InversionConfig
     progress: Progress
-    space: Space
+    seeds: Tensor
     fixed: Mapping[str, Tensor]
 
-    def advance(self, now: InversionState) -> InversionState:
-        """One step down the loss, then back into the allowed space."""
-        config, step = self.config, now.step + 1
-        vectors = {k: v.clone().requires_grad_() for k, v in now.vectors.items()}
-        losses = []
+    def losses(self, vectors: Mapping[str, Tensor], step: int) -> Tensor:
+        """Of each inversion, float32 [n]; adds their gradients to the vectors."""
+        config, losses = self.config, []
         for part in _parts(config.count, config.chunk or config.count):
-            self.progress(now.step, config.steps, f"step {step} of {config.steps}")
-            draws = self._draws(now.seeds[part], config.batch, f"step {step}")
+            self.progress(step - 1, config.steps, f"step {step} of {config.steps}")
+            draws = self._draws(self.seeds[part], config.batch, f"step {step}")
             loss = self._loss({k: v[part] for k, v in vectors.items()}, draws)
             self._check(loss, part, step)
             torch.autograd.backward(loss.sum())
             losses.append(loss.detach().cpu())
         if config.diversity:
             torch.autograd.backward(config.diversity * self._closeness(vectors).sum())
-        moved, first, second = self._adam(now, vectors, step)
-        history = torch.cat([now.history, torch.cat(losses)[None]])
-        held = self.space.hold(moved)
-        return InversionState(held, first, second, step, now.seeds, history)
-
-    def _adam(
-        self, now: InversionState, vectors: Mapping[str, Tensor], step: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """arXiv 1412.6980, algorithm 1: the moved vectors and both moments."""
-        config = self.config
-        fall = half_cosine(step, config.steps)
-        rate = config.learning_rate * (config.final_rate + (1 - config.final_rate) * fall)
-        moved, first, second = {}, {}, {}
-        for tower, value in vectors.items():
-            gradient = torch.zeros_like(value) if value.grad is None else value.grad
-            first[tower] = now.first[tower].lerp(gradient, 1 - BETAS[0])
-            second[tower] = now.second[tower].lerp(gradient.square(), 1 - BETAS[1])
-            slope = first[tower] / (1 - BETAS[0] ** step)
-            spread = (second[tower] / (1 - BETAS[1] ** step)).sqrt()
-            moved[tower] = value.detach() - rate * slope / (spread + EPSILON)
-        return moved, first, second
+        return torch.cat(losses)
 
     @torch.no_grad()
-    def final_losses(self, now: InversionState) -> Tensor:
+    def final_losses(self, found: Mapping[str, Tensor]) -> Tensor:
         """Denoising loss of each inversion on draws that all share, float32 [n]."""
         config = self.config
-        draws = self._draws(now.seeds[:1] * 0, config.judged_draws, "final")
+        draws = self._draws(self.seeds[:1] * 0, config.judged_draws, "final")
         pieces = _parts(config.judged_draws, config.batch * (config.chunk or config.count))
         losses = torch.zeros(config.count)
         for k in range(config.count):
             self.progress(config.steps, config.steps, f"measuring inversion {k + 1}")
-            vectors = {tower: value[k : k + 1] for tower, value in now.vectors.items()}
+            vectors = {tower: value[k : k + 1] for tower, value in found.items()}
             for piece in pieces:
                 some = _Draws(
                     draws.rows[:, piece], draws.timesteps[:, piece], draws.noise[:, piece]

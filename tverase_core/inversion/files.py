@@ -1,4 +1,4 @@
-"""Inversion set files, native embeddings made from them, and the state of unfinished work.
+"""Inversion set files, and native embeddings made from them.
 
 A set's tensors: `vectors` float32 [n, t, d] for one tower, `vectors.<tower>` each for several;
 `losses` float32 [n], `seeds` int64 [n], `valid` uint8 [n], and `hit_rates` float32 [n] when known.
@@ -20,10 +20,9 @@ from ..ports import TextEncoder
 from ..storage.reproducible import compact_json, read_safetensors, write_safetensors
 from ..tensors import tensor_bytes
 from .config import InversionConfig
-from .engine import InversionState
 from .inversion_set import InversionSet, encoder_digest
 
-KIND, EMBEDDING_KIND, STATE_KIND = "inversion_set", "textual_inversion", "inversion_state"
+KIND, EMBEDDING_KIND = "inversion_set", "textual_inversion"
 SUFFIX = ".inversions.safetensors"
 HINT = "Attack artefacts: embeddings that evoke the concept. Use them to test an erasure."
 PathLike = str | os.PathLike[str]
@@ -127,39 +126,6 @@ def job_digest(config: InversionConfig, pictures: ConceptSet, encoder: TextEncod
         hashlib.sha256(tensor_bytes(seen.float().cpu())).hexdigest(),
     ]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
-
-
-def save_inversion_state(path: PathLike, state: InversionState, job: str) -> None:
-    """Write unfinished work in one stroke; job from `job_digest`."""
-    tensors = {"seeds": state.seeds, "history": state.history}
-    for part in ("vectors", "first", "second"):
-        tensors |= {f"{part}.{tower}": value for tower, value in getattr(state, part).items()}
-    metadata = {"tverase.kind": STATE_KIND, "tverase.job": job, "tverase.step": str(state.step)}
-    write_safetensors(path, tensors, metadata)
-
-
-def load_inversion_state(path: PathLike, job: str) -> InversionState:
-    """Read unfinished work. Raises ConfigError when it belongs to another job, FormatError."""
-    tensors, metadata = read_safetensors(path, STATE_KIND)
-    name = Path(path).name
-    if metadata.get("tverase.job") != job:
-        raise ConfigError(
-            f"{name} belongs to other settings, pictures or text encoder. Delete it to start anew."
-        )
-    parts: dict[str, dict[str, Tensor]] = {"vectors": {}, "first": {}, "second": {}}
-    try:
-        for key, value in tensors.items():
-            part, _, tower = key.partition(".")
-            if tower:
-                parts[part][tower] = value
-        if not parts["vectors"] or len({tuple(sorted(towers)) for towers in parts.values()}) > 1:
-            raise ValueError("vectors and moments of other towers")
-        step = int(metadata["tverase.step"])
-        return InversionState(
-            **parts, step=step, seeds=tensors["seeds"], history=tensors["history"]
-        )
-    except (KeyError, ValueError) as error:
-        raise FormatError(f"{name} is not a whole inversion state: {error!r}.") from error
 
 
 def _common(architecture: str, suffix: str, concept: str, created: str) -> dict[str, str]:

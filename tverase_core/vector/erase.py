@@ -1,18 +1,28 @@
-"""Erasing: base - strength * mask * delta. The minus sign of the whole project is here."""
+"""Erasing: base - strength * mask * delta. The minus sign of the whole project is here.
+
+`masked_deltas` says what of a vector acts on a model; `subtracted` gives it the sign and the
+strength; `edits` carries it out on plain weights, a host on its own.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from ..errors import EmptyMaskError, KeyMismatchError, NonFiniteError, StrengthError, listed
+from ..errors import KeyMismatchError, NonFiniteError, StrengthError, listed
 from ..model.block_mask import BlockMask
 from ..model.layout import ModelLayout
 from .delta_map import stored_delta
-from .task_vector import TaskVector, check_shape, nothing_left
+from .task_vector import TaskVector, check_shape, mask_coefficients
+
+# Deltas by key, grouped by the factor they count with. The tensors are the vector's own, float32
+# or bfloat16 as it keeps them.
+Plan: TypeAlias = Mapping[float, Mapping[str, Tensor]]
 
 
 def signed_scale(strength: float, coefficient: float = 1.0) -> float:
@@ -32,6 +42,82 @@ def signed_scale(strength: float, coefficient: float = 1.0) -> float:
     return -float(strength) * coefficient or 0.0
 
 
+def masked_deltas(
+    task_vector: TaskVector,
+    mask: BlockMask,
+    layout: ModelLayout,
+    shapes: Mapping[str, Sequence[int]],
+) -> Plan:
+    """What acts on a model of a task vector: its deltas grouped by mask coefficient, in (0, 1].
+
+    shapes: of every weight that the model can change. Every key of the task vector must be there,
+    masked or not: a vector that fits in part belongs to another model.
+    Raises KeyMismatchError (missing), ShapeMismatchError, UnknownBlockError, UnknownKeyError,
+    EmptyMaskError.
+    """
+    missing = [key for key in task_vector.deltas if key not in shapes]
+    if missing:
+        raise KeyMismatchError(
+            f"the model lacks {len(missing)} of the task vector's {len(task_vector)} weights: "
+            f"{listed(missing)}. Load the model that the task vector was made from.",
+            missing=missing,
+        )
+    plan: dict[float, dict[str, Tensor]] = {}
+    coefficients = mask_coefficients(task_vector.deltas, mask, layout)
+    for key in task_vector.deltas:
+        delta = stored_delta(task_vector.deltas, key)
+        check_shape(key, tuple(shapes[key]), delta.shape, "model", "task vector")
+        if key in coefficients:
+            plan.setdefault(coefficients[key], {})[key] = delta
+    return plan
+
+
+def subtracted(deltas: Plan, strength: float) -> Plan:
+    """`masked_deltas` grouped by `signed_scale`: what is to be added to the weights.
+
+    Scales are negative, strongest first. Strength 0 gives {}. Raises StrengthError.
+    """
+    signed_scale(strength)
+    plan: dict[float, dict[str, Tensor]] = {}
+    for coefficient in sorted(deltas, reverse=True):
+        scale = signed_scale(strength, coefficient)
+        if scale:
+            plan.setdefault(scale, {}).update(deltas[coefficient])
+    return plan
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One weight. before: as read; meant: float32, the change that was asked for; after: in the
+    dtype of `before`. All on the device of `before`."""
+
+    key: str
+    before: Tensor
+    meant: Tensor
+    after: Tensor
+
+
+def edits(read: Callable[[str], Tensor], plan: Plan) -> Iterator[Edit]:
+    """W + scale * delta of every weight in the plan, in the order of the keys.
+
+    read: key -> W, any floating dtype and device; asked once for each weight. Each result is
+    computed in float32 and cast once. Raises NonFiniteError when a result does not fit W's dtype
+    or W itself is broken.
+    """
+    scales = {key: scale for scale, deltas in plan.items() for key in deltas}
+    for key in sorted(scales):
+        weight = read(key).detach()
+        # Two roundings, as the host's patches do: a fused multiply-add would differ by a bit.
+        meant = scales[key] * plan[scales[key]][key].to(weight.device, torch.float32)
+        erased = (weight.to(torch.float32) + meant).to(weight.dtype)
+        if not bool(torch.isfinite(erased.to(torch.float32)).all()):
+            raise NonFiniteError(
+                f"{key}: the erased weight holds NaN or infinity in {weight.dtype}. "
+                "Use a lower strength, or a base model in a wider dtype."
+            )
+        yield Edit(key, weight, meant, erased)
+
+
 def erased_weights(
     base: Mapping[str, Tensor],
     task_vector: TaskVector,
@@ -41,70 +127,11 @@ def erased_weights(
 ) -> Iterator[tuple[str, Tensor]]:
     """W - strength * mask * delta for every weight that changes, in the order of the keys.
 
-    base: weights by key, any floating dtype and device; only those of the task vector are read.
-    Each result is computed in float32 and cast once to W's dtype, on W's device.
-    Strength 0 yields nothing. Whether base is the model that the vector was made from is the
-    caller's question (`fingerprint.check_base`).
-    Raises at the call, before any result: StrengthError, KeyMismatchError, ShapeMismatchError,
-    UnknownBlockError, UnknownKeyError, EmptyMaskError. While iterating: NonFiniteError when a
-    result does not fit W's dtype or W itself is broken.
+    base: weights by key, any floating dtype and device. Each result has W's dtype and device.
+    Whether base is the model that the vector was made from is the caller's question
+    (`fingerprint.check_base`). Raises at the call what `masked_deltas` and `subtracted` raise,
+    while iterating what `edits` raises.
     """
-    shapes = {key: base[key].shape for key in task_vector.deltas if key in base}
-    plan = plan_patches(task_vector, strength, mask, layout, shapes)
-    scales = {key: scale for scale, deltas in plan.items() for key in deltas}
-    return _erase(base, task_vector, scales)
-
-
-def _erase(
-    base: Mapping[str, Tensor], task_vector: TaskVector, scales: Mapping[str, float]
-) -> Iterator[tuple[str, Tensor]]:
-    for key in sorted(scales):
-        weight = base[key].detach()
-        # Two roundings, as the host's patches do: a fused multiply-add would differ by a bit.
-        scaled = scales[key] * task_vector.deltas[key].to(weight.device)
-        erased = (weight.to(torch.float32) + scaled).to(weight.dtype)
-        if not bool(torch.isfinite(erased.to(torch.float32)).all()):
-            raise NonFiniteError(
-                f"{key}: the erased weight holds NaN or infinity in {weight.dtype}. "
-                "Use a lower strength, or a base model in a wider dtype."
-            )
-        yield key, erased
-
-
-def plan_patches(
-    task_vector: TaskVector,
-    strength: float,
-    mask: BlockMask,
-    layout: ModelLayout,
-    model_shapes: Mapping[str, Sequence[int]],
-) -> dict[float, dict[str, Tensor]]:
-    """The deltas grouped by `signed_scale`, so that a host adds one set of patches per scale.
-
-    model_shapes: the shape of every weight that the model can change. Every key of the task
-    vector must be there, masked or not: a vector that fits in part belongs to another model.
-    Strength 0 gives {}. Scales are negative, strongest first; tensors are the vector's own, float32
-    or bfloat16 as it keeps them.
-    Raises StrengthError, KeyMismatchError (missing), ShapeMismatchError, UnknownBlockError,
-    UnknownKeyError, EmptyMaskError.
-    """
-    signed_scale(strength)
-    missing = [key for key in task_vector.deltas if key not in model_shapes]
-    if missing:
-        raise KeyMismatchError(
-            f"the model lacks {len(missing)} of the task vector's {len(task_vector)} weights: "
-            f"{listed(missing)}. Load the model that the task vector was made from.",
-            missing=missing,
-        )
-    for key in task_vector.deltas:
-        shape = stored_delta(task_vector.deltas, key).shape
-        check_shape(key, tuple(model_shapes[key]), shape, "model", "task vector")
-    mask.check(layout.blocks())
-    coefficients = {key: mask.coefficient(key, layout) for key in task_vector.deltas}
-    if coefficients and not any(coefficients.values()):
-        raise EmptyMaskError(nothing_left(mask))
-    plan: dict[float, dict[str, Tensor]] = {}
-    for key, coefficient in coefficients.items():
-        scale = signed_scale(strength, coefficient)
-        if scale:
-            plan.setdefault(scale, {})[key] = stored_delta(task_vector.deltas, key)
-    return dict(sorted(plan.items()))
+    shapes = {key: weight.shape for key, weight in base.items()}
+    plan = subtracted(masked_deltas(task_vector, mask, layout, shapes), strength)
+    return ((edit.key, edit.after) for edit in edits(base.__getitem__, plan))

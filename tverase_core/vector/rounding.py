@@ -41,7 +41,7 @@ def rounding_loss(
 ) -> RoundingLoss:
     """Measured on a sample of each weight (`fingerprint.sampled_runs`), counted for all of it.
 
-    plan: deltas by key, grouped by scale (`erase.plan_patches`). read: key -> the weight as
+    plan: deltas by key, grouped by scale (`erase.subtracted`). read: key -> the weight as
     stored. rounded: (float32 values, key, dtype) -> the values as the host would store them.
     """
     total = Comparison()
@@ -68,12 +68,11 @@ class Comparison:
         self.both += weight * float(torch.dot(m, r))
         self.apart += weight * float((m - r).square().sum())
 
-    def add_sample(self, scale: float, delta: Tensor, before: Tensor, after: Tensor) -> None:
+    def add_sample(self, meant: Tensor, before: Tensor, after: Tensor) -> None:
         """A sample of one weight, counted for all of it: that it goes from `before` to `after`,
-        where scale * delta was meant."""
-        wanted = scale * _sample(delta).float()
-        old, new = (_sample(t).to("cpu", torch.float32) for t in (before, after))
-        self.add(wanted, new - old, delta.numel() / max(1, len(old)))
+        where another change was meant."""
+        wanted, old, new = (_sample(t).to("cpu", torch.float32) for t in (meant, before, after))
+        self.add(wanted, new - old, meant.numel() / max(1, len(old)))
 
     def loss(self) -> RoundingLoss:
         if not self.meant:

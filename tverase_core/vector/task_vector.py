@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -142,18 +142,11 @@ class TaskVector:
         return {block: math.sqrt(square) for block, square in squares.items()}
 
     def masked(self, mask: BlockMask, layout: ModelLayout) -> TaskVector:
-        """Every delta times its mask coefficient.
-
-        Raises UnknownKeyError, and EmptyMaskError when no delta is left.
-        """
-        mask.check(layout.blocks())
-        coefficients = {key: mask.coefficient(key, layout) for key in self.deltas}
-        if self.deltas and not any(coefficients.values()):
-            raise EmptyMaskError(nothing_left(mask))
+        """Every delta times its mask coefficient. Raises as `mask_coefficients` does."""
+        coefficients = mask_coefficients(self.deltas, mask, layout)
         deltas = {
-            key: delta if coefficients[key] == 1 else delta * coefficients[key]
-            for key, delta in self.deltas.items()
-            if coefficients[key]
+            key: self.deltas[key] if factor == 1 else self.deltas[key] * factor
+            for key, factor in coefficients.items()
         }
         return self.changed(deltas, f"masked with {mask.to_text()}")
 
@@ -211,11 +204,21 @@ def check_same_shapes(first: TaskVector, second: TaskVector) -> None:
         )
 
 
-def nothing_left(mask: BlockMask) -> str:
-    return (
-        f"mask '{mask.to_text()}' selects none of the task vector's weights. "
-        "Choose blocks and kinds that the vector has."
-    )
+def mask_coefficients(
+    keys: Iterable[str], mask: BlockMask, layout: ModelLayout
+) -> dict[str, float]:
+    """The coefficient of each weight that the mask leaves, in (0, 1].
+
+    Raises UnknownBlockError, UnknownKeyError, and EmptyMaskError when it leaves none.
+    """
+    mask.check(layout.blocks())
+    coefficients = {key: mask.coefficient(key, layout) for key in keys}
+    if coefficients and not any(coefficients.values()):
+        raise EmptyMaskError(
+            f"mask '{mask.to_text()}' selects none of the task vector's weights. "
+            "Choose blocks and kinds that the vector has."
+        )
+    return {key: value for key, value in coefficients.items() if value}
 
 
 def check_finite(tensor: Tensor, what: str) -> None:

@@ -1,4 +1,4 @@
-"""A task vector against a model: all refusals, then patches or deltas."""
+"""A task vector against a model: all refusals, then its masked deltas."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from ....tverase_core.errors import BaseMismatchError
 from ....tverase_core.model.block_mask import BlockMask
 from ....tverase_core.model.fingerprint import check_base
 from ....tverase_core.model.layout import TEXT_PREFIX, detect_layout
-from ....tverase_core.vector.erase import plan_patches
+from ....tverase_core.vector.erase import Plan, masked_deltas
 from ....tverase_core.vector.task_vector import TaskVector
-from .patching import Plan
 from .weights import fingerprint, model_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 
-def checked_plan(
+def checked_deltas(
     model: ModelPatcher,
     task_vector: TaskVector,
-    strength: float,
     block_mask: BlockMask | None,
     *,
     allow_other_weights: bool,
-) -> dict[float, dict[str, torch.Tensor]]:
-    """`plan_patches` for this model; no mask means all blocks.
+) -> Plan:
+    """`masked_deltas` for this model; no mask means all blocks.
 
-    Raises what `plan_patches` and `check_base` raise: keys, shapes, empty mask, other base; and
+    Raises what `masked_deltas` and `check_base` raise: keys, shapes, empty mask, other base; and
     BaseMismatchError for a vector that changes a text encoder.
     """
     text = [key for key in task_vector.deltas if key.startswith(TEXT_PREFIX)]
@@ -40,25 +38,23 @@ def checked_plan(
         )
     mask = block_mask or BlockMask.full()
     shapes = model_shapes(model)
-    plan = plan_patches(task_vector, strength, mask, detect_layout(shapes), shapes)
+    deltas = masked_deltas(task_vector, mask, detect_layout(shapes), shapes)
     base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
     check_base(task_vector.base, base, allow_different_weights=allow_other_weights)
-    return plan
+    return deltas
 
 
-def masked_deltas(plan: Plan, device: torch.device) -> dict[str, torch.Tensor]:
-    """mask * delta by key, towards the concept, float32 on `device`.
-
-    plan: `checked_plan` at strength 1. They need `plan_bytes` there: make the room first.
-    """
+def on_device(deltas: Plan, device: torch.device) -> dict[str, torch.Tensor]:
+    """factor * delta by key, float32 on `device`: for `checked_deltas`, mask * delta, towards the
+    concept. They need `plan_bytes` there: make the room first."""
     with torch.inference_mode(False):
         return {
-            key: delta.to(device).float() * abs(scale)
-            for scale, deltas in plan.items()
-            for key, delta in deltas.items()
+            key: delta.to(device).float() * factor
+            for factor, group in deltas.items()
+            for key, delta in group.items()
         }
 
 
-def plan_bytes(plan: Plan) -> int:
-    """What `masked_deltas` takes."""
-    return sum(4 * delta.numel() for deltas in plan.values() for delta in deltas.values())
+def plan_bytes(deltas: Plan) -> int:
+    """What `on_device` takes."""
+    return sum(4 * delta.numel() for group in deltas.values() for delta in group.values())

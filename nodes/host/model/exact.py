@@ -10,9 +10,10 @@ import comfy.model_management
 import torch
 
 from ....tverase_core.errors import BaseMismatchError
+from ....tverase_core.vector.erase import Plan
 from ....tverase_core.vector.split_weight import HALF_TYPES, SplitWeight, added, half_part
 from ..app.version import HostTooOldError, host_version
-from .patching import Plan, patched_clone, plain_clone
+from .patching import patched_clone, plain_clone
 from .weights import refuse_quantised, wrappable_shapes
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import comfy.float
@@ -12,13 +11,12 @@ import comfy.utils
 import torch
 
 from ....tverase_core.errors import BaseMismatchError, KeyMismatchError, listed
+from ....tverase_core.vector.erase import Plan
 from ....tverase_core.vector.rounding import RoundingLoss, rounding_loss
 from .weights import PREFIX, base_reader
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-Plan = Mapping[float, Mapping[str, torch.Tensor]]
 
 
 def patched_clone(model: ModelPatcher, plan: Plan) -> ModelPatcher:

@@ -22,12 +22,12 @@ from ....tverase_core.model.fingerprint import (
 from ....tverase_core.model.layout import TEXT_PREFIX, detect_layout
 from ....tverase_core.ports import Context
 from ....tverase_core.vector.delta_map import stored_delta
-from ....tverase_core.vector.erase import plan_patches
+from ....tverase_core.vector.erase import Plan, masked_deltas
 from ....tverase_core.vector.rounding import RoundingLoss, rounding_loss
 from ....tverase_core.vector.task_vector import TaskVector
 from ..model.attachments import Attachment, attached_to
 from ..model.conditioning import to_context
-from ..model.patching import Plan, patched_clone
+from ..model.patching import patched_clone
 from ..model.weights import base_weight
 from .encoder import HostTextEncoder
 
@@ -112,13 +112,13 @@ def clip_fingerprint(clip: Any) -> BaseFingerprint:
     )
 
 
-def checked_clip_plan(
-    clip: Any, task_vector: TaskVector, strength: float, *, allow_other_weights: bool
-) -> tuple[dict[float, dict[str, torch.Tensor]], str]:
-    """(`plan_patches` of the vector's text-encoder part for this CLIP, what the user should know).
+def checked_clip_deltas(
+    clip: Any, task_vector: TaskVector, *, allow_other_weights: bool
+) -> tuple[Plan, str]:
+    """(`masked_deltas` of the vector's text-encoder part for this CLIP, what the user should know).
 
     Raises BaseMismatchError for a vector without such a part or of another base, and what
-    `plan_patches` raises.
+    `masked_deltas` raises.
     """
     stored, notes, shapes = task_vector.deltas, [], _shapes(clip.cond_stage_model)
     own = {key: stored_delta(stored, key) for key in stored if key.startswith(TEXT_PREFIX)}
@@ -128,7 +128,7 @@ def checked_clip_plan(
             "Apply Negated TV, which takes the MODEL."
         )
     part = replace(task_vector, deltas=own)
-    plan = plan_patches(part, strength, BlockMask.full(), detect_layout(shapes), shapes)
+    deltas = masked_deltas(part, BlockMask.full(), detect_layout(shapes), shapes)
     if len(part) < len(task_vector):
         notes.append(
             f"Only the {len(part)} text-encoder weights of the vector's {len(task_vector)} are "
@@ -141,7 +141,7 @@ def checked_clip_plan(
             "The vector says which diffusion model it is of, not which CLIP: only the names and "
             "shapes of its weights were checked."
         )
-    return plan, " ".join(notes)
+    return deltas, " ".join(notes)
 
 
 def patched_clip(clip: Any, plan: Plan) -> Any:

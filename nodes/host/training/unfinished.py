@@ -6,23 +6,22 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ....tverase_core.concept_set import ConceptSet
 from ....tverase_core.finetuning.config import FinetuneConfig
-from ....tverase_core.finetuning.state import (
-    FinetuneState,
-    finetune_job,
-    load_finetune_state,
-    save_finetune_state,
-)
+from ....tverase_core.finetuning.train import finetune_job
 from ....tverase_core.inversion.config import InversionConfig
-from ....tverase_core.inversion.engine import InversionState
-from ....tverase_core.inversion.files import job_digest, load_inversion_state, save_inversion_state
+from ....tverase_core.inversion.files import job_digest
 from ....tverase_core.model.fingerprint import sample_sha256
 from ....tverase_core.ports import TextEncoder
+from ....tverase_core.storage.training_state import (
+    TrainingState,
+    load_training_state,
+    save_training_state,
+)
 from ...shared.saved_files import INVERSION_SETS, TASK_VECTORS
 from ..app.paths import unfinished_path
 from ..model.exact import exact_edits
@@ -31,38 +30,32 @@ from ..model.weights import fingerprint
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-State = TypeVar("State")
 
-
-class Unfinished(Generic[State]):
+class Unfinished:
     """`state`: where to go on, or None. `save`: called at checkpoints, or None.
 
     The file is named by the job it belongs to; it is deleted when the block ends well and stays
     when it does not.
     """
 
-    def __init__(
-        self,
-        path: Path | None = None,
-        load: Callable[[Path], State] | None = None,
-        save: Callable[[Path, State], None] | None = None,
-    ) -> None:
-        """No path: nothing is kept."""
-        self.state: State | None = None
-        self.save: Callable[[State], None] | None = None
-        self._path = path
-        if path is None or load is None or save is None:
+    def __init__(self, job: str = "", kind: str = "") -> None:
+        """kind: of the folder that the file is kept in. No job: nothing is kept."""
+        self.state: TrainingState | None = None
+        self.save: Callable[[TrainingState], None] | None = None
+        self._path: Path | None = None
+        if not job:
             return
+        path = self._path = unfinished_path(job, kind)
         if path.exists():
-            self.state = load(path)
+            self.state = load_training_state(path, job)
 
-        def keep(state: State) -> None:
+        def keep(state: TrainingState) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save(path, state)
+            save_training_state(path, state, job)
 
         self.save = keep
 
-    def __enter__(self) -> Unfinished[State]:
+    def __enter__(self) -> Unfinished:
         return self
 
     def __exit__(
@@ -81,17 +74,13 @@ def unfinished_inversion(
     pictures: ConceptSet,
     encoder: TextEncoder,
     wanted: bool,
-) -> Unfinished[InversionState]:
+) -> Unfinished:
     """The inversion of these settings, pictures and text encoder through this model."""
     if not wanted:
         return Unfinished()
     parts = (job_digest(config, pictures, encoder), _identity(model))
     job = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
-    return Unfinished(
-        unfinished_path(job, INVERSION_SETS),
-        lambda path: load_inversion_state(path, job),
-        lambda path, state: save_inversion_state(path, state, job),
-    )
+    return Unfinished(job, INVERSION_SETS)
 
 
 def unfinished_finetune(
@@ -101,16 +90,12 @@ def unfinished_finetune(
     retained: ConceptSet | None,
     trained: Iterable[str],
     wanted: bool,
-) -> Unfinished[FinetuneState]:
+) -> Unfinished:
     """The fine-tune of these weights of this model on these pictures."""
     if not wanted:
         return Unfinished()
     job = finetune_job(config, pictures, trained, _identity(model), retained)
-    return Unfinished(
-        unfinished_path(job, TASK_VECTORS),
-        lambda path: load_finetune_state(path, job),
-        lambda path, state: save_finetune_state(path, state, job),
-    )
+    return Unfinished(job, TASK_VECTORS)
 
 
 def _identity(model: ModelPatcher) -> str:

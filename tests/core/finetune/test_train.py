@@ -11,16 +11,15 @@ from tverase_core.errors import ConfigError, EmptyMaskError, NonFiniteError
 from tverase_core.finetuning.average import DeltaAverage, ramp
 from tverase_core.finetuning.batches import batches
 from tverase_core.finetuning.config import FinetuneConfig
-from tverase_core.finetuning.state import (
-    FinetuneState,
-    finetune_job,
-    load_finetune_state,
-    save_finetune_state,
-)
-from tverase_core.finetuning.train import Checkpoints, FinetuneStep, finetune
+from tverase_core.finetuning.train import Checkpoints, FinetuneStep, finetune, finetune_job
 from tverase_core.loss_weight import min_snr_weight
 from tverase_core.ports import Context
 from tverase_core.schedule import NoiseSchedule
+from tverase_core.storage.training_state import (
+    TrainingState,
+    load_training_state,
+    save_training_state,
+)
 
 FAST = FinetuneConfig(steps=60, batch_size=8, accumulation=2, learning_rate=1e-2, seed=5)
 
@@ -108,8 +107,8 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     whole = finetune(TinyDenoiser(), pictures(), config, silent)
     path, job = tmp_path / "state.safetensors", finetune_job(config, pictures(), ["k"], "base")
 
-    def save(state: FinetuneState) -> None:
-        save_finetune_state(path, state, job)
+    def save(state: TrainingState) -> None:
+        save_training_state(path, state, job)
 
     def stop(done: int, total: int, message: str) -> None:
         if done == 5:
@@ -117,7 +116,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
 
     with pytest.raises(KeyboardInterrupt):
         finetune(TinyDenoiser(), pictures(), config, stop, checkpoints=Checkpoints(3, save=save))
-    state = load_finetune_state(path, job)
+    state = load_training_state(path, job)
     assert state.step == 3
     steps: list[int] = []
     resumed = finetune(
@@ -143,14 +142,14 @@ def test_a_state_of_other_work_is_refused(tmp_path: Path) -> None:
     assert len(jobs) == 8
     kept = finetune_job(FAST, pictures(), ["a"], "x", retained=pictures())
     assert kept not in jobs
-    states: list[FinetuneState] = []
+    states: list[TrainingState] = []
     config = replace(FAST, steps=1)
     finetune(
         TinyDenoiser(), pictures(), config, silent, checkpoints=Checkpoints(1, None, states.append)
     )
-    save_finetune_state(tmp_path / "s.safetensors", states[0], "mine")
-    with pytest.raises(ConfigError, match="other settings, pictures or weights"):
-        load_finetune_state(tmp_path / "s.safetensors", "yours")
+    save_training_state(tmp_path / "s.safetensors", states[0], "mine")
+    with pytest.raises(ConfigError, match="other settings, pictures or models"):
+        load_training_state(tmp_path / "s.safetensors", "yours")
     with pytest.raises(ConfigError, match="other weights"):
         finetune(
             TinyDenoiser(),

@@ -12,17 +12,22 @@ from tverase_core.errors import ConfigError, FormatError, NonFiniteError
 from tverase_core.inversion.attack import concept_inversion
 from tverase_core.inversion.config import InversionConfig, paper_intervals
 from tverase_core.inversion.cosines import cosines
-from tverase_core.inversion.engine import InversionState, invert
-from tverase_core.inversion.files import job_digest, load_inversion_state, save_inversion_state
-from tverase_core.inversion.inversion_set import encoder_digest
+from tverase_core.inversion.engine import invert, own_seeds
+from tverase_core.inversion.files import job_digest
+from tverase_core.inversion.inversion_set import InversionSet, encoder_digest
 from tverase_core.inversion.space import Space
 from tverase_core.ports import Context
 from tverase_core.storage.reproducible import write_safetensors
+from tverase_core.storage.training_state import (
+    TrainingState,
+    load_training_state,
+    save_training_state,
+)
 
 FAST = InversionConfig(count=4, steps=30, learning_rate=3e-2, batch=4, seed=2, judged_draws=64)
 
 
-def run(config: InversionConfig, **more: object) -> object:
+def run(config: InversionConfig, **more: object) -> InversionSet:
     return invert(TinyDenoiser(), TinyEncoder(), pictures(), config, silent, **more)
 
 
@@ -32,7 +37,6 @@ def test_losses_fall(prediction: str) -> None:
     start = invert(*parts, replace(FAST, steps=1), silent)
     end = invert(*parts, replace(FAST, steps=60, diversity=0.0), silent)
     assert bool((end.losses < start.losses).all())
-    assert end.history.shape == (60, 4)
     assert end.vectors["l"].shape == (4, 1, 8)
 
 
@@ -90,8 +94,8 @@ def test_intervals_and_norms_hold_in_every_tower(vectors: int) -> None:
     config = replace(FAST, count=10, vectors=vectors, intervals=paper_intervals())
     spans = torch.tensor(paper_intervals(), dtype=torch.float64)
 
-    def check(state: InversionState) -> None:
-        for tower, value in state.vectors.items():
+    def check(state: TrainingState) -> None:
+        for tower, value in state.learned.items():
             word = encoder.word_vectors("cat")[tower].double().expand(vectors, -1).flatten()
             flat = value.double().flatten(1)
             cosine = flat @ word / (flat.norm(dim=1) * word.norm())
@@ -118,7 +122,8 @@ def test_held_norm_without_intervals() -> None:
 
 
 def test_resume_gives_the_same_bits(tmp_path: Path) -> None:
-    whole = run(FAST)
+    ended: list[TrainingState] = []
+    whole = run(FAST, on_checkpoint=ended.append)
     job = job_digest(FAST, pictures(), TinyEncoder())
     path = tmp_path / "state.safetensors"
 
@@ -129,16 +134,17 @@ def test_resume_gives_the_same_bits(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         invert(
             TinyDenoiser(), TinyEncoder(), pictures(), FAST, stop,
-            on_checkpoint=lambda state: save_inversion_state(path, state, job), checkpoint_every=5,
+            on_checkpoint=lambda state: save_training_state(path, state, job), checkpoint_every=5,
         )  # fmt: skip
-    state = load_inversion_state(path, job)
+    state = load_training_state(path, job)
     assert state.step == 15
-    resumed = run(FAST, state=state)
+    resumed = run(FAST, state=state, on_checkpoint=ended.append)
+    assert torch.equal(ended[0].losses, ended[1].losses)
+    assert ended[0].losses.shape == (FAST.steps, FAST.count)
     assert torch.equal(resumed.vectors["l"], whole.vectors["l"])
-    assert torch.equal(resumed.history, whole.history)
     assert torch.equal(resumed.losses, whole.losses)
     with pytest.raises(ConfigError, match="other settings"):
-        load_inversion_state(path, job_digest(replace(FAST, seed=9), pictures(), TinyEncoder()))
+        load_training_state(path, job_digest(replace(FAST, seed=9), pictures(), TinyEncoder()))
     with pytest.raises(ConfigError, match="state holds 4"):
         run(replace(FAST, count=3), state=state)
 
@@ -166,16 +172,31 @@ def test_checkpoints_come_every_so_many_steps_and_at_the_end(every: int, heard: 
 
 @pytest.mark.parametrize(
     "tensors",
-    [{}, {"vectors.l": torch.zeros(1, 1, 4)}, {"other.l": torch.zeros(1)}],
-    ids=["nothing", "no moments", "a foreign part"],
-)
+    [{}, {"learned/l": torch.zeros(1, 1, 4)}, {"moments/step/l": torch.ones(())},
+     {"other/l": torch.zeros(1)}],
+    ids=["nothing", "no moments", "moments alone", "a foreign part"],
+)  # fmt: skip
 def test_half_a_state_is_refused(tensors: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
-    whole = {**tensors, "seeds": torch.tensor([1]), "history": torch.zeros(1, 1)}
-    told = {"tverase.kind": "inversion_state", "tverase.job": "x", "tverase.step": "1"}
-    write_safetensors(path, whole, told)
-    with pytest.raises(FormatError, match="not a whole inversion state"):
-        load_inversion_state(path, "x")
+    told = {"tverase.kind": "training_state", "tverase.job": "x", "tverase.step": "1"}
+    write_safetensors(path, {**tensors, "losses": torch.zeros(1, 1)}, told)
+    with pytest.raises(FormatError, match="no whole state of unfinished work"):
+        load_training_state(path, "x")
+
+
+def test_the_first_step_is_adams() -> None:
+    """Each value moves by the rate, whatever the size of its gradient (arXiv 1412.6980, 2.1)."""
+    config = replace(FAST, count=1, diversity=0.0, learning_rate=0.02, steps=1)
+    start = Space(TinyEncoder(), "cat", config).start(own_seeds(config))["l"]
+    moved = (run(config).vectors["l"] - start).abs()
+    assert torch.allclose(moved, torch.tensor(0.02), rtol=1e-3)
+
+
+def test_the_rate_falls_to_its_share_along_half_a_cosine() -> None:
+    config = replace(FAST, learning_rate=0.02, final_rate=0.1, steps=100)
+    assert [config.rate(step) for step in (1, 51)] == pytest.approx([0.02, 0.011])
+    assert 0.002 < config.rate(100) < 0.00201
+    assert replace(config, final_rate=1.0).rate(100) == 0.02
 
 
 def test_a_row_of_zeros_is_never_a_start() -> None:
@@ -220,12 +241,6 @@ def test_works_in_inference_mode_and_leaves_global_random_state() -> None:
         inside = invert(*parts, FAST, silent)
     assert torch.equal(plain.vectors["l"], inside.vectors["l"])
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_shared_draws_make_equal_starts_equal() -> None:
-    config = replace(FAST, count=2, shared_draws=True, diversity=0.0)
-    found = run(config, seeds=torch.tensor([7, 7]))
-    assert torch.allclose(found.vectors["l"][0], found.vectors["l"][1], atol=1e-5)
 
 
 def test_concept_inversion_has_no_diversity_term() -> None:

@@ -19,11 +19,22 @@ from tverase_core.errors import (
 )
 from tverase_core.model.block_mask import BlockMask
 from tverase_core.model.mask_text import parse_mask
-from tverase_core.vector.erase import erased_weights, plan_patches, signed_scale
+from tverase_core.vector.erase import (
+    Plan,
+    edits,
+    erased_weights,
+    masked_deltas,
+    signed_scale,
+    subtracted,
+)
 from tverase_core.vector.task_vector import TaskVector
 
 FULL = BlockMask.full()
 BAD_STRENGTHS = [-1.0, -1e-9, float("nan"), float("inf"), True, "1", None]
+
+
+def planned(task_vector: TaskVector, strength: float, mask: BlockMask = FULL) -> Plan:
+    return subtracted(masked_deltas(task_vector, mask, LAYOUT, SHAPES), strength)
 
 
 def test_signed_scale() -> None:
@@ -41,7 +52,7 @@ def test_bad_strength(bad: float) -> None:
     with pytest.raises(StrengthError):
         erased_weights(weights(), vector(), bad, FULL, LAYOUT)
     with pytest.raises(StrengthError):
-        plan_patches(vector(), bad, FULL, LAYOUT, SHAPES)
+        planned(vector(), bad)
 
 
 def test_bad_coefficient() -> None:
@@ -70,7 +81,7 @@ def test_strength_one_undoes_the_fine_tune() -> None:
 
 def test_strength_zero_yields_nothing() -> None:
     assert list(erased_weights(weights(), vector(), 0.0, FULL, LAYOUT)) == []
-    assert plan_patches(vector(), 0.0, FULL, LAYOUT, SHAPES) == {}
+    assert planned(vector(), 0.0) == {}
 
 
 def test_empty_vector_yields_nothing() -> None:
@@ -117,7 +128,7 @@ def test_one_cast_to_the_stored_dtype(dtype: torch.dtype) -> None:
 def test_plan_groups_by_scale() -> None:
     tv = vector()
     mask = parse_mask("IN*, M00=0.5, OUT00=0.5", LAYOUT.blocks())
-    plan = plan_patches(tv, 2.0, mask, LAYOUT, SHAPES)
+    plan = planned(tv, 2.0, mask)
     assert list(plan) == [-2.0, -1.0]
     assert {LAYOUT.block(key) for key in plan[-1.0]} == {"M00", "OUT00"}
     assert all(tv.deltas[key] is delta for deltas in plan.values() for key, delta in deltas.items())
@@ -126,11 +137,39 @@ def test_plan_groups_by_scale() -> None:
 def test_plan_is_what_erasing_does() -> None:
     base, tv = weights(), vector()
     mask = parse_mask("full, M00=0.5, !IN02", LAYOUT.blocks())
-    plan = plan_patches(tv, 1.25, mask, LAYOUT, SHAPES)
+    plan = planned(tv, 1.25, mask)
     patched = {k: base[k] + scale * d for scale, deltas in plan.items() for k, d in deltas.items()}
     erased = dict(erased_weights(base, tv, 1.25, mask, LAYOUT))
     assert patched.keys() == erased.keys()
     assert all(torch.equal(patched[key], erased[key]) for key in erased)
+
+
+def test_masked_deltas_have_no_sign() -> None:
+    """mask * delta is what strength 1 subtracts, and a model meets it with the factor -1."""
+    tv = vector()
+    mask = parse_mask("IN*, M00=0.5, OUT00=0.25", LAYOUT.blocks())
+    deltas = masked_deltas(tv, mask, LAYOUT, SHAPES)
+    assert list(deltas) == [1.0, 0.5, 0.25]
+    masked = tv.masked(mask, LAYOUT)
+    for factor, group in deltas.items():
+        assert all(torch.equal(factor * delta, masked.deltas[key]) for key, delta in group.items())
+    assert [-scale for scale in subtracted(deltas, 1.0)] == list(deltas)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_edit_says_what_was_meant_and_reads_once(dtype: torch.dtype) -> None:
+    base, tv, asked = weights(0, dtype), vector(), list[str]()
+
+    def read(key: str) -> torch.Tensor:
+        asked.append(key)
+        return base[key]
+
+    for edit in edits(read, planned(tv, 0.3)):
+        assert torch.equal(edit.before, base[edit.key])
+        assert edit.meant.dtype == torch.float32
+        assert torch.equal(edit.meant, signed_scale(0.3) * tv.deltas[edit.key])
+        assert torch.equal(edit.after, (base[edit.key].float() + edit.meant).to(dtype))
+    assert asked == KEYS
 
 
 def test_all_checks_come_before_the_first_weight() -> None:
@@ -156,7 +195,7 @@ def test_all_checks_come_before_the_first_weight() -> None:
 def test_a_masked_key_must_still_fit_the_model() -> None:
     model = {key: shape for key, shape in SHAPES.items() if ".attn2." in key}
     with pytest.raises(KeyMismatchError, match="lacks 11 of the task vector's 14 weights"):
-        plan_patches(vector(), 1.0, BlockMask.cross_attention(), LAYOUT, model)
+        masked_deltas(vector(), BlockMask.cross_attention(), LAYOUT, model)
 
 
 def test_a_result_that_does_not_fit_is_an_error() -> None:
