@@ -36,7 +36,10 @@ class KeptSteps:
         self._record = record
 
     def _read(self) -> dict[str, Any]:
-        return dict(json.loads(self.path.read_text("utf-8"))) if self.path.exists() else {}
+        try:
+            return dict(json.loads(self.path.read_text("utf-8")))
+        except (FileNotFoundError, ValueError):
+            return {}
 
     def _write(self, record: Mapping[str, Any]) -> None:
         unfinished = self.path.with_suffix(".part")

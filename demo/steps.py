@@ -66,11 +66,17 @@ def rewired(graph: Graph, wire: Any, other: Any) -> Graph:
     }
 
 
+def with_input(graph: Graph, kind: str, **inputs: Any) -> Graph:
+    """The graph with other inputs of the first node of that type."""
+    name = node_of(graph, kind)
+    made = graph[name]
+    return {**graph, name: {**made, "inputs": {**made["inputs"], **inputs}}}
+
+
 def learning(graph: Graph) -> Graph:
     """Step 1: learn the concept and save its vector; a stopped fine-tune goes on."""
     made = needed_for(graph, node_of(graph, "TVEraseSaveTaskVector"))
-    made[node_of(made, "TVEraseConceptFinetune")]["inputs"]["checkpoint_every"] = CHECKPOINT_EVERY
-    return made
+    return with_input(made, "TVEraseConceptFinetune", checkpoint_every=CHECKPOINT_EVERY)
 
 
 def with_vector(graph: Graph, file: str) -> Graph:
@@ -87,8 +93,7 @@ def measures(graph: Graph) -> bool:
 def searching(graph: Graph, concept: str) -> Graph:
     """Step 2: search triggers and save them; a stopped search goes on."""
     wire = input_of(graph, "TVEraseAutoStrength", "inversion_set")
-    made = needed_for(graph, wire[0])
-    made[node_of(made, "TVEraseDiverseInversion")]["inputs"]["resumable"] = True
+    made = with_input(needed_for(graph, wire[0]), "TVEraseDiverseInversion", resumable=True)
     saving = node("TVEraseSaveInversionSet", inversion_set=wire, filename_prefix=concept)
     return {**made, "save set": saving}
 

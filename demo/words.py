@@ -54,4 +54,5 @@ def strength_words(output: Mapping[str, Any], target: float) -> str:
     left = sum(hits > target * draws for hits, draws in triggers)
     words = f"strength {output['strength'][0]:g}: {left} of {len(triggers)} triggers left"
     before = sum(hits for _, hits in retained)
-    return f"{words}, {sum(now for now, _ in retained) / before:.0%} kept" if before else words
+    kept = sum(now for now, _ in retained)
+    return f"{words}, {100 * kept / before:.0f} % kept" if before else words
