@@ -1,6 +1,7 @@
 """One entry for people and CI: sets up what is missing, then does the job.
 
-    python dev.py demo          erase a concept in a real ComfyUI and write demo_output/
+    python dev.py demo          erase a concept in a real ComfyUI and write demo_output/; stopped,
+                                it goes on when it is started again (--quick, --concept dog)
     python dev.py test [...]    run the tests; further words go to pytest
     python dev.py serve         ComfyUI with this pack and its browser interface
     python dev.py lint          ruff and mypy
@@ -14,11 +15,13 @@
     python dev.py setup         only set up
 
 Set-up needs a network once; after that nothing is downloaded. COMFYUI_PATH names your own ComfyUI
-to use instead, COMFYUI_PYTHON the Python that runs it. Standard library only.
+to use instead, COMFYUI_PYTHON the Python that runs it; with both, demo, serve and test set nothing
+up. Standard library only.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -30,7 +33,8 @@ if sys.version_info < (3, 10):  # noqa: UP036 - the very check that an old Pytho
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from devtools import hosts, install, jobs  # noqa: E402 - after the version check
+from demo import options  # noqa: E402 - after the version check
+from devtools import hosts, install, jobs  # noqa: E402
 from devtools.processes import stop_on_terminate  # noqa: E402
 
 
@@ -46,8 +50,7 @@ def setup(_: list[str]) -> int:
 
 
 def test(words: list[str]) -> int:
-    python = install.environment()
-    return jobs.test(hosts.host_python(python), hosts.chosen(), words)
+    return jobs.test(*hosts.ready(), words)
 
 
 def older_hosts(words: list[str]) -> int:
@@ -59,13 +62,12 @@ def older_hosts(words: list[str]) -> int:
 
 
 def demo(words: list[str]) -> int:
-    python = install.environment()
-    return jobs.demo(python, hosts.host_python(python), hosts.chosen(), words)
+    options.parsed(words)  # a mistake is told before anything is set up
+    return jobs.demo(*hosts.ready(), words)
 
 
 def serve(words: list[str]) -> int:
-    python = install.environment()
-    return jobs.serve(hosts.host_python(python), hosts.chosen(), words)
+    return jobs.serve(*hosts.ready(), words)
 
 
 def train(words: list[str]) -> int:
@@ -130,6 +132,11 @@ def main() -> int:
         return COMMANDS[words[0]](words[1:])
     except install.SetupError as problem:
         print(f"\ndev.py: {problem}", file=sys.stderr)
+        return 1
+    except OSError as problem:
+        if problem.errno != errno.ENOSPC:
+            raise
+        print("\ndev.py: the disk is full; free some space and run it again", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ndev.py: stopped", file=sys.stderr)

@@ -14,7 +14,8 @@ from typing import Any
 
 from .client import Client
 from .hosts import HOST, Host
-from .install import PINS, SetupError, install_shim, run, say
+from .install import PINS, SetupError, install_shim, run
+from .say import say
 from .server import Server
 
 PLACE = HOST / "installs"

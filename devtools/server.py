@@ -16,8 +16,10 @@ from pathlib import Path
 from .hosts import HOST, Host
 from .install import ROOT, SetupError
 from .processes import end_group, start_group
+from .say import Heartbeat, say
 
 PACK = "tverase"
+PORT_TAKEN = "error while attempting to bind"  # what the log says of it, on every system
 NOT_THE_PACK = shutil.ignore_patterns(".*", "__pycache__", "demo_output")
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # never a proxy here
 
@@ -151,16 +153,27 @@ class Server:
         """Return once `/system_stats` answers; raises SetupError with the log's end otherwise."""
         assert self.process is not None, "start() comes first"
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise SetupError(f"ComfyUI ended while starting:\n{self.log_tail()}")
-            try:
-                with _open(f"{self.url}/system_stats", timeout=5) as answer:
-                    json.load(answer)
-                return
-            except (urllib.error.URLError, OSError, ValueError):
+        with Heartbeat("ComfyUI is starting"):
+            while time.monotonic() < deadline:
+                answers = self._answers()
+                if self.process.poll() is not None:  # first: another program may have the port
+                    raise SetupError(f"ComfyUI ended while starting. {self.log_says()}")
+                if answers:
+                    return
                 time.sleep(0.3)
-        raise SetupError(f"ComfyUI did not answer within {timeout_s:.0f} s:\n{self.log_tail()}")
+        raise SetupError(f"ComfyUI did not answer within {timeout_s:.0f} s. {self.log_says()}")
+
+    def _answers(self) -> bool:
+        try:
+            with _open(f"{self.url}/system_stats", timeout=5) as answer:
+                json.load(answer)
+        except (urllib.error.URLError, OSError, ValueError):
+            return False
+        return True
+
+    def log_says(self) -> str:
+        """Where the log is and how it ends."""
+        return f"Its log is {self.log}; it ends:\n{self.log_tail()}"
 
     def log_tail(self, lines: int = 40) -> str:
         """The last lines of the server's log."""
@@ -174,10 +187,22 @@ class Server:
         for name in self.packs:
             unlink_folder(self.base / "custom_nodes" / name)
 
-    def __enter__(self) -> Server:
+    def _start_ready(self, tries: int = 3) -> None:
+        """Start and wait; on another port when somebody took ours before ComfyUI could."""
         try:
             self.start()
             self.wait_ready()
+        except SetupError:
+            if tries == 1 or PORT_TAKEN not in self.log_tail():
+                raise
+            say(f"port {self.port} was taken meanwhile, trying another")
+            self.stop()
+            self.port = free_port()
+            self._start_ready(tries - 1)
+
+    def __enter__(self) -> Server:
+        try:
+            self._start_ready()
         except BaseException as problem:
             self.__exit__(type(problem))
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ...tverase_core.concept_set import ConceptSet
@@ -22,7 +23,11 @@ class _LossWatch:
 
     def __init__(self, concept: str, steps: int):
         self.concept, self.steps, self.losses = concept, steps, []
-        self._began = time.monotonic()
+        self._began, self._before = time.monotonic(), 0
+
+    def go_on(self, losses: Sequence[float]) -> None:
+        """The losses of a fine-tune that was stopped and now goes on."""
+        self.losses, self._before = [*losses], len(losses)
 
     def on_step(self, step: FinetuneStep) -> None:
         self.losses.append(step.loss)
@@ -32,10 +37,10 @@ class _LossWatch:
         return loss_curve(self.losses, self.steps, title) if self.losses else None
 
     def sentence(self) -> str:
-        if not self.losses:
-            return f"first of {self.steps} steps"
         done = len(self.losses)
-        left = (time.monotonic() - self._began) / done * (self.steps - done)
+        if done == self._before:
+            return f"step {done + 1} of {self.steps} comes first"
+        left = (time.monotonic() - self._began) / (done - self._before) * (self.steps - done)
         return f"step {done} of {self.steps}, loss {self.losses[-1]:.4f}, {left:.0f} s left"
 
 

@@ -21,7 +21,7 @@ from ..shared.drawing_settings import drawing_of, drawing_widgets
 from ..shared.retained_prompts import parse_retained
 from ..shared.shown import with_pictures
 from ..shared.sockets import BLOCK_MASK, CATEGORY, INVERSION_SET, JUDGE, STRENGTH_CURVE, TASK_VECTOR
-from .report import strength_report
+from .report import counts, strength_report
 from .settings import SETTINGS, held_out_seeds, search_config
 
 
@@ -121,7 +121,7 @@ class AutoStrength:
         progress.show(picture)  # an error shows no picture of its own
         strength = strength_or_stop(choice, widgets["when_infeasible"], text)
         shown = with_pictures({"strength": picture}, (strength, choice, text), text)
-        shown["ui"]["strength"] = [strength]  # for clients that read the result over HTTP
+        shown["ui"] |= {"strength": [strength], **counts(choice)}  # for clients over HTTP
         return shown
 
 

@@ -43,6 +43,20 @@ def strength_report(
     return "\n".join(lines)
 
 
+def counts(choice: StrengthChoice) -> dict[str, list[list[int]]]:
+    """At the strength that came out: hits and draws of each trigger, held-out ones included, and
+    hits of each retained prompt now and on the base, from the held-out check where there is one.
+    """
+    check = choice.verification
+    triggers = [*choice.tuning, *(check.triggers if check else ())]
+    last = check or choice
+    kept = zip(last.retained, last.retained_base, strict=True)
+    return {
+        "triggers": [[row.hits, row.draws] for row in triggers],
+        "retained": [[now.hits, before.hits] for now, before in kept],
+    }
+
+
 def _rows(rows: Sequence[RateRow], names: Sequence[str]) -> list[str]:
     return [
         f"  {names[row.index]}: {row.hits} of {row.draws}, {row.rate:.0%} (up to {row.high:.0%})"

@@ -276,7 +276,7 @@ def test_cancel_in_the_middle_and_run_again(server: Client) -> None:
     began = server.submit(changed(correct, tune__steps=5000))
     time.sleep(2.0)  # what comes before the fine-tune is in the server's cache
     server.interrupt()
-    entry = server.wait(began, timeout_s=60)
+    entry = server.wait(began, stalled_s=60)
     stopped = dict(entry["status"]["messages"])["execution_interrupted"]
     assert stopped["node_type"] == "TVEraseConceptFinetune"
     server.post("/free", {"unload_models": True, "free_memory": True})  # nothing from the cache

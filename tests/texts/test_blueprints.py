@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import urllib.error
 from typing import Any
 
 import pytest
+import requests
 
 from devtools.blueprint import ENDS, ENTRY, EXIT
 from devtools.workflow_graph import sockets
@@ -118,7 +118,7 @@ async def _settled(answer: Any) -> Any:
 def test_the_server_hands_it_out(server: Client, content: dict[str, Any]) -> None:
     try:
         listed = server.get("/global_subgraphs")
-    except urllib.error.HTTPError:
+    except requests.HTTPError:
         pytest.skip("this ComfyUI does not serve blueprints (0.3.67 and newer do)")
     ((number, entry),) = [(k, v) for k, v in listed.items() if v["name"] == blueprints.NAME]
     assert entry["info"]["node_pack"] == "custom_nodes.tverase"

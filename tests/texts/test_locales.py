@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.error
 from typing import Any
 
 import pytest
+import requests
 
 from devtools import locales
 from host_support.client import Client
@@ -70,7 +70,7 @@ def test_no_message_has_bare_special_characters(language: str) -> None:
 def test_the_server_hands_them_out(server: Client) -> None:
     try:
         served = server.get("/i18n")
-    except urllib.error.HTTPError:
+    except requests.HTTPError:
         pytest.skip("this ComfyUI serves no locales (0.3.13 and newer do)")
     for language in (locales.ENGLISH, *LANGUAGES):
         own = json.loads((locales.FOLDER / language / "nodeDefs.json").read_text("utf-8"))

@@ -94,6 +94,8 @@ def tuning_session(
         if plan.recompute:
             stack.enter_context(recomputed_blocks(denoiser.patcher.model.diffusion_model))
         peak = stack.enter_context(measured_peak(denoiser.device))
+        if unfinished.state:
+            watch.go_on(unfinished.state.losses.tolist())
         checkpoints = Checkpoints(checkpoint_every, unfinished.state, unfinished.save)
         yield TuningSession(denoiser, config, progress, checkpoints, make, plan, peak)
 
