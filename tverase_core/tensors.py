@@ -1,8 +1,9 @@
-"""One look at a tensor's values, for all the questions that are asked of every weight."""
+"""What is asked of tensors of every kind: extreme values, and the memory that they hold."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -23,3 +24,12 @@ def extremes(tensor: Tensor) -> tuple[float, float]:
 def all_finite(tensor: Tensor) -> bool:
     """Whether a floating-point tensor holds neither NaN nor infinity."""
     return all(map(math.isfinite, extremes(tensor)))
+
+
+def memory_bytes(tensors: Iterable[Tensor]) -> int:
+    """Main memory that the CPU tensors hold, in bytes; what they share counts once.
+
+    A view holds the whole tensor that it is cut from. A file that is mapped counts in full.
+    """
+    storages = [tensor.untyped_storage() for tensor in tensors if tensor.device.type == "cpu"]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
