@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from host_support.places import ROOT
 from host_support.vector_steps import vector_for
 from tverase_core.errors import BaseMismatchError
 from tverase_core.vector.task_vector import TaskVector
@@ -66,6 +69,7 @@ def test_the_host_says_which_patches_it_took_and_is_silent_about_others(
     assert set(clone.patches) == {KEY}
 
 
+@pytest.mark.injections  # only exact edits and training use it
 def test_a_function_in_the_layers_list_sees_the_weight_in_use(make_tiny_model: Make) -> None:
     model, seen = make_tiny_model(), []
     before = drawn(model)
@@ -248,6 +252,7 @@ def test_what_the_hosts_memory_management_leaves_on_modules_is_known(
         assert "dynamic_vbars" in left  # else the search finds nothing any more
 
 
+@pytest.mark.training
 def test_tokens_are_rows_of_pairs_by_tower(tiny_clip: Any) -> None:
     (row,) = tiny_clip.tokenize("cat", disable_weights=True)["l"]
     numbers = [token for token, *_ in row]
@@ -324,6 +329,29 @@ def test_the_users_wish_about_mapping_is_where_we_look(comfy_host: Any) -> None:
     if not hasattr(args, "disable_mmap"):
         pytest.skip("this ComfyUI has no --disable-mmap")
     assert comfy.utils.DISABLE_MMAP is False
+
+
+LIST = """checkpoint: nowhere.safetensors
+output: list
+concepts:
+  - {name: cat, prompts: [a cat], strength: 1.0}
+"""
+
+
+def test_the_list_command_starts_the_host_by_itself(comfy_host: Any, tmp_path: Path) -> None:
+    listing = tmp_path / "list.yaml"
+    listing.write_text(LIST, "utf-8")
+    words = ["--comfyui", comfy_host.tree, "--cpu", "--output-directory", tmp_path / "output"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "erase_list.py", listing, *words],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+    assert "there is no 'nowhere.safetensors' in models/checkpoints" in done.stderr
+    assert done.returncode == 1
 
 
 def test_the_largest_result_leaves_the_cache_first(
