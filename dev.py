@@ -10,7 +10,8 @@
     python dev.py workflows     write workflows/*.json and the blueprint from workflows/build.py
     python dev.py locales       write the nodes' texts for each language
     python dev.py pictures      draw the pictures of help pages and workflows
-    python dev.py hosts [...]   run the host tests on older ComfyUI versions
+    python dev.py hosts [...]   run the host tests on several ComfyUI versions, or on those named;
+                                COMFYUI_PATH's is called own. Writes docs/hosts.md
     python dev.py installs      install, run and uninstall the pack as users do
     python dev.py setup         only set up
 
@@ -25,6 +26,7 @@ import errno
 import os
 import signal
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 if sys.version_info < (3, 10):  # noqa: UP036 - the very check that an old Python should meet
@@ -53,12 +55,22 @@ def test(words: list[str]) -> int:
     return jobs.test(*hosts.ready(), words)
 
 
-def older_hosts(words: list[str]) -> int:
-    python = install.environment()
-    results = {name: jobs.test_older(python, hosts.older(name), words) for name in hosts.OLDER}
-    for name, code in results.items():
+def each_host(words: list[str]) -> int:
+    own = bool(os.environ.get("COMFYUI_PATH"))
+    names = list(takewhile(lambda word: word in (*hosts.PINNED, "own"), words))
+    if "own" in names and not own:
+        raise install.SetupError("own: COMFYUI_PATH has to name your ComfyUI")
+    codes = {}
+    for name in names or [*hosts.PINNED, *(["own"] if own else [])]:
+        python = install.environment()
+        if name == "own":
+            host, python = hosts.chosen(), hosts.host_python(python)
+        else:
+            host = hosts.pinned(name)
+        codes[name] = jobs.test_host(python, host, words[len(names) :])
+    for name, code in codes.items():
         print(f"ComfyUI {name}: {'passed' if code == 0 else f'failed ({code})'}", flush=True)
-    return max(results.values())
+    return max(codes.values())
 
 
 def demo(words: list[str]) -> int:
@@ -115,7 +127,7 @@ COMMANDS = {
     "workflows": workflows,
     "locales": locales,
     "pictures": pictures,
-    "hosts": older_hosts,
+    "hosts": each_host,
     "installs": installs,
     "setup": setup,
 }

@@ -47,7 +47,8 @@ class Host:
 MAIN = Release(
     "0.3.75", "2.22.2", "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 )
-OLDER = {
+PINNED = {
+    MAIN.name: MAIN,
     "0.3.52": Release(
         "0.3.52",
         "2.21.0",
@@ -143,9 +144,9 @@ def ready() -> tuple[Path, Host]:
     return own or default, chosen()
 
 
-def older(name: str) -> Host:
-    """An older ComfyUI with the packages that only it needs."""
-    release = OLDER[name]
+def pinned(name: str) -> Host:
+    """A ComfyUI of `PINNED` with the packages that only it needs."""
+    release = PINNED[name]
     tree = unpacked(release)
     if not release.assets:
         return Host(name, tree)

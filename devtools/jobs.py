@@ -13,6 +13,7 @@ from .say import say
 from .server import Server, host_environment
 
 CORES = os.cpu_count() or 1
+TESTED = (0, 1)  # pytest's exit codes after a whole run: all passed, some failed
 LINT = (
     ("-m", "ruff", "check", "."),
     ("-m", "ruff", "format", "--check", "."),
@@ -37,9 +38,16 @@ def test(python: Path, host: Host, words: Sequence[str]) -> int:
     return foreground([python, "-m", "pytest", *words], env, ROOT)
 
 
-def test_older(python: Path, host: Host, words: Sequence[str]) -> int:
-    """The tests that need a host; those that this version cannot pass skip themselves."""
-    return test(python, host, ["-m", "host or http", *words])
+def test_host(python: Path, host: Host, words: Sequence[str]) -> int:
+    """The tests that need a host, in process, over HTTP and in the browser; those that this version
+    cannot pass skip themselves. Without further words, which would choose among the tests, what
+    was found goes into docs/hosts.md and bench/results/hosts.json."""
+    report = HOST / f"tests-{host.name.replace(' ', '-')}.xml"
+    code = test(python, host, ["-m", "host or http", f"--junitxml={report}", *words])
+    if words or code not in TESTED:
+        return code
+    writer = ROOT / "devtools" / "host_matrix.py"
+    return script(python, writer, host, ["--report", str(report), "--name", host.name])
 
 
 def script(python: Path, path: Path, host: Host, words: Sequence[str], work: bool = False) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .errors import EmptyConceptSetError, NonFiniteError, ShapeMismatchError
 from .ports import Context
+from .tensors import memory_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,13 @@ class ConceptSet:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def get_ram_usage(self) -> int:
+        """Bytes of main memory that its tensors hold; the name is ComfyUI's cache's."""
+        texts = [self.contexts, self.empty]
+        if self.guide is not None:
+            texts += [self.guide.prompts, self.guide.contrasts]
+        return memory_bytes([self.latents, *(t for text in texts for t in text.tensors())])
 
     def contexts_of(self, rows: Tensor) -> Context:
         """The contexts of the given pictures, rows int64 [b]."""
@@ -140,7 +148,7 @@ def _check(concept: str, name: str, part: Tensor, count: int) -> None:
 
 def _check_rows(concept: str, name: str, context: Context) -> None:
     """Every part of a text has a row for each item, or the rows of one would be another's."""
-    counts = {len(part) for part in (context.tokens, *context.extra.values())}
+    counts = {len(part) for part in context.tensors()}
     if len(counts) > 1:
         found = ", ".join(f"{k} {len(v)}" for k, v in _named(name, context).items())
         raise ShapeMismatchError(

@@ -32,6 +32,10 @@ class Context:
         """The given rows (int64 [b], repeats allowed) as a new context."""
         return Context(self.tokens[rows], {k: v[rows] for k, v in self.extra.items()})
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that it holds."""
+        return (self.tokens, *self.extra.values())
+
     def to(self, device: torch.device | str) -> Context:
         """The same rows on that device."""
         return Context(self.tokens.to(device), {k: v.to(device) for k, v in self.extra.items()})

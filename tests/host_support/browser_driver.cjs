@@ -16,7 +16,8 @@ const FLAGS = [
   "--disable-sync",
 ];
 const PATIENCE = 180000; // ms; a busy computer is slow to serve the frontend
-const RUN = '[data-testid="queue-button"] button >> nth=0';
+// Newer frontends put the test id on the button itself.
+const RUN = 'button[data-testid="queue-button"], [data-testid="queue-button"] button >> nth=0';
 const CANCEL = 'button[aria-label="Cancel current run"]';
 
 // The functions from here to "main" marked (page) run inside the page.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
 import inspect
 import json
 import sys
@@ -15,6 +17,9 @@ from devtools.in_process import import_host
 def main(tree: Path, pack: Path) -> None:
     began = time.process_time()
     host = import_host(tree)
+    # The host's loader reads a pack's pyproject.toml with this, and imports it at the first pack.
+    if importlib.util.find_spec("comfy_config"):
+        importlib.import_module("comfy_config.config_parser")
     host_seconds = time.process_time() - began
     before = set(sys.modules)
     own = set(host.nodes.NODE_CLASS_MAPPINGS)

@@ -48,6 +48,5 @@ def guided_target(
 def _same(first: Context, second: Context) -> Tensor:
     """Row by row, whether both are one text, bool [b]."""
     both = joined(first, second)
-    parts = (both.tokens, *both.extra.values())
-    halves = (part.flatten(1).chunk(2) for part in parts)
+    halves = (part.flatten(1).chunk(2) for part in both.tensors())
     return torch.stack([(one == other).all(1) for one, other in halves]).all(0)

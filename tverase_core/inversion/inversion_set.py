@@ -19,6 +19,7 @@ from ..errors import (
     TextWidthError,
 )
 from ..ports import Context, TextEncoder
+from ..tensors import memory_bytes
 from .cosines import cosines
 
 
@@ -69,6 +70,11 @@ class InversionSet:
 
     def __len__(self) -> int:
         return len(self.seeds)
+
+    def get_ram_usage(self) -> int:
+        """Bytes of main memory that its tensors hold; the name is ComfyUI's cache's."""
+        rows = [*self.vectors.values(), self.losses, self.seeds, self.valid]
+        return memory_bytes(rows if self.hit_rates is None else [*rows, self.hit_rates])
 
     def widths(self) -> dict[str, int]:
         """Embedding width by tower."""

@@ -22,7 +22,7 @@ from ..errors import (
 from ..model.block_mask import BlockMask
 from ..model.fingerprint import BaseFingerprint, describe
 from ..model.layout import ModelLayout
-from ..tensors import all_finite, extremes, tensor_bytes
+from ..tensors import all_finite, extremes, memory_bytes, tensor_bytes
 from .delta_map import KEPT, DeltaMap, stored_delta
 from .delta_names import file_name_of
 from .provenance import Provenance
@@ -129,6 +129,10 @@ class TaskVector:
         return TaskVector(deltas, self.base, provenance)
 
     __rmul__ = __mul__
+
+    def get_ram_usage(self) -> int:
+        """Bytes of main memory that the deltas hold; the name is ComfyUI's cache's."""
+        return memory_bytes(stored_delta(self.deltas, key) for key in self.deltas)
 
     def norm(self) -> float:
         """Euclidean length over all deltas, summed in float64."""

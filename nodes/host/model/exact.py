@@ -39,9 +39,10 @@ def exact_clone(model: ModelPatcher, plan: Plan) -> ModelPatcher:
         for scale, deltas in plan.items()
     }
     clone = plain_clone(patched_clone(model, {s: deltas for s, deltas in loose.items() if deltas}))
-    if not hasattr(clone, "set_injections"):
+    # It came with the lists of functions that layers call; injections are older.
+    if not hasattr(clone, "add_weight_wrapper"):
         raise HostTooOldError(
-            f"Runtime-exact mode needs ComfyUI 0.3.7 or newer; this is {host_version()}. Update "
+            f"Runtime-exact mode needs ComfyUI 0.3.15 or newer; this is {host_version()}. Update "
             "ComfyUI, or set precision to patch."
         )
     from comfy.patcher_extension import PatcherInjection
