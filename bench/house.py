@@ -18,9 +18,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT), str(ROOT / "tests")]
+sys.path.append(str(ROOT))
 
 from people import import_seconds  # noqa: E402 - after the path
+from weight_reads import weight_reads_per_edit  # noqa: E402
 
 from devtools.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
 from devtools.import_graph import circles, import_graph  # noqa: E402
@@ -53,8 +54,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True)
     options = parser.parse_args()
-    from host_support.weight_reads import weight_reads_per_edit
-
     files = shipped_files()
     folders = Counter(path.parent for path in files)
     lines, before = sum(p.read_text("utf-8").count("\n") for p in files), lines_before()
