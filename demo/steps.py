@@ -106,7 +106,9 @@ def with_set(graph: Graph, file: str) -> Graph:
 
 def measuring(graph: Graph) -> Graph:
     """Step 3: measure the strength."""
-    return needed_for(graph, node_of(graph, "TVEraseAutoStrength"))
+    auto = node_of(graph, "TVEraseAutoStrength")
+    shown = node("PreviewAny", source=[auto, 0])  # a graph needs a node that ends it
+    return {**needed_for(graph, auto), "show strength": shown}
 
 
 def with_strength(graph: Graph, strength: float) -> Graph:
