@@ -62,11 +62,10 @@ def each_host(words: list[str]) -> int:
         raise install.SetupError("own: COMFYUI_PATH has to name your ComfyUI")
     codes = {}
     for name in names or [*hosts.PINNED, *(["own"] if own else [])]:
-        python = install.environment()
         if name == "own":
-            host, python = hosts.chosen(), hosts.host_python(python)
+            python, host = hosts.ready()
         else:
-            host = hosts.pinned(name)
+            python, host = install.environment(), hosts.pinned(name)
         codes[name] = jobs.test_host(python, host, words[len(names) :])
     for name, code in codes.items():
         print(f"ComfyUI {name}: {'passed' if code == 0 else f'failed ({code})'}", flush=True)

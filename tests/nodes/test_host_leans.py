@@ -338,10 +338,19 @@ concepts:
 """
 
 
-def test_the_list_command_starts_the_host_by_itself(comfy_host: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("word", "code", "sentence"),
+    [
+        ("--disable-metadata", 1, "there is no 'nowhere.safetensors' in models/checkpoints"),
+        ("--no-such-word", 2, "unrecognized arguments: --no-such-word"),
+    ],
+)
+def test_the_list_command_starts_the_host_and_hands_it_its_words(
+    comfy_host: Any, tmp_path: Path, word: str, code: int, sentence: str
+) -> None:
     listing = tmp_path / "list.yaml"
     listing.write_text(LIST, "utf-8")
-    words = ["--comfyui", comfy_host.tree, "--cpu", "--output-directory", tmp_path / "output"]
+    words = ["--comfyui", comfy_host.tree, "--cpu", "--output-directory", tmp_path, word]
     done = subprocess.run(
         [sys.executable, ROOT / "erase_list.py", listing, *words],
         capture_output=True,
@@ -350,8 +359,8 @@ def test_the_list_command_starts_the_host_by_itself(comfy_host: Any, tmp_path: P
         timeout=300,
         check=False,
     )
-    assert "there is no 'nowhere.safetensors' in models/checkpoints" in done.stderr
-    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert done.returncode == code
 
 
 def test_the_largest_result_leaves_the_cache_first(
@@ -366,7 +375,7 @@ def test_the_largest_result_leaves_the_cache_first(
     cache = kind(None)
     cache.cache = {"part": ([[part]], None), "whole": ([[whole]], None)}
     cache.used_generation = {"part": 0, "whole": 0}
-    cache.timestamps = {"part": 1.0, "whole": 2.0}
+    cache.timestamps = {"part": 2.0, "whole": 1.0}  # by these alone `part` would go
     monkeypatch.setattr(
         caching.psutil,
         "virtual_memory",

@@ -218,6 +218,8 @@ def dynamic(model: Any, loader: Any) -> Any:
 
     made = Dynamic(model.model, model.load_device, model.offload_device)
     made.cached_patcher_init = (loader, ()) if loader else None
+    if type(made.clone()) is not Dynamic:  # seen in 2024
+        pytest.skip("this ComfyUI's clones are no longer what they are cloned from")
     return made
 
 
