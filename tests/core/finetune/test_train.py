@@ -64,6 +64,8 @@ def test_parts_of_a_step_do_not_change_the_result() -> None:
         finetune(TinyDenoiser(), pictures(), replace(FAST, steps=5, accumulation=a), silent)
         for a in (1, 4)
     )
+    # AdamW forgives a gradient of another size; the loss does not.
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-5)
     for key, delta in whole.deltas.items():
         assert torch.allclose(delta, parts.deltas[key], atol=1e-5)
 
@@ -73,6 +75,72 @@ def test_first_step_of_adam_by_hand() -> None:
     result = finetune(TinyDenoiser(), pictures(), config, silent)
     moved = torch.cat([delta.flatten() for delta in result.deltas.values()])
     assert torch.allclose(moved.abs(), torch.tensor(0.01), atol=1e-4)
+
+
+def test_weight_decay_shrinks_the_delta_by_hand() -> None:
+    """From zero the first step has nothing to shrink, so the second gradient is that without decay:
+    what is left over is rate * decay * (delta after step 1), arXiv 1711.05101, algorithm 2."""
+    config = replace(FAST, steps=2, ema=False, weight_decay=0.0)
+    free = finetune(TinyDenoiser(), pictures(), config, silent).deltas
+    first = finetune(TinyDenoiser(), pictures(), replace(config, steps=1), silent).deltas
+    decayed = finetune(TinyDenoiser(), pictures(), replace(config, weight_decay=0.5), silent).deltas
+    for key, delta in decayed.items():
+        torch.testing.assert_close(delta, free[key] - 1e-2 * 0.5 * first[key], atol=1e-7, rtol=0)
+
+
+class Watched(torch.optim.SGD):
+    """Notes what it is given and moves nothing."""
+
+    def __init__(self, learned: list[torch.Tensor], config: FinetuneConfig):
+        super().__init__(learned, config.learning_rate)
+        self.rates: list[float] = []
+        self.norms: list[float] = []
+
+    def step(self, *_: object) -> None:
+        group = self.param_groups[0]
+        self.rates.append(group["lr"])
+        gradients = [value.grad.flatten() for value in group["params"]]
+        self.norms.append(float(torch.cat(gradients).norm()))
+
+
+def watched(config: FinetuneConfig) -> tuple[Watched, list[FinetuneStep]]:
+    made: list[Watched] = []
+    steps: list[FinetuneStep] = []
+
+    def make(learned: list[torch.Tensor], given: FinetuneConfig) -> Watched:
+        made.append(Watched(learned, given))
+        return made[0]
+
+    finetune(TinyDenoiser(), pictures(), config, silent, steps.append, make_optimizer=make)
+    return made[0], steps
+
+
+def test_a_long_gradient_is_cut_to_the_clip_and_a_short_one_is_left() -> None:
+    whole, told = watched(replace(FAST, steps=4, gradient_clip=1e9))
+    norms = [step.gradient_norm for step in told]
+    assert whole.norms == pytest.approx(norms, rel=1e-5)
+    clip = sorted(norms)[1] * 1.001  # two of the four are longer
+    cut, told = watched(replace(FAST, steps=4, gradient_clip=clip))
+    assert [step.gradient_norm for step in told] == norms  # told as they were before
+    assert cut.norms == pytest.approx([min(norm, clip) for norm in norms], rel=1e-4)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_half_of_the_pictures_are_mirrored_left_to_right(flip: bool) -> None:
+    denoiser, shown, mirrored = TinyDenoiser(), pictures().latents, 0
+    drawn = batches(denoiser, pictures(), replace(FAST, flip=flip))
+    for _ in range(20):
+        for part in next(drawn):
+            a = denoiser.schedule.alphas_cumprod[part.timesteps].float().view(-1, 1, 1, 1)
+            clean = (part.x_t - (1 - a).sqrt() * part.target) / a.sqrt()
+            for picture in clean:
+                plain, turned = (
+                    bool(((source - picture).abs().amax((1, 2, 3)) < 1e-3).any())
+                    for source in (shown, shown.flip(-1))
+                )
+                assert plain != turned
+                mirrored += turned
+    assert 60 < mirrored < 100 if flip else mirrored == 0  # of 160
 
 
 def test_only_allowed_keys_move() -> None:
@@ -300,20 +368,7 @@ def test_a_cosine_rate_starts_whole_is_half_midway_and_never_rises() -> None:
 
 def test_the_optimizer_gets_the_rate_of_each_step() -> None:
     config = replace(FAST, steps=4, rate_schedule="cosine")
-    seen: list[float] = []
-
-    class Watched(torch.optim.SGD):
-        def step(self, *_: object) -> None:
-            seen.append(self.param_groups[0]["lr"])
-
-    finetune(
-        TinyDenoiser(),
-        pictures(),
-        config,
-        silent,
-        make_optimizer=lambda learned, c: Watched(learned, c.learning_rate),
-    )
-    assert seen == [config.rate(step) for step in (1, 2, 3, 4)]
+    assert watched(config)[0].rates == [config.rate(step) for step in (1, 2, 3, 4)]
 
 
 def test_least_noise_leaves_out_the_clean_end() -> None:
