@@ -2,7 +2,7 @@
 
 Plants small faults one at a time in a copy of the working tree, runs the tests that belong to the
 file, and writes bench/results/mutations.json: how many there are, the share that a test saw, and
-for each fault which test it was. --only FILE plants those of one file and writes nothing.
+for each fault which test it was. --only FILE plants those of some files and writes nothing.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--only", metavar="FILE", choices=FAULTS, help="one file of the table")
+    parser.add_argument("--only", metavar="FILE", nargs="+", choices=FAULTS, default=())
     options = parser.parse_args()
-    files = [options.only] if options.only else list(FAULTS)
+    files = options.only or list(FAULTS)
     chosen = [(f, fault, places_of(f, fault, ROOT)) for f in files for fault in FAULTS[f]]
     # A test that fails by itself would catch everything.
     folders: dict[str, dict[str, None]] = {}

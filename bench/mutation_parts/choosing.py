@@ -24,17 +24,12 @@ CHOOSING: dict[str, list[Fault]] = {
         Fault(
             "pairs are torn apart",
             "after += rows_after[picks].mean(1)",
-            "after += rows_after[_drawn(len(rows_after), resamples, source)].mean(1)",
-        ),
-        Fault(
-            "groups are drawn as one",
-            "picks = _drawn(len(rows), resamples, source)",
-            "picks = torch.arange(len(rows)).expand(resamples, -1)",
+            "after += rows_after[resampled(len(rows_after), resamples, source)].mean(1)",
         ),
         Fault(
             "the seed of a bootstrap is ignored",
-            "    source = torch.Generator().manual_seed(seed)\n    picks = _drawn(len(numbers)",
-            "    source = torch.Generator().manual_seed(0)\n    picks = _drawn(len(numbers)",
+            "torch.Generator().manual_seed(seed)",
+            "torch.Generator().manual_seed(0)",
         ),
         Fault(
             "one end of the interval is lower",
@@ -261,9 +256,7 @@ CHOOSING: dict[str, list[Fault]] = {
             "",
         ),
         Fault(
-            "the screen's guess is ignored",
-            "config.guess if screen.guess is None else screen.guess",
-            "config.guess",
+            "the guess is ignored", "config.grid.nearest(config.guess)", "config.grid.nearest(0.0)"
         ),
     ],
     "tverase_core/strength/verify.py": [

@@ -142,6 +142,12 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/edits.py": [
         Fault(
+            "what is measured leaves the mask out",
+            "key: delta.to(device).float() * factor",
+            "key: delta.to(device).float()",
+            ("tests/nodes/strength",),
+        ),
+        Fault(
             "a text encoder's vector is applied to a MODEL",
             "    if text:\n",
             "    if False:\n",
@@ -434,8 +440,8 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "the mask is not passed on",
-            "strength, block_mask, allow_other_weights=allow)",
-            "strength, None, allow_other_weights=allow)",
+            "model, task_vector, block_mask, allow_other_weights=allow)",
+            "model, task_vector, None, allow_other_weights=allow)",
         ),
     ],
     "nodes/vector/algebra.py": [
@@ -493,8 +499,8 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "the mask is not measured with",
-            "task_vector, 1.0, block_mask, allow_other_weights=allow)",
-            "task_vector, 1.0, None, allow_other_weights=allow)",
+            "model, task_vector, block_mask, allow_other_weights=allow)",
+            "model, task_vector, None, allow_other_weights=allow)",
         ),
         Fault(
             "held-out triggers tune too",

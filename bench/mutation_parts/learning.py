@@ -54,7 +54,8 @@ LEARNING: dict[str, list[Fault]] = {
             "(length // part.tokens.shape[1])",
         ),
     ],
-    "tverase_core/finetune/train.py": [
+    "tverase_core/finetuning/train.py": [
+        Fault("the retained set is no part of the job", "base, kept]", "base]"),
         Fault("weight decay is off", "weight_decay=config.weight_decay,", "weight_decay=0.0,"),
         Fault(
             "gradients are not clipped",
@@ -105,7 +106,7 @@ LEARNING: dict[str, list[Fault]] = {
         ),
         Fault("weights of other keys move", "        if config.allows(key, len(shape))\n", ""),
     ],
-    "tverase_core/finetune/batches.py": [
+    "tverase_core/finetuning/batches.py": [
         Fault("no picture is mirrored", "        if config.flip:\n", "        if False:\n"),
         Fault("pictures stand on their heads", "x0.flip(-1)", "x0.flip(-2)"),
         Fault("every picture is mirrored", "generator=source) < 0.5", "generator=source) < 1.5"),
@@ -125,7 +126,7 @@ LEARNING: dict[str, list[Fault]] = {
             "torch.Generator().manual_seed(0)",
         ),
     ],
-    "tverase_core/finetune/config.py": [
+    "tverase_core/finetuning/config.py": [
         Fault(
             "the clean end is not left out",
             "torch.randint(int(self.least_noise * length), length",
@@ -140,7 +141,7 @@ LEARNING: dict[str, list[Fault]] = {
             ("tests/core/finetune", "tests/nodes/finetune/test_finetune.py"),
         ),
     ],
-    "tverase_core/finetune/average.py": [
+    "tverase_core/finetuning/average.py": [
         Fault(
             "the ramp is one step ahead",
             "(1 + updates) / (10 + updates)",
@@ -153,7 +154,7 @@ LEARNING: dict[str, list[Fault]] = {
             "weight = ramp(self.updates)",
         ),
     ],
-    "tverase_core/finetune/retention.py": [
+    "tverase_core/finetuning/retention.py": [
         Fault(
             "the weight of the retained loss is ignored",
             "yield config.retained_weight * error",
@@ -185,7 +186,7 @@ LEARNING: dict[str, list[Fault]] = {
             "(config.seed * 1_000_003) % 2**32",
         ),
     ],
-    "tverase_core/finetune/guided_target.py": [
+    "tverase_core/finetuning/guided_target.py": [
         Fault(
             "guidance away from the concept",
             "shown + guidance * (named - bare)",
@@ -207,7 +208,7 @@ LEARNING: dict[str, list[Fault]] = {
             "        if False:",
         ),
     ],
-    "tverase_core/finetune/low_rank.py": [
+    "tverase_core/finetuning/low_rank.py": [
         Fault(
             "a rank beyond the matrix is not cut",
             "inner = min(rank, rows, columns)",
@@ -224,20 +225,33 @@ LEARNING: dict[str, list[Fault]] = {
             "torch.Generator().manual_seed(0)",
         ),
     ],
-    "tverase_core/finetune/state.py": [
+    "tverase_core/storage/training_state.py": [
         Fault(
             "a state of other work is taken",
             '    if metadata.get("tverase.job") != job:\n',
             "    if False:\n",
+            ("tests/core/finetune", "tests/core/inversion"),
         ),
         Fault(
             "the moments are not restored",
             "optimizer.state[learned[name]][kind] = value.to(device, copy=True)",
             "pass",
+            ("tests/core/finetune", "tests/core/inversion"),
         ),
-        Fault("the retained set is no part of the job", "base, kept]", "base]"),
+        Fault(
+            "what was learned is not restored",
+            "parameter.copy_(self.learned[name])",
+            "pass",
+            ("tests/core/finetune", "tests/core/inversion"),
+        ),
+        Fault(
+            "half a state is taken",
+            'if not known or not known <= groups["learned"].keys():',
+            "if False:",
+            ("tests/core/finetune", "tests/core/inversion"),
+        ),
     ],
-    "tverase_core/finetune/memory_plan.py": [
+    "tverase_core/finetuning/memory_plan.py": [
         Fault(
             "AdamW has one moment",
             '"adamw": 8',
@@ -278,7 +292,7 @@ LEARNING: dict[str, list[Fault]] = {
             "* len(piece) / config.judged_draws",
             "* len(piece) / len(piece)",
         ),
-        Fault("a state of other size is taken", "if len(now.seeds) != config.count or", "if"),
+        Fault("a state of other size is taken", "            _check_state(state, config)\n", ""),
         Fault(
             "a restart has the same seeds", "start = 1000 * generation", "start = 0 * generation"
         ),
@@ -287,7 +301,18 @@ LEARNING: dict[str, list[Fault]] = {
             "bad = part[~torch.isfinite(loss.detach().cpu())].tolist()",
             "bad = part[:0].tolist()",
         ),
-        Fault("vectors leave their interval", "held = self.space.hold(moved)", "held = moved"),
+        Fault(
+            "vectors leave their interval",
+            "        vectors[tower].copy_(held)",
+            "        held.shape",
+        ),
+        Fault("the rate does not fall", "config.rate(step), space)", "config.rate(1), space)"),
+        Fault("gradients of earlier steps stay", "    optimizer.zero_grad()\n", ""),
+        Fault(
+            "a resumed run begins at the first step",
+            "done, history = state.step, state.losses",
+            "done, history = 0, state.losses",
+        ),
     ],
     "tverase_core/inversion/cosines.py": [
         Fault("the cap is ignored", "- cap).clamp_min(0)", ").clamp_min(0)"),
@@ -343,11 +368,6 @@ LEARNING: dict[str, list[Fault]] = {
             "the text encoder's output is no part of the job",
             "        hashlib.sha256(tensor_bytes(seen.float().cpu())).hexdigest(),\n",
             "",
-        ),
-        Fault(
-            "a state of another job is taken",
-            '    if metadata.get("tverase.job") != job:\n',
-            "    if False:\n",
         ),
         Fault(
             "an embedding may leave its folder",

@@ -7,6 +7,27 @@ from .fault import Fault
 VECTORS: dict[str, list[Fault]] = {
     "tverase_core/vector/erase.py": [
         Fault(
+            "the sign is set twice",
+            "scale = signed_scale(strength, coefficient)",
+            "scale = -signed_scale(strength, coefficient)",
+        ),
+        Fault(
+            "the mask's coefficient is dropped",
+            "scale = signed_scale(strength, coefficient)\n",
+            "scale = signed_scale(strength)\n",
+        ),
+        Fault(
+            "deltas that the mask leaves out act",
+            "coefficients = mask_coefficients(task_vector.deltas, mask, layout)\n",
+            "coefficients = dict.fromkeys(task_vector.deltas, 1.0)\n",
+        ),
+        Fault("a vector that fits in part is taken", "    if missing:\n", "    if False:\n"),
+        Fault(
+            "a delta of another shape is taken",
+            '        check_shape(key, tuple(shapes[key]), delta.shape, "model", "task vector")\n',
+            "",
+        ),
+        Fault(
             "the edit is added, not subtracted",
             "return -float(strength) * coefficient or 0.0",
             "return float(strength) * coefficient or 0.0",
@@ -33,8 +54,13 @@ VECTORS: dict[str, list[Fault]] = {
         ),
         Fault(
             "the mask counts twice",
-            "else delta * coefficients[key]",
-            "else delta * coefficients[key] ** 2",
+            "else self.deltas[key] * factor",
+            "else self.deltas[key] * factor**2",
+        ),
+        Fault(
+            "a mask that selects nothing is taken",
+            "if coefficients and not any(coefficients.values()):",
+            "if False:",
         ),
         Fault(
             "NaN in a delta is not noticed",
@@ -78,7 +104,7 @@ VECTORS: dict[str, list[Fault]] = {
     "tverase_core/vector/rounding.py": [
         Fault(
             "a sample is not counted for all of its weight",
-            "self.add(wanted, new - old, delta.numel() / max(1, len(old)))",
+            "self.add(wanted, new - old, meant.numel() / max(1, len(old)))",
             "self.add(wanted, new - old)",
             ("tests/core/files", "tests/core/vector"),
         ),
@@ -227,9 +253,21 @@ VECTORS: dict[str, list[Fault]] = {
     ],
     "tverase_core/files/apply.py": [
         Fault(
-            "the mask is left out of what is told of rounding",
-            "key: signed_scale(strength, mask.coefficient(key, layout)) for key",
-            "key: signed_scale(strength) for key",
+            "what is told of rounding leaves mask and strength out",
+            "total.add_sample(edit.meant, edit.before",
+            "total.add_sample(task_vector.deltas[edit.key], edit.before",
+        ),
+        Fault(
+            "the mask is ignored",
+            "masked_deltas(task_vector, mask, layout, sizes)",
+            "masked_deltas(task_vector, BlockMask.full(), layout, sizes)",
+            ("tests/core/files/test_apply.py", "tests/project/test_command_line.py"),
+        ),
+        Fault(
+            "the base is not checked",
+            "            allow_different_weights,\n        )\n",
+            "            True,\n        )\n",
+            ("tests/core/files/test_apply.py", "tests/project/test_command_line.py"),
         ),
         Fault("an edit that changes nothing is written", "if seen and not changed:", "if False:"),
         Fault(
