@@ -51,7 +51,11 @@ def run_all(jobs: Sequence[Job], comfyui: Path, workers: int) -> list[Outcome]:
             print(f"{what}: {found.by or 'all tests passed'}", flush=True)
             return found
 
-        return list(pool.map(one, jobs))
+        try:
+            return list(pool.map(one, jobs))
+        finally:
+            while not free.empty():
+                free.get().close()
 
 
 def row(file: str, fault: Fault, found: Outcome) -> Row:
@@ -89,9 +93,9 @@ def main() -> int:
         folders.setdefault(folder.as_posix(), {})[place] = None
     plain: list[Job] = [(folder, None, tuple(places)) for folder, places in folders.items()]
     found = run_all([*plain, *chosen], options.comfyui, options.workers)
-    broken = [outcome for outcome in found[: len(plain)] if outcome.by is not None]
+    broken = [outcome.said for outcome in found[: len(plain)] if outcome.by is not None]
     if broken:
-        print(f"tests fail without a fault, so nothing is known:\n{broken[0].said}")
+        print(f"tests fail without a fault, so nothing is known:\n{broken[0][-3000:]}")
         return 1
     outcomes = zip(chosen, found[len(plain) :], strict=True)
     rows = [row(file, fault, outcome) for (file, fault, _), outcome in outcomes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,15 +11,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import warm
 from .fault import Fault, planted
 
-LIMIT_S = 300  # a fault may make a loop endless
 _BY = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """by: the first test that failed, or None. said: the end of what pytest said."""
+    """by: the first test that failed, or None. said: what pytest said."""
 
     by: str | None
     said: str
@@ -40,37 +41,44 @@ class Copy:
             if (root / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(root / name, folder / name)
-        self._env = {
+        env = {
             **os.environ,
             "COMFYUI_PATH": str(comfyui),
             "OMP_NUM_THREADS": "1",
             # Python takes a cached file of the same second and size for the present one.
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._env.pop("PYTHONPATH", None)
+        env.pop("PYTHONPATH", None)
+        script = Path(warm.__file__).relative_to(root)
+        self._pytest = subprocess.Popen(
+            [sys.executable, script],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def close(self) -> None:
+        """End the process that runs the tests."""
+        self._pytest.communicate()
 
     def test(self, tests: tuple[str, ...]) -> Outcome:
         """Run these tests until the first one fails. Raises RuntimeError when there are none."""
-        words = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-m", "not http"]
-        words += ["-p", "no:cacheprovider", *tests]
-        try:
-            done = subprocess.run(
-                words,
-                cwd=self.folder,
-                env=self._env,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=LIMIT_S,
-            )
-        except subprocess.TimeoutExpired:
-            return Outcome(f"no end within {LIMIT_S} s", "")
-        said = done.stdout[-3000:] + done.stderr[-1000:]
-        if done.returncode == 0 and re.search(r"\d+ passed", done.stdout):
+        words = ["-x", "-q", "--tb=line", "-m", "not http", "-p", "no:cacheprovider", *tests]
+        assert self._pytest.stdin is not None
+        assert self._pytest.stdout is not None
+        self._pytest.stdin.write(json.dumps(words) + "\n")
+        self._pytest.stdin.flush()
+        code, said = json.loads(self._pytest.stdout.readline())
+        if code is None:
+            return Outcome(f"no end within {warm.LIMIT_S} s", said)
+        if code == 0 and re.search(r"\d+ passed", said):
             return Outcome(None, said)
-        found = _BY.search(done.stdout)
-        if done.returncode not in (1, 2) or found is None:
-            raise RuntimeError(f"pytest {' '.join(tests)} ended with {done.returncode}:\n{said}")
+        found = _BY.search(said)
+        if code not in (1, 2) or found is None:
+            raise RuntimeError(f"pytest {' '.join(tests)} ended with {code}:\n{said[-3000:]}")
         return Outcome(found[1], said)
 
     def test_with(self, file: str, fault: Fault, tests: tuple[str, ...]) -> Outcome:

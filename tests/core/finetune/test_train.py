@@ -9,7 +9,7 @@ import torch
 from host_support.fakes_learn import TinyDenoiser, pictures, silent
 from tverase_core.errors import ConfigError, EmptyMaskError, NonFiniteError
 from tverase_core.finetuning.average import DeltaAverage, ramp
-from tverase_core.finetuning.batches import batches
+from tverase_core.finetuning.batches import Part, batches
 from tverase_core.finetuning.config import FinetuneConfig
 from tverase_core.finetuning.train import Checkpoints, FinetuneStep, finetune, finetune_job
 from tverase_core.loss_weight import min_snr_weight
@@ -127,20 +127,64 @@ def test_a_long_gradient_is_cut_to_the_clip_and_a_short_one_is_left() -> None:
 
 @pytest.mark.parametrize("flip", [True, False])
 def test_half_of_the_pictures_are_mirrored_left_to_right(flip: bool) -> None:
-    denoiser, shown, mirrored = TinyDenoiser(), pictures().latents, 0
-    drawn = batches(denoiser, pictures(), replace(FAST, flip=flip))
-    for _ in range(20):
-        for part in next(drawn):
-            a = denoiser.schedule.alphas_cumprod[part.timesteps].float().view(-1, 1, 1, 1)
-            clean = (part.x_t - (1 - a).sqrt() * part.target) / a.sqrt()
-            for picture in clean:
-                plain, turned = (
-                    bool(((source - picture).abs().amax((1, 2, 3)) < 1e-3).any())
-                    for source in (shown, shown.flip(-1))
-                )
-                assert plain != turned
-                mirrored += turned
+    latents, mirrored = pictures().latents, 0
+    drawn = batches(TinyDenoiser(), pictures(), replace(FAST, flip=flip))
+    for part in (part for _ in range(20) for part in next(drawn)):
+        for picture in without_noise(part):
+            plain, turned = (like(picture, all_) for all_ in (latents, latents.flip(-1)))
+            assert len(plain) + len(turned) == 1
+            mirrored += len(turned)
     assert 60 < mirrored < 100 if flip else mirrored == 0  # of 160
+
+
+def without_noise(part: Part) -> torch.Tensor:
+    """The pictures of a part of epsilon prediction, whose target is the noise."""
+    a = TinyDenoiser().schedule.alphas_cumprod[part.timesteps].float().view(-1, 1, 1, 1)
+    return (part.x_t - (1 - a).sqrt() * part.target) / a.sqrt()
+
+
+def like(picture: torch.Tensor, latents: torch.Tensor) -> list[int]:
+    """The numbers of the latents that are this picture."""
+    return ((latents - picture).abs().amax((1, 2, 3)) < 1e-3).nonzero()[:, 0].tolist()
+
+
+def test_every_picture_comes_before_any_comes_again_and_has_its_own_caption() -> None:
+    few = pictures(6, rows=6)
+    drawn = batches(TinyDenoiser(), few, replace(FAST, batch_size=4, flip=False))
+    seen: list[int] = []
+    for part in (part for _ in range(3) for part in next(drawn)):
+        numbers = [
+            number for picture in without_noise(part) for number in like(picture, few.latents)
+        ]
+        assert torch.equal(part.context.tokens, few.contexts.tokens[numbers])
+        seen += numbers
+    assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6))
+
+
+def test_without_memory_adam_goes_the_whole_rate_at_every_step() -> None:
+    """betas (0, 0): a step is the sign of the gradient alone, arXiv 1412.6980, algorithm 1."""
+    config = replace(FAST, steps=3, betas=(0.0, 0.0), ema=False, weight_decay=0.0)
+    for delta in finetune(TinyDenoiser(), pictures(), config, silent).deltas.values():
+        steps = delta.abs().div(1e-2).round(decimals=1)  # epsilon counts where slopes are small
+        assert set(steps.unique().tolist()) <= {1.0, 3.0}
+
+
+def test_what_is_returned_is_the_moving_average_of_every_step() -> None:
+    learned: list[dict[str, torch.Tensor]] = []
+
+    def keep(state: TrainingState) -> None:
+        learned.append({name: value.clone() for name, value in state.learned.items()})
+
+    config = replace(FAST, steps=4)
+    result = finetune(
+        TinyDenoiser(), pictures(), config, silent, checkpoints=Checkpoints(1, save=keep)
+    )
+    for key, delta in result.deltas.items():
+        mean = learned[0][key]
+        for updates, state in enumerate(learned[1:], 1):
+            mean = mean + (1 - (1 + updates) / (10 + updates)) * (state[key] - mean)
+        torch.testing.assert_close(delta, mean)
+        assert not torch.allclose(delta, learned[-1][key])
 
 
 def test_only_allowed_keys_move() -> None:
@@ -312,6 +356,19 @@ def test_bad_loss_names_its_step() -> None:
     with pytest.raises(NonFiniteError, match="step 3 of 60"):
         finetune(denoiser, pictures(), FAST, silent)
     assert_untouched(denoiser, before)
+
+
+def test_bad_gradient_of_a_good_loss_names_its_step() -> None:
+    denoiser = TinyDenoiser()
+    plain = denoiser.predict
+
+    def steep(x_t: torch.Tensor, timesteps: torch.Tensor, context: Context) -> torch.Tensor:
+        nothing = 0 * denoiser._weight("diffusion_model.in.bias").sum()
+        return plain(x_t, timesteps, context) + nothing.sqrt()  # of infinite slope at 0
+
+    denoiser.predict = steep  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteError, match=r"the gradient became nan at step 1\."):
+        finetune(denoiser, pictures(), FAST, silent)
 
 
 def test_one_picture_and_fewer_than_a_batch_work() -> None:

@@ -257,6 +257,8 @@ def test_each_inversion_has_one_timestep_in_every_stratum() -> None:
     steps = torch.stack(seen[: FAST.steps]).view(-1, FAST.batch)  # what follows are final losses
     assert torch.equal(steps // 5, torch.arange(4).expand_as(steps))
     assert steps.unique().tolist() == list(range(20))
+    first, second, *_ = steps.view(FAST.steps, FAST.count, FAST.batch).unbind(1)
+    assert not torch.equal(first, second)  # each has draws of its own
 
 
 @pytest.mark.parametrize("steps", [1, 3, 20])

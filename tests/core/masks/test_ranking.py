@@ -50,6 +50,9 @@ def test_probes_lie_evenly_in_the_middle_four_fifths_of_the_schedule() -> None:
     many = DenoiseProbe.draw(latents(2), 1000, 400, seed=0).timesteps
     assert (int(many.min()), int(many.max())) == (101, 899)
     assert torch.equal(probe.latents, latents(2).repeat(2, 1, 1, 1))
+    again, other = (DenoiseProbe.draw(latents(2), 100, 4, seed=seed) for seed in (0, 1))
+    assert torch.equal(probe.noise, again.noise)
+    assert not torch.equal(probe.noise, other.noise)
 
 
 def test_groups_follow_the_layout() -> None:

@@ -257,6 +257,41 @@ def test_verification_judges_the_upper_bound_not_the_rate() -> None:
     assert enough.passed
 
 
+def test_one_bad_trigger_is_told_by_its_row_and_fails_the_check() -> None:
+    class Second(Planted):
+        def trigger_hits(self, strength: float, cells: Sequence[tuple[int, int]]) -> list[bool]:
+            return [strength == 0 or (row == 1 and seed < 15) for row, seed in cells]
+
+    sure = [lambda a: 1.0] * 6
+    choice = find_strength(Planted([falling(1.0)], sure), CONFIG)
+    triggers = [falling(1.0)] * 3
+    checked = verify(choice, Second(triggers, sure), range(30), range(8)).verification
+    assert checked is not None
+    assert [row.rate for row in checked.triggers] == [0.0, 0.5, 0.0]
+    assert checked.mean_hit == pytest.approx(0.5 / 3)
+    assert not checked.passed
+
+
+def test_the_retained_rate_of_a_check_is_relative_to_the_unedited_models() -> None:
+    """The same six of ten at any strength are all that the base has."""
+    choice = find_strength(Planted([falling(1.0)], [lambda a: 1.0]), CONFIG)
+    held_out = Planted([falling(0.5)], [lambda a: 0.6] * 6, coupled=True)
+    checked = verify(choice, held_out, range(30), range(8)).verification
+    assert checked is not None
+    assert 0.4 < sum(row.rate for row in checked.retained) / 6 < 0.8
+    assert checked.retained_ratio == 1
+    assert checked.passed
+
+
+def test_a_check_with_broken_pictures_does_not_pass() -> None:
+    sure = [lambda a: 1.0] * 6
+    choice = find_strength(Planted([falling(1.0)], sure), CONFIG)
+    broken = Planted([falling(0.5)], sure, collapse_from=choice.required())
+    checked = verify(choice, broken, range(30), range(8)).verification
+    assert checked is not None
+    assert (checked.collapsed, checked.passed) == ("noise", False)
+
+
 def test_verification_counts_no_picture_twice() -> None:
     choice = find_strength(Planted([falling(1.0)], KEEPS), CONFIG)
     held_out = Planted([falling(1.0)], KEEPS, salt=9)
@@ -392,6 +427,18 @@ def test_the_model_adapter_caches_and_sets_one_scale() -> None:
     assert measure.collapse(2.0) == "trigger pictures are not finite"
     with pytest.raises(ConfigError, match="one concept a retained prompt"):
         ModelMeasurement(Scale(), painter, RedJudge(), "red", one_hot(0), one_hot(1), [])
+
+
+def test_each_retained_prompt_is_judged_by_its_own_concept() -> None:
+    class OnlyBlue:
+        def score(self, images: Tensor, concept: str) -> Tensor:
+            return torch.full((len(images),), float(concept == "blue"))
+
+    attachment = Scale()
+    contexts = one_hot(0), one_hot(1, 2, 3), ["red", "blue", "red"]
+    measure = ModelMeasurement(attachment, Painter(attachment), OnlyBlue(), "red", *contexts)
+    assert measure.retained_hits(0.0, [(0, 1), (1, 1), (2, 1)]) == [False, True, False]
+    assert measure.trigger_hits(0.0, [(0, 1)]) == [False]
 
 
 def test_the_guard_says_from_which_strength_retained_pictures_are_broken() -> None:

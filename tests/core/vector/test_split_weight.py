@@ -95,6 +95,15 @@ def test_layers_use_both_parts(name: str, which: str, dtype: torch.dtype) -> Non
     assert apart(got, exact) < 0.01
 
 
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "rms_norm"])
+def test_a_plain_bias_beside_a_split_weight_counts_once(name: str) -> None:
+    shape, x_shape, layer = LAYERS[name]
+    weight, delta = parts(shape, torch.float16)
+    zeros, bias = torch.zeros(x_shape).half(), torch.arange(1.0, shape[0] + 1).half()
+    got = layer(zeros, added(weight, delta, -1.0), bias)
+    assert torch.equal(got, layer(zeros, weight, bias))
+
+
 def test_other_uses_see_the_rounded_sum() -> None:
     weight, delta = parts((4, 4), torch.bfloat16)
     split = added(weight, 100 * delta, 1.0)
