@@ -96,6 +96,33 @@ def test_untouched_model_has_no_retention_loss() -> None:
     assert all(float(loss) == 0.0 for loss in losses)
 
 
+@pytest.mark.parametrize("parts", [1, 4])
+def test_the_losses_of_a_step_by_hand(parts: int) -> None:
+    """Their sum is retained_weight times the mean squared change of the predictions."""
+    denoiser = TinyDenoiser()
+    asked: list[tuple[float, Tensor]] = []
+    predict = denoiser.predict
+
+    def watched(x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
+        found = predict(x_t, timesteps, context)
+        asked.append((attachment.scale, found.detach()))
+        return found
+
+    denoiser.predict = watched  # type: ignore[method-assign]
+    source = torch.Generator().manual_seed(8)
+    deltas = {
+        k: 0.1 * torch.randn(s, generator=source) for k, s in denoiser.weight_shapes().items()
+    }
+    config = replace(FAST, retained_weight=0.7, accumulation=parts)
+    with denoiser.attached(deltas) as attachment:
+        losses = list(retention_losses(denoiser, attachment, pictures(), others(), config, 1))
+    base = torch.cat([found for scale, found in asked if scale == 0])
+    erased = torch.cat([found for scale, found in asked if scale < 0])
+    expected = 0.7 * float((erased - base).square().mean())
+    assert expected > 1e-4
+    assert float(sum(losses)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_retained_pictures_are_shown_under_their_own_caption_or_none() -> None:
     source = torch.Generator().manual_seed(4)
     shape = others().contexts.tokens.shape

@@ -9,7 +9,7 @@ import torch
 from host_support.fakes_learn import TinyDenoiser, pictures, silent
 from tverase_core.errors import ConfigError, EmptyMaskError, NonFiniteError
 from tverase_core.finetuning.average import DeltaAverage, ramp
-from tverase_core.finetuning.batches import batches
+from tverase_core.finetuning.batches import Part, batches
 from tverase_core.finetuning.config import FinetuneConfig
 from tverase_core.finetuning.train import Checkpoints, FinetuneStep, finetune, finetune_job
 from tverase_core.loss_weight import min_snr_weight
@@ -64,6 +64,8 @@ def test_parts_of_a_step_do_not_change_the_result() -> None:
         finetune(TinyDenoiser(), pictures(), replace(FAST, steps=5, accumulation=a), silent)
         for a in (1, 4)
     )
+    # AdamW forgives a gradient of another size; the loss does not.
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-5)
     for key, delta in whole.deltas.items():
         assert torch.allclose(delta, parts.deltas[key], atol=1e-5)
 
@@ -73,6 +75,116 @@ def test_first_step_of_adam_by_hand() -> None:
     result = finetune(TinyDenoiser(), pictures(), config, silent)
     moved = torch.cat([delta.flatten() for delta in result.deltas.values()])
     assert torch.allclose(moved.abs(), torch.tensor(0.01), atol=1e-4)
+
+
+def test_weight_decay_shrinks_the_delta_by_hand() -> None:
+    """From zero the first step has nothing to shrink, so the second gradient is that without decay:
+    what is left over is rate * decay * (delta after step 1), arXiv 1711.05101, algorithm 2."""
+    config = replace(FAST, steps=2, ema=False, weight_decay=0.0)
+    free = finetune(TinyDenoiser(), pictures(), config, silent).deltas
+    first = finetune(TinyDenoiser(), pictures(), replace(config, steps=1), silent).deltas
+    decayed = finetune(TinyDenoiser(), pictures(), replace(config, weight_decay=0.5), silent).deltas
+    for key, delta in decayed.items():
+        torch.testing.assert_close(delta, free[key] - 1e-2 * 0.5 * first[key], atol=1e-7, rtol=0)
+
+
+class Watched(torch.optim.SGD):
+    """Notes what it is given and moves nothing."""
+
+    def __init__(self, learned: list[torch.Tensor], config: FinetuneConfig):
+        super().__init__(learned, config.learning_rate)
+        self.rates: list[float] = []
+        self.norms: list[float] = []
+
+    def step(self, *_: object) -> None:
+        group = self.param_groups[0]
+        self.rates.append(group["lr"])
+        gradients = [value.grad.flatten() for value in group["params"]]
+        self.norms.append(float(torch.cat(gradients).norm()))
+
+
+def watched(config: FinetuneConfig) -> tuple[Watched, list[FinetuneStep]]:
+    made: list[Watched] = []
+    steps: list[FinetuneStep] = []
+
+    def make(learned: list[torch.Tensor], given: FinetuneConfig) -> Watched:
+        made.append(Watched(learned, given))
+        return made[0]
+
+    finetune(TinyDenoiser(), pictures(), config, silent, steps.append, make_optimizer=make)
+    return made[0], steps
+
+
+def test_a_long_gradient_is_cut_to_the_clip_and_a_short_one_is_left() -> None:
+    whole, told = watched(replace(FAST, steps=4, gradient_clip=1e9))
+    norms = [step.gradient_norm for step in told]
+    assert whole.norms == pytest.approx(norms, rel=1e-5)
+    clip = sorted(norms)[1] * 1.001  # two of the four are longer
+    cut, told = watched(replace(FAST, steps=4, gradient_clip=clip))
+    assert [step.gradient_norm for step in told] == norms  # told as they were before
+    assert cut.norms == pytest.approx([min(norm, clip) for norm in norms], rel=1e-4)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_half_of_the_pictures_are_mirrored_left_to_right(flip: bool) -> None:
+    latents, mirrored = pictures().latents, 0
+    drawn = batches(TinyDenoiser(), pictures(), replace(FAST, flip=flip))
+    for part in (part for _ in range(20) for part in next(drawn)):
+        for picture in without_noise(part):
+            plain, turned = (like(picture, all_) for all_ in (latents, latents.flip(-1)))
+            assert len(plain) + len(turned) == 1
+            mirrored += len(turned)
+    assert 60 < mirrored < 100 if flip else mirrored == 0  # of 160
+
+
+def without_noise(part: Part) -> torch.Tensor:
+    """The pictures of a part of epsilon prediction, whose target is the noise."""
+    a = TinyDenoiser().schedule.alphas_cumprod[part.timesteps].float().view(-1, 1, 1, 1)
+    return (part.x_t - (1 - a).sqrt() * part.target) / a.sqrt()
+
+
+def like(picture: torch.Tensor, latents: torch.Tensor) -> list[int]:
+    """The numbers of the latents that are this picture."""
+    return ((latents - picture).abs().amax((1, 2, 3)) < 1e-3).nonzero()[:, 0].tolist()
+
+
+def test_every_picture_comes_before_any_comes_again_and_has_its_own_caption() -> None:
+    few = pictures(6, rows=6)
+    drawn = batches(TinyDenoiser(), few, replace(FAST, batch_size=4, flip=False))
+    seen: list[int] = []
+    for part in (part for _ in range(3) for part in next(drawn)):
+        numbers = [
+            number for picture in without_noise(part) for number in like(picture, few.latents)
+        ]
+        assert torch.equal(part.context.tokens, few.contexts.tokens[numbers])
+        seen += numbers
+    assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6))
+
+
+def test_without_memory_adam_goes_the_whole_rate_at_every_step() -> None:
+    """betas (0, 0): a step is the sign of the gradient alone, arXiv 1412.6980, algorithm 1."""
+    config = replace(FAST, steps=3, betas=(0.0, 0.0), ema=False, weight_decay=0.0)
+    for delta in finetune(TinyDenoiser(), pictures(), config, silent).deltas.values():
+        steps = delta.abs().div(1e-2).round(decimals=1)  # epsilon counts where slopes are small
+        assert set(steps.unique().tolist()) <= {1.0, 3.0}
+
+
+def test_what_is_returned_is_the_moving_average_of_every_step() -> None:
+    learned: list[dict[str, torch.Tensor]] = []
+
+    def keep(state: TrainingState) -> None:
+        learned.append({name: value.clone() for name, value in state.learned.items()})
+
+    config = replace(FAST, steps=4)
+    result = finetune(
+        TinyDenoiser(), pictures(), config, silent, checkpoints=Checkpoints(1, save=keep)
+    )
+    for key, delta in result.deltas.items():
+        mean = learned[0][key]
+        for updates, state in enumerate(learned[1:], 1):
+            mean = mean + (1 - (1 + updates) / (10 + updates)) * (state[key] - mean)
+        torch.testing.assert_close(delta, mean)
+        assert not torch.allclose(delta, learned[-1][key])
 
 
 def test_only_allowed_keys_move() -> None:
@@ -246,6 +358,19 @@ def test_bad_loss_names_its_step() -> None:
     assert_untouched(denoiser, before)
 
 
+def test_bad_gradient_of_a_good_loss_names_its_step() -> None:
+    denoiser = TinyDenoiser()
+    plain = denoiser.predict
+
+    def steep(x_t: torch.Tensor, timesteps: torch.Tensor, context: Context) -> torch.Tensor:
+        nothing = 0 * denoiser._weight("diffusion_model.in.bias").sum()
+        return plain(x_t, timesteps, context) + nothing.sqrt()  # of infinite slope at 0
+
+    denoiser.predict = steep  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteError, match=r"the gradient became nan at step 1\."):
+        finetune(denoiser, pictures(), FAST, silent)
+
+
 def test_one_picture_and_fewer_than_a_batch_work() -> None:
     for count in (1, 3):
         finetune(TinyDenoiser(), pictures(count, rows=count), replace(FAST, steps=2), silent)
@@ -300,20 +425,7 @@ def test_a_cosine_rate_starts_whole_is_half_midway_and_never_rises() -> None:
 
 def test_the_optimizer_gets_the_rate_of_each_step() -> None:
     config = replace(FAST, steps=4, rate_schedule="cosine")
-    seen: list[float] = []
-
-    class Watched(torch.optim.SGD):
-        def step(self, *_: object) -> None:
-            seen.append(self.param_groups[0]["lr"])
-
-    finetune(
-        TinyDenoiser(),
-        pictures(),
-        config,
-        silent,
-        make_optimizer=lambda learned, c: Watched(learned, c.learning_rate),
-    )
-    assert seen == [config.rate(step) for step in (1, 2, 3, 4)]
+    assert watched(config)[0].rates == [config.rate(step) for step in (1, 2, 3, 4)]
 
 
 def test_least_noise_leaves_out_the_clean_end() -> None:

@@ -243,6 +243,41 @@ def test_works_in_inference_mode_and_leaves_global_random_state() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_each_inversion_has_one_timestep_in_every_stratum() -> None:
+    """20 timesteps and 4 pictures a step: one of 0 to 4, one of 5 to 9, and so on."""
+    denoiser, seen = TinyDenoiser(), list[Tensor]()
+    plain = denoiser.predict
+
+    def watched(x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
+        seen.append(timesteps)
+        return plain(x_t, timesteps, context)
+
+    denoiser.predict = watched  # type: ignore[method-assign]
+    invert(denoiser, TinyEncoder(), pictures(), FAST, silent)
+    steps = torch.stack(seen[: FAST.steps]).view(-1, FAST.batch)  # what follows are final losses
+    assert torch.equal(steps // 5, torch.arange(4).expand_as(steps))
+    assert steps.unique().tolist() == list(range(20))
+    first, second, *_ = steps.view(FAST.steps, FAST.count, FAST.batch).unbind(1)
+    assert not torch.equal(first, second)  # each has draws of its own
+
+
+@pytest.mark.parametrize("steps", [1, 3, 20])
+def test_under_a_constant_slope_every_step_goes_as_far_as_the_learning_rate(steps: int) -> None:
+    """arXiv 1412.6980, section 2.1: what the correction of both moments is for."""
+    denoiser = TinyDenoiser()
+
+    def sloping(x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
+        told = context.tokens.sum((1, 2)).view(-1, 1, 1, 1)
+        return (1e6 + told).expand(x_t.shape)
+
+    denoiser.predict = sloping  # type: ignore[method-assign]
+    config = replace(FAST, steps=steps, learning_rate=1e-4, diversity=0.0)
+    parts = denoiser, TinyEncoder(), pictures()
+    start = invert(*parts, replace(config, learning_rate=1e-12), silent).vectors["l"]
+    moved = (invert(*parts, config, silent).vectors["l"] - start).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 1e-4 * steps), rtol=0.02, atol=0)
+
+
 def test_concept_inversion_has_no_diversity_term() -> None:
     found = concept_inversion(
         TinyDenoiser(), TinyEncoder(), pictures(), replace(FAST, count=1), silent

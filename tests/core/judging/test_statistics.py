@@ -22,6 +22,9 @@ def test_ratio_weighs_groups_equally() -> None:
     assert bootstrap_ratio([([1.0, 1.0], [1.0, 1.0]), ([1.0] * 9, [0.0] * 9)]) == (0.5, 0.5)
     low, high = bootstrap_ratio([([1.0] * 100, [1.0] * 80 + [0.0] * 20)]) or (0.0, 0.0)
     assert (low, high) == pytest.approx((0.72, 0.88), abs=0.03)
+    before = [0.2, 1.0, 0.6, 0.4]
+    halved = [(before, [value / 2 for value in before])]
+    assert bootstrap_ratio(halved) == pytest.approx((0.5, 0.5))  # only if pairs are kept
     assert bootstrap_ratio([([0.0, 1.0], [0.0, 1.0])]) is None
     assert bootstrap_ratio([]) is None
 

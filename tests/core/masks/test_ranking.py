@@ -9,6 +9,7 @@ from torch import Tensor
 from host_support.fakes_choose import CONV, IN, MIDDLE, OUT, LinearDenoiser, latents, one_hot
 from tverase_core.errors import ConfigError, EmptyMaskError
 from tverase_core.masks.config import RankingConfig
+from tverase_core.masks.probe import DenoiseProbe
 from tverase_core.masks.ranking import BlockRanking, group_keys, rank_blocks
 
 TRIGGERS, RETAINED = one_hot(0), one_hot(1, 2)
@@ -41,6 +42,17 @@ PLANTED = {
     MIDDLE: column(0, 4.0) + column(1, 4.0) + column(2, 4.0),
     OUT: column(1, 1.0),
 }
+
+
+def test_probes_lie_evenly_in_the_middle_four_fifths_of_the_schedule() -> None:
+    probe = DenoiseProbe.draw(latents(2), 100, 4, seed=0)
+    assert probe.timesteps.sort().values.tolist() == [20, 40, 60, 80]
+    many = DenoiseProbe.draw(latents(2), 1000, 400, seed=0).timesteps
+    assert (int(many.min()), int(many.max())) == (101, 899)
+    assert torch.equal(probe.latents, latents(2).repeat(2, 1, 1, 1))
+    again, other = (DenoiseProbe.draw(latents(2), 100, 4, seed=seed) for seed in (0, 1))
+    assert torch.equal(probe.noise, again.noise)
+    assert not torch.equal(probe.noise, other.noise)
 
 
 def test_groups_follow_the_layout() -> None:

@@ -238,6 +238,60 @@ def test_verification_is_on_other_seeds_and_reports_the_base_too() -> None:
         verify(choice, held_out, choice.seeds[:3], range(8))
 
 
+def test_verification_judges_the_upper_bound_not_the_rate() -> None:
+    """2 hits in 30 are a rate of 0.067, under the target of 0.15, and a bound of 0.183, over it."""
+
+    class Twice(Planted):
+        def trigger_hits(self, strength: float, cells: Sequence[tuple[int, int]]) -> list[bool]:
+            return [strength == 0 or seed < 2 for _, seed in cells]
+
+    sure = [lambda a: 1.0] * 6
+    choice = find_strength(Planted([falling(1.0)], sure), CONFIG)
+    checked = verify(choice, Twice([falling(1.0)], sure), range(30), range(8)).verification
+    assert checked is not None
+    assert checked.worst_rate == pytest.approx(2 / 30)
+    assert checked.worst_high == pytest.approx(0.183, abs=1e-3)
+    assert not checked.passed
+    enough = verify(choice, Twice([falling(1.0)], sure), range(60), range(100, 108)).verification
+    assert enough is not None
+    assert enough.passed
+
+
+def test_one_bad_trigger_is_told_by_its_row_and_fails_the_check() -> None:
+    class Second(Planted):
+        def trigger_hits(self, strength: float, cells: Sequence[tuple[int, int]]) -> list[bool]:
+            return [strength == 0 or (row == 1 and seed < 15) for row, seed in cells]
+
+    sure = [lambda a: 1.0] * 6
+    choice = find_strength(Planted([falling(1.0)], sure), CONFIG)
+    triggers = [falling(1.0)] * 3
+    checked = verify(choice, Second(triggers, sure), range(30), range(8)).verification
+    assert checked is not None
+    assert [row.rate for row in checked.triggers] == [0.0, 0.5, 0.0]
+    assert checked.mean_hit == pytest.approx(0.5 / 3)
+    assert not checked.passed
+
+
+def test_the_retained_rate_of_a_check_is_relative_to_the_unedited_models() -> None:
+    """The same six of ten at any strength are all that the base has."""
+    choice = find_strength(Planted([falling(1.0)], [lambda a: 1.0]), CONFIG)
+    held_out = Planted([falling(0.5)], [lambda a: 0.6] * 6, coupled=True)
+    checked = verify(choice, held_out, range(30), range(8)).verification
+    assert checked is not None
+    assert 0.4 < sum(row.rate for row in checked.retained) / 6 < 0.8
+    assert checked.retained_ratio == 1
+    assert checked.passed
+
+
+def test_a_check_with_broken_pictures_does_not_pass() -> None:
+    sure = [lambda a: 1.0] * 6
+    choice = find_strength(Planted([falling(1.0)], sure), CONFIG)
+    broken = Planted([falling(0.5)], sure, collapse_from=choice.required())
+    checked = verify(choice, broken, range(30), range(8)).verification
+    assert checked is not None
+    assert (checked.collapsed, checked.passed) == ("noise", False)
+
+
 def test_verification_counts_no_picture_twice() -> None:
     choice = find_strength(Planted([falling(1.0)], KEEPS), CONFIG)
     held_out = Planted([falling(1.0)], KEEPS, salt=9)
@@ -373,6 +427,41 @@ def test_the_model_adapter_caches_and_sets_one_scale() -> None:
     assert measure.collapse(2.0) == "trigger pictures are not finite"
     with pytest.raises(ConfigError, match="one concept a retained prompt"):
         ModelMeasurement(Scale(), painter, RedJudge(), "red", one_hot(0), one_hot(1), [])
+
+
+def test_each_retained_prompt_is_judged_by_its_own_concept() -> None:
+    class OnlyBlue:
+        def score(self, images: Tensor, concept: str) -> Tensor:
+            return torch.full((len(images),), float(concept == "blue"))
+
+    attachment = Scale()
+    contexts = one_hot(0), one_hot(1, 2, 3), ["red", "blue", "red"]
+    measure = ModelMeasurement(attachment, Painter(attachment), OnlyBlue(), "red", *contexts)
+    assert measure.retained_hits(0.0, [(0, 1), (1, 1), (2, 1)]) == [False, True, False]
+    assert measure.trigger_hits(0.0, [(0, 1)]) == [False]
+
+
+def test_the_guard_says_from_which_strength_retained_pictures_are_broken() -> None:
+    """Every retained picture loses its contrast with the strength; at 1 it is one grey."""
+
+    class Fading:
+        def images(self, context: Context, seeds: Sequence[int]) -> Tensor:
+            made = torch.full((len(seeds), 8, 8, 3), 0.5)
+            made[:, :, :4] += 0.4 * (1 + attachment.scale)
+            return made
+
+    attachment = Scale()
+    contexts = one_hot(0), one_hot(1, 2), ["red", "red"]
+    measure = ModelMeasurement(attachment, Fading(), RedJudge(), "red", *contexts)
+    cells = [(0, 1), (1, 1)]
+    measure.retained_hits(1.0, cells)
+    assert measure.collapse(1.0) is None  # no picture of the base to compare with yet
+    for strength in (0.0, 0.5, 0.9):
+        measure.retained_hits(strength, cells)
+    assert measure.collapse(0.0) is None
+    assert measure.collapse(0.5) is None
+    assert measure.collapse(0.9) == "2 of 2 retained pictures are broken: vanishing variance"
+    assert measure.collapse(1.0) == "2 of 2 retained pictures are broken: constant"
 
 
 @pytest.mark.parametrize("unsure", [math.nan, math.inf])

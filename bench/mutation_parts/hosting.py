@@ -1,0 +1,536 @@
+"""Faults in the nodes and in what they do to ComfyUI's models."""
+
+from __future__ import annotations
+
+from .fault import Fault
+
+DYNAMIC = "tests/nodes/finetune/test_dynamic_memory.py"
+HALF = "tests/nodes/finetune/test_half_precision.py"
+REFUSALS = "tests/nodes/test_refusals.py"
+FINETUNE = "tests/nodes/finetune/test_finetune.py"
+INVERSION = "tests/nodes/inversion/test_inversion.py"
+
+HOSTING: dict[str, list[Fault]] = {
+    "nodes/host/model/denoiser.py": [
+        Fault(
+            "stale wrappers stay on the shared modules",
+            "            comfy.model_patcher.wipe_lowvram_weight(module)\n",
+            "            pass\n",
+        ),
+        Fault("the clone stays loaded", "        clone.detach()\n", ""),
+        Fault(
+            "deltas that are switched off act",
+            "if attachment.scale != 0 and self._key in",
+            "if self._key in",
+            harmless="W + 0 * delta is W; the test only saves the addition",
+        ),
+        Fault(
+            "deltas are added to a weight already rounded to bfloat16",
+            "if acting and dtype == torch.bfloat16:",
+            "if False:",
+            (HALF,),
+        ),
+        Fault(
+            "the strength of a delta is ignored",
+            "delta.to(weight.device), alpha=scale)",
+            "delta.to(weight.device), alpha=1.0)",
+        ),
+        Fault(
+            "autograd is given the loader's inference tensors",
+            "return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else",
+            "return",
+        ),
+        Fault(
+            "a model pushed out of memory is not brought back",
+            "        if self._state() != self._loaded_as:\n",
+            "        if False:\n",
+        ),
+        Fault(
+            "inference mode is not left",
+            "with torch.inference_mode(False):\n            yield",
+            "with torch.inference_mode(torch.is_inference_mode_enabled()):\n            yield",
+        ),
+        Fault(
+            "a model that does not fit is loaded",
+            "    refuse_too_large(model, extra_memory_bytes, purpose)\n",
+            "",
+        ),
+        Fault(
+            "a quantised model is trained",
+            "    refuse_quantised(model, purpose)\n",
+            "",
+            (REFUSALS, "tests/nodes/test_user_mistakes.py"),
+        ),
+        Fault("an edit at use is no edit", "    if at_use:\n", "    if False:\n", (REFUSALS,)),
+        Fault(
+            "a patched model is a base",
+            "    if keys:\n        raise",
+            "    if False:\n        raise",
+        ),
+    ],
+    "nodes/host/model/attachments.py": [
+        Fault(
+            "deltas stay after the block",
+            "    finally:\n        stack.remove(attachment)",
+            "    finally:\n        pass",
+            (FINETUNE, "tests/nodes/baselines/test_few_shot.py"),
+        ),
+        Fault(
+            "a delta without a weight is dropped",
+            "    if unknown:\n",
+            "    if False:\n",
+            (FINETUNE, REFUSALS, "tests/nodes/baselines"),
+        ),
+    ],
+    "nodes/host/model/exact.py": [
+        Fault(
+            "the edit stays on the shared modules",
+            "            if slot in functions:\n",
+            "            if False:\n",
+        ),
+        Fault(
+            "an edit is put on twice",
+            "        self.eject(patcher)\n        device",
+            "        device",
+        ),
+        Fault(
+            "the class's own list is changed",
+            'functions = [*getattr(module, f"{name}_function"), slot]',
+            'functions = getattr(module, f"{name}_function")\n            functions.append(slot)',
+        ),
+        Fault("two edits have one name", 'f"{INJECTION}{uuid.uuid4().hex}"', 'f"{INJECTION}x"'),
+        Fault(
+            "the scale of a scaled format is ignored",
+            "_Slot(delta, scale / _stored_scale(clone, key))",
+            "_Slot(delta, scale)",
+        ),
+        Fault(
+            "parameters that no layer owns are left out",
+            "for key, delta in deltas.items() if key not in known}",
+            "for key, delta in deltas.items() if False}",
+        ),
+    ],
+    "nodes/host/model/patching.py": [
+        Fault(
+            "the patch is at full strength",
+            "clone.add_patches(patches, strength_patch=scale)",
+            "clone.add_patches(patches, strength_patch=-1.0)",
+        ),
+        Fault(
+            "the MODEL itself is patched",
+            "    clone = model.clone()\n    for scale",
+            "    clone = model\n    for scale",
+        ),
+        Fault(
+            "weights that the host refused are left out in silence",
+            "        if refused:\n",
+            "        if False:\n",
+            ("tests/nodes/vector", REFUSALS),
+        ),
+        Fault(
+            "other names of a weight keep the old one",
+            "for scale, deltas in with_aliases(model, plan).items():",
+            "for scale, deltas in plan.items():",
+            ("tests/nodes/vector/test_exact.py", "tests/nodes/vector/test_apply.py"),
+        ),
+        Fault(
+            "one weight may change in two ways",
+            "            elif scales[name] != scales[first] or",
+            "            elif False and",
+            ("tests/nodes/vector",),
+        ),
+    ],
+    "nodes/host/model/edits.py": [
+        Fault(
+            "what is measured leaves the mask out",
+            "key: delta.to(device).float() * factor",
+            "key: delta.to(device).float()",
+            ("tests/nodes/strength",),
+        ),
+        Fault(
+            "a text encoder's vector is applied to a MODEL",
+            "    if text:\n",
+            "    if False:\n",
+            ("tests/nodes/baselines/test_few_shot.py", REFUSALS),
+        ),
+        Fault(
+            "the base is not checked",
+            "    check_base(task_vector.base, base, allow_different_weights=allow_other_weights)\n",
+            "",
+        ),
+        Fault(
+            "the mask is ignored",
+            "mask = block_mask or BlockMask.full()",
+            "mask = BlockMask.full()",
+        ),
+        Fault(
+            "other weights are always allowed",
+            "allow_different_weights=allow_other_weights)",
+            "allow_different_weights=True)",
+        ),
+    ],
+    "nodes/host/model/extraction.py": [
+        Fault(
+            "base minus tuned",
+            "_keep(deltas, key, after - before)",
+            "_keep(deltas, key, before - after)",
+        ),
+        Fault("the base's own patches are counted", "added = extra[len(own) :]", "added = extra"),
+        Fault(
+            "another LoRA on the base is not noticed",
+            "return a[0] == b[0] and a[1] is b[1] and a[2] == b[2]",
+            "return True",
+        ),
+        Fault("equal models give an empty vector", "    if not deltas:\n", "    if False:\n"),
+        Fault(
+            "a broken weight is kept",
+            "    if not bool(torch.isfinite(delta).all()):\n",
+            "    if False:\n",
+        ),
+        Fault(
+            "patches that depend on the weight are evaluated on zero",
+            "        if plain:  #",
+            "        if True:  #",
+        ),
+    ],
+    "nodes/host/model/conditioning.py": [
+        Fault(
+            "a CLIP of another family is taken",
+            "if wanted is not None and context.shape[-1] != wanted:",
+            "if False:",
+            ("tests/nodes/test_user_mistakes.py", REFUSALS),
+        ),
+        Fault(
+            "an inpainting model is taken",
+            "    if taken != wanted or extra:\n",
+            "    if False:\n",
+            (REFUSALS,),
+        ),
+        Fault(
+            "inference tensors are passed on",
+            "Context(context.clone().float(), extra)",
+            "Context(context.float(), extra)",
+            (INVERSION, FINETUNE),
+        ),
+    ],
+    "nodes/host/model/numerics.py": [
+        Fault(
+            "flow models are trained",
+            'if name is None or not plain or getattr(sampling, "sigma_data", 1.0) != 1.0:',
+            "if name is None:",
+            (REFUSALS,),
+        ),
+        Fault(
+            "other timesteps are taken for these",
+            "if not torch.equal(steps, torch.arange(len(sigmas), dtype=torch.float64)):",
+            "if False:",
+            (REFUSALS,),
+        ),
+        Fault(
+            "alphas are of another form",
+            "(1 / (1 + sigmas.double().cpu() ** 2))",
+            "(1 / (1 + sigmas.double().cpu()))",
+            (REFUSALS,),
+        ),
+        Fault("attention is not scaled", "(q * width**-0.5)", "(q * 1.0)", (INVERSION,)),
+    ],
+    "nodes/host/model/own_pictures.py": [
+        Fault(
+            "pictures of another model are taken",
+            "    if any(mine is not None and mine != theirs",
+            "    if False and any(mine is not None and mine != theirs",
+            ("tests/nodes/test_user_mistakes.py", REFUSALS),
+        ),
+    ],
+    "nodes/host/model/export.py": [
+        Fault(
+            "an edit that is not in the weights is exported",
+            "    if exact_edits(model):\n",
+            "    if False:\n",
+        ),
+        Fault(
+            "the base is exported, not the edit",
+            "comfy.model_management.load_models_gpu([model], force_patch_weights=True)",
+            "pass",
+        ),
+    ],
+    "nodes/host/text/encoder.py": [
+        Fault(
+            "the text model is shared, not copied",
+            "made = copy.deepcopy(text_model, memo)",
+            "made = text_model",
+            (INVERSION, DYNAMIC),
+        ),
+        Fault(
+            "LoRAs on the CLIP are left out",
+            "if len(entry) > 1 else weight",
+            "if False else weight",
+        ),
+        Fault(
+            "clip skip is left out",
+            "        if self._clip.layer_idx is not None:\n",
+            "        if False:\n",
+        ),
+        Fault(
+            "towers in the other order",
+            'sorted(clip.tokenize(""), reverse=True)',
+            'sorted(clip.tokenize(""))',
+        ),
+        Fault(
+            "too long a template is cut",
+            "        if len(inside) > room:\n",
+            "        if len(inside) > 999:\n",
+        ),
+        Fault(
+            "the end mark comes too late",
+            "[start, *inside, end, *padding[len(inside) :]]",
+            "[start, *inside, *padding[len(inside) :], end]",
+        ),
+        Fault(
+            "the copy's weights are the inference tensors of the loader",
+            'fresh = value.to("cpu", torch.float32, copy=True)',
+            'fresh = value.to("cpu", torch.float32)',
+            (INVERSION, "tests/nodes/baselines/test_few_shot.py"),
+        ),
+        Fault(
+            "the host's memory management is copied",
+            "if HOSTS_OWN.fullmatch(name) and not isinstance(value, int | None):",
+            "if False:",
+            (DYNAMIC,),
+        ),
+    ],
+    "nodes/host/text/edits.py": [
+        Fault(
+            "trial deltas stay in the copy",
+            "                module._parameters[name] = weight\n\n\ndef",
+            "                pass\n\n\ndef",
+        ),
+        Fault("a patched CLIP is a base", "    if clip.patcher.patches:\n", "    if False:\n"),
+        Fault(
+            "another CLIP is taken",
+            "    if part.base.architecture.startswith(ARCHITECTURE):\n        check_base",
+            "    if False:\n        check_base",
+        ),
+        Fault("the CLIP itself is patched", "    made = clip.clone()\n", "    made = clip\n"),
+        Fault("trial deltas act at full strength", "alpha=attachment.scale)", "alpha=1.0)"),
+    ],
+    "nodes/host/drawing/layer_inputs.py": [
+        Fault("hooks stay on the shared layers", "            handle.remove()", "            pass"),
+        Fault(
+            "a call belongs to the next step",
+            "return max(0, int(reached.sum()) - 1)",
+            "return max(0, int(reached.sum()))",
+        ),
+    ],
+    "nodes/host/drawing/sampling.py": [
+        Fault(
+            "pictures of a batch share one seed",
+            "manual_seed(seeds[i])) for i in rows]",
+            "manual_seed(seeds[0])) for i in rows]",
+        ),
+        Fault(
+            "every picture has the first prompt",
+            "conditioning(context.pick(rows)),",
+            "conditioning(context.pick(rows * 0)),",
+        ),
+        Fault(
+            "prompt and empty prompt are swapped",
+            "conditioning(context.pick(rows)),\n        conditioning(empty.pick(rows * 0)),",
+            "conditioning(empty.pick(rows * 0)),\n        conditioning(context.pick(rows)),",
+        ),
+    ],
+    "nodes/host/drawing/studio.py": [
+        Fault("pictures are not held to 0 to 1", ".cpu().clamp(0, 1)", ".cpu()"),
+    ],
+    "nodes/host/training/recompute.py": [
+        Fault("blocks stay covered", "                del block.forward", "                pass"),
+        Fault(
+            "nothing is recomputed",
+            "        for block in blocks:\n            # Nothing",
+            "        for block in blocks[:0]:\n            # Nothing",
+        ),
+    ],
+    "nodes/host/training/session.py": [
+        Fault("a patched model is tuned", "    refuse_patched(model)\n", ""),
+        Fault(
+            "the mask is ignored",
+            "trainable=lambda key: mask.coefficient(key, layout) > 0)",
+            "trainable=lambda key: True)",
+        ),
+        Fault(
+            "the MODEL's story is lost",
+            "        clone.set_attachments(STORY, provenance)\n",
+            "        pass\n",
+            ("tests/nodes/vector/test_extract.py", FINETUNE, "tests/nodes/finetune/test_memory.py"),
+        ),
+    ],
+    "nodes/host/training/fits.py": [
+        Fault("a job that does not fit begins", "    if needed > free:\n", "    if needed < 0:\n"),
+    ],
+    "nodes/host/training/plan.py": [
+        Fault(
+            "recomputation never steps in",
+            "    if checkpointing not in (ALWAYS, NEVER):\n",
+            "    if False:\n",
+        ),
+        Fault("a plan that does not fit runs", "        if needed > had:\n", "        if False:\n"),
+    ],
+    "nodes/host/training/unfinished.py": [
+        Fault(
+            "unfinished work stays after the end",
+            "        if kind is None and self._path is not None:\n",
+            "        if False:\n",
+            ("tests/nodes/finetune/test_memory.py", INVERSION),
+        ),
+        Fault(
+            "unfinished work goes when it is stopped",
+            "        if kind is None and self._path is not None:\n",
+            "        if self._path is not None:\n",
+            ("tests/nodes/finetune/test_memory.py", INVERSION),
+        ),
+        Fault(
+            "runtime-exact edits do not tell models apart",
+            "    _describe([by_key, edits], words",
+            "    _describe([by_key], words",
+            (INVERSION,),
+        ),
+    ],
+    "nodes/host/app/paths.py": [
+        Fault(
+            "a name may leave the output folder",
+            '    if parts.anchor or ".." in parts.parts:\n',
+            "    if parts.anchor:\n",
+        ),
+        Fault(
+            "an absolute path is taken",
+            '    if parts.anchor or ".." in parts.parts:\n',
+            '    if ".." in parts.parts:\n',
+        ),
+        Fault(
+            "a file is written over",
+            "        if not path.exists():\n            return path",
+            "        if True:\n            return path",
+        ),
+    ],
+    "nodes/host/app/progress.py": [
+        Fault(
+            "Cancel is not heard",
+            "        comfy.model_management.throw_exception_if_processing_interrupted()\n",
+            "",
+            (FINETUNE,),
+        ),
+    ],
+    "nodes/vector/apply.py": [
+        Fault(
+            "strength 0 makes a clone",
+            "        if signed_scale(strength) == 0:\n",
+            "        if False:\n",
+        ),
+        Fault(
+            "precision is ignored",
+            'if precision == "runtime_exact":',
+            "if False:",
+            ("tests/nodes/vector/test_exact.py",),
+        ),
+        Fault(
+            "no warning of rounding",
+            "if loss.lost <= LOSS_TO_WARN:",
+            "if True:",
+            ("tests/nodes/vector/test_exact.py",),
+        ),
+        Fault(
+            "the mask is not passed on",
+            "model, task_vector, block_mask, allow_other_weights=allow)",
+            "model, task_vector, None, allow_other_weights=allow)",
+        ),
+    ],
+    "nodes/vector/algebra.py": [
+        Fault(
+            "the second vector is subtracted",
+            "(part * a + second * b if b",
+            "(part * a - second * b if b",
+            ("tests/nodes/strength/test_strength.py", "tests/nodes/vector/test_save.py"),
+        ),
+        Fault(
+            "both masks are the first",
+            "_masked(second, second_mask)",
+            "_masked(second, first_mask)",
+            ("tests/nodes/strength/test_strength.py", "tests/nodes/vector/test_save.py"),
+        ),
+    ],
+    "nodes/vector/extract_save_load.py": [
+        Fault(
+            "what the model predicts is not noted",
+            "            prediction=prediction_of(base),\n",
+            "",
+            ("tests/nodes/vector/test_extract.py",),
+        ),
+    ],
+    "nodes/finetune/node.py": [
+        Fault(
+            "the retained set is not passed on",
+            "                retained=retained_set,\n                checkpoints",
+            "                checkpoints",
+        ),
+        Fault(
+            "nothing is kept for a resumption",
+            "                checkpoints=session.checkpoints,\n",
+            "",
+        ),
+    ],
+    "nodes/strength/settings.py": [
+        Fault(
+            "held-out seeds are those of the search",
+            '_seeds(widgets, 2, "pictures_per_trigger")',
+            '_seeds(widgets, 0, "pictures_per_trigger")',
+        ),
+        Fault(
+            "the target is ignored",
+            'StrengthRule(target=widgets["target"], budget',
+            "StrengthRule(budget",
+        ),
+        Fault("the budget is ignored", ', budget=widgets["budget"])', ")"),
+    ],
+    "nodes/strength/node.py": [
+        Fault(
+            "the plain prompt is no trigger",
+            "measurement(joined(plain, tuning))",
+            "measurement(tuning)",
+        ),
+        Fault(
+            "the mask is not measured with",
+            "model, task_vector, block_mask, allow_other_weights=allow)",
+            "model, task_vector, None, allow_other_weights=allow)",
+        ),
+        Fault(
+            "held-out triggers tune too",
+            "tuning, held_out = usable.split(",
+            "tuning, held_out = usable, usable.split(",
+        ),
+        Fault(
+            "an infeasible choice goes on",
+            'if when_infeasible == "stop" or not choice.tradeoffs:',
+            "if not choice.tradeoffs:",
+        ),
+    ],
+    "nodes/concept/building.py": [
+        Fault(
+            "latents are not scaled",
+            "model.model.process_latent_in(latents),",
+            "latents,",
+            (FINETUNE, "tests/nodes/test_user_mistakes.py", REFUSALS),
+        ),
+        Fault(
+            "latents of another model are taken",
+            "    if latents.ndim == 4 and latents.shape[1] != channels:\n",
+            "    if False:\n",
+            ("tests/nodes/test_user_mistakes.py", REFUSALS),
+        ),
+        Fault(
+            "the captioned share is not spread",
+            "(caption + 0.5) / captions + 1e-9",
+            "(caption * 0 + 0.5) / captions + 1e-9",
+            ("tests/core/test_captions.py",),
+        ),
+    ],
+}

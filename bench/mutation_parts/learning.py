@@ -1,0 +1,467 @@
+"""Faults in what learns: fine-tune, inversion, the neighbours."""
+
+from __future__ import annotations
+
+from .fault import Fault
+
+LEARNING: dict[str, list[Fault]] = {
+    "tverase_core/schedule.py": [
+        Fault(
+            "noise and signal are swapped",
+            "return signal * x0 + sigma * noise",
+            "return sigma * x0 + signal * noise",
+        ),
+        Fault(
+            "v has the wrong sign",
+            "return signal * noise - sigma * x0",
+            "return signal * noise + sigma * x0",
+        ),
+        Fault(
+            "a schedule may rise",
+            "bool((table.diff() >= 0).any())",
+            "bool((table.diff() >= 9).any())",
+        ),
+    ],
+    "tverase_core/concept_set.py": [
+        Fault(
+            "every picture has the first caption",
+            "if len(self.contexts.tokens) > 1 else rows * 0",
+            "if len(self.contexts.tokens) > 9 else rows * 0",
+        ),
+        Fault(
+            "a guide's prompts do not take turns",
+            "c.pick(rows % len(c.tokens))",
+            "c.pick(rows * 0)",
+            ("tests/core/finetune",),
+        ),
+        Fault("tensors are shared, not copied", ".clone().contiguous()", ".contiguous()"),
+        Fault(
+            "the pictures are no part of the digest",
+            "        total.update(value.numpy().tobytes())\n",
+            "",
+        ),
+    ],
+    "tverase_core/ports.py": [
+        Fault(
+            "extra inputs are not picked",
+            "{k: v[rows] for k, v in self.extra.items()}",
+            "dict(self.extra)",
+            ("tests/core/test_context.py", "tests/core/test_concept_set.py"),
+        ),
+        Fault(
+            "a shorter text is repeated once too few",
+            "-(-length // part.tokens.shape[1])",
+            "(length // part.tokens.shape[1])",
+        ),
+    ],
+    "tverase_core/finetuning/train.py": [
+        Fault("the retained set is no part of the job", "base, kept]", "base]"),
+        Fault("weight decay is off", "weight_decay=config.weight_decay,", "weight_decay=0.0,"),
+        Fault(
+            "gradients are not clipped",
+            "_clip(list(learned.values()), config.gradient_clip, step)",
+            "_clip(list(learned.values()), 1e9, step)",
+        ),
+        Fault("parts of a step are summed, not averaged", ".mean() / len(parts)", ".mean()"),
+        Fault(
+            "the betas are not passed on",
+            "        config.betas,\n        weight_decay",
+            "        weight_decay",
+        ),
+        Fault(
+            "the rate never changes",
+            'group["lr"] = config.rate(step)',
+            'group["lr"] = config.rate(1)',
+        ),
+        Fault("gradients of earlier steps stay", "    optimizer.zero_grad(set_to_none=True)\n", ""),
+        Fault(
+            "the moving average is not what is returned",
+            "deltas_of(average.deltas if average else learned)",
+            "deltas_of(learned)",
+        ),
+        Fault(
+            "a loss of infinity goes on", "if not math.isfinite(value):", "if math.isnan(value):"
+        ),
+        Fault(
+            "a gradient of infinity goes on",
+            'if norm != norm or norm == float("inf"):',
+            "if False:",
+        ),
+        Fault(
+            "a resumed run shows the first pictures again", "config, skip=done)", "config, skip=0)"
+        ),
+        Fault(
+            "the resumed average begins its ramp anew",
+            "DeltaAverage(checkpoints.state.average, done)",
+            "DeltaAverage(checkpoints.state.average)",
+        ),
+        Fault("guidance is ignored", "        if part.guide:\n", "        if False:\n"),
+        Fault(
+            "the retained set is ignored", "if retained and config.retained_weight:", "if False:"
+        ),
+        Fault(
+            "a state is saved one step late",
+            "step % checkpoints.every == 0:",
+            "step % checkpoints.every == 1:",
+        ),
+        Fault("weights of other keys move", "        if config.allows(key, len(shape))\n", ""),
+    ],
+    "tverase_core/finetuning/batches.py": [
+        Fault("no picture is mirrored", "        if config.flip:\n", "        if False:\n"),
+        Fault("pictures stand on their heads", "x0.flip(-1)", "x0.flip(-2)"),
+        Fault("every picture is mirrored", "generator=source) < 0.5", "generator=source) < 1.5"),
+        Fault(
+            "pictures come again before all were seen",
+            "torch.randperm(count, generator=source)",
+            "torch.randint(count, (count,), generator=source)",
+        ),
+        Fault(
+            "a part has another part's captions",
+            "pictures.contexts_of(rows[part]).to(device)",
+            "pictures.contexts_of(rows[: len(part)]).to(device)",
+        ),
+        Fault(
+            "the seed is ignored",
+            "torch.Generator().manual_seed(config.seed)",
+            "torch.Generator().manual_seed(0)",
+        ),
+    ],
+    "tverase_core/finetuning/config.py": [
+        Fault(
+            "the clean end is not left out",
+            "torch.randint(int(self.least_noise * length), length",
+            "torch.randint(0, length",
+        ),
+        Fault("a rank trains biases too", "and (self.rank is None or axes >= 2)", ""),
+        Fault("the cosine is ignored", 'if self.rate_schedule == "constant":', "if True:"),
+        Fault(
+            "the recipe leaves a setting out",
+            'if f.name != "trainable"}',
+            'if f.name not in ("trainable", "seed")}',
+            ("tests/core/finetune", "tests/nodes/finetune/test_finetune.py"),
+        ),
+    ],
+    "tverase_core/finetuning/average.py": [
+        Fault(
+            "the ramp is one step ahead",
+            "(1 + updates) / (10 + updates)",
+            "(2 + updates) / (11 + updates)",
+        ),
+        Fault("the average does not age", "        self.updates += 1", "        pass"),
+        Fault(
+            "old and new are swapped",
+            "weight = 1 - ramp(self.updates)",
+            "weight = ramp(self.updates)",
+        ),
+    ],
+    "tverase_core/finetuning/retention.py": [
+        Fault(
+            "the weight of the retained loss is ignored",
+            "yield config.retained_weight * error",
+            "yield error",
+        ),
+        Fault("parts of the retained loss are summed", "* error / config.accumulation", "* error"),
+        Fault(
+            "kept under added deltas",
+            "attachment.scale = signed_scale(strength)",
+            "attachment.scale = -signed_scale(strength)",
+        ),
+        Fault(
+            "every strength is the largest",
+            "config.retained_strength * float(torch.rand((), generator=source))",
+            "config.retained_strength * 1.0",
+        ),
+        Fault(
+            "the target is the edited prediction", "                attachment.scale = 0.0\n", ""
+        ),
+        Fault(
+            "the attachment is left subtracting",
+            "    finally:\n        attachment.scale = 1.0",
+            "    finally:\n        pass",
+        ),
+        Fault("no picture is shown without caption", "EMPTY_SHARE = 0.5", "EMPTY_SHARE = 0.0"),
+        Fault(
+            "every step draws the same",
+            "(config.seed * 1_000_003 + step) % 2**32",
+            "(config.seed * 1_000_003) % 2**32",
+        ),
+    ],
+    "tverase_core/finetuning/guided_target.py": [
+        Fault(
+            "guidance away from the concept",
+            "shown + guidance * (named - bare)",
+            "shown - guidance * (named - bare)",
+        ),
+        Fault(
+            "the target contains the deltas",
+            "        attachment.scale = 0.0\n        named",
+            "        named",
+        ),
+        Fault(
+            "the attachment is left off",
+            "    finally:\n        attachment.scale = 1.0",
+            "    finally:\n        pass",
+        ),
+        Fault(
+            "pictures under a third text get the contrast's prediction",
+            "        if len(third):",
+            "        if False:",
+        ),
+    ],
+    "tverase_core/finetuning/low_rank.py": [
+        Fault(
+            "a rank beyond the matrix is not cut",
+            "inner = min(rank, rows, columns)",
+            "inner = rank",
+        ),
+        Fault(
+            "the deltas do not start at zero",
+            "torch.zeros(tall, device=device, requires_grad=True)",
+            "torch.ones(tall, device=device, requires_grad=True)",
+        ),
+        Fault(
+            "the seed is ignored",
+            "torch.Generator().manual_seed(seed)",
+            "torch.Generator().manual_seed(0)",
+        ),
+    ],
+    "tverase_core/storage/training_state.py": [
+        Fault(
+            "a state of other work is taken",
+            '    if metadata.get("tverase.job") != job:\n',
+            "    if False:\n",
+            ("tests/core/finetune", "tests/core/inversion"),
+        ),
+        Fault(
+            "the moments are not restored",
+            "optimizer.state[learned[name]][kind] = value.to(device, copy=True)",
+            "pass",
+            ("tests/core/finetune", "tests/core/inversion"),
+        ),
+        Fault(
+            "what was learned is not restored",
+            "parameter.copy_(self.learned[name])",
+            "pass",
+            ("tests/core/finetune", "tests/core/inversion"),
+        ),
+        Fault(
+            "half a state is taken",
+            'if not known or not known <= groups["learned"].keys():',
+            "if False:",
+            ("tests/core/finetune", "tests/core/inversion"),
+        ),
+    ],
+    "tverase_core/finetuning/memory_plan.py": [
+        Fault(
+            "AdamW has one moment",
+            '"adamw": 8',
+            '"adamw": 4',
+            ("tests/nodes/finetune/test_memory.py",),
+        ),
+        Fault(
+            "the average takes no memory",
+            "average = 4 * values if config.ema else 0",
+            "average = 0",
+            ("tests/nodes/finetune/test_memory.py",),
+        ),
+    ],
+    "tverase_core/inversion/engine.py": [
+        Fault(
+            "timesteps have no strata",
+            "(torch.arange(count) + torch.rand(count, generator=source)) / count",
+            "torch.rand(count, generator=source)",
+        ),
+        Fault(
+            "all inversions draw alike",
+            "chosen = self.config.seed if self.config.shared_draws else seed",
+            "chosen = self.config.seed",
+        ),
+        Fault("diversity is ignored", "        if config.diversity:\n", "        if False:\n"),
+        Fault(
+            "diversity pulls together",
+            "torch.autograd.backward(config.diversity * self",
+            "torch.autograd.backward(-config.diversity * self",
+        ),
+        Fault(
+            "losses are averaged over the set",
+            "torch.autograd.backward(loss.sum())",
+            "torch.autograd.backward(loss.mean())",
+        ),
+        Fault(
+            "final losses are on one piece of the draws",
+            "* len(piece) / config.judged_draws",
+            "* len(piece) / len(piece)",
+        ),
+        Fault("a state of other size is taken", "            _check_state(state, config)\n", ""),
+        Fault(
+            "a restart has the same seeds", "start = 1000 * generation", "start = 0 * generation"
+        ),
+        Fault(
+            "an infinite loss goes on",
+            "bad = part[~torch.isfinite(loss.detach().cpu())].tolist()",
+            "bad = part[:0].tolist()",
+        ),
+        Fault(
+            "vectors leave their interval",
+            "        vectors[tower].copy_(held)",
+            "        held.shape",
+        ),
+        Fault("the rate does not fall", "config.rate(step), space)", "config.rate(1), space)"),
+        Fault("gradients of earlier steps stay", "    optimizer.zero_grad()\n", ""),
+        Fault(
+            "a resumed run begins at the first step",
+            "done, history = state.step, state.losses",
+            "done, history = 0, state.losses",
+        ),
+    ],
+    "tverase_core/inversion/cosines.py": [
+        Fault("the cap is ignored", "- cap).clamp_min(0)", ").clamp_min(0)"),
+        Fault("an inversion is pushed from itself", "excess.masked_fill(own, 0)", "excess"),
+        Fault(
+            "the far edge of the interval is chosen",
+            "cosine.clamp(low.double() + margin, high.double() - margin)",
+            "cosine.clamp(low.double() + margin, low.double() + margin)",
+        ),
+        Fault("the norm is not held", "(direction * norm)", "(direction * 1.0)"),
+    ],
+    "tverase_core/inversion/diverse.py": [
+        Fault("one hit is enough", "valid=hit_rates >= validation.needed", "valid=hit_rates > 0"),
+        Fault(
+            "a blind judge is not noticed",
+            "    check_judge(validation.sampler,",
+            "    (lambda *_: None)(validation.sampler,",
+        ),
+        Fault(
+            "restarted ones take another's place",
+            "seeds=put(found.seeds, retried.seeds)",
+            "seeds=found.seeds",
+        ),
+        Fault("failed ones are kept", "kept = found.only_valid()", "kept = found"),
+        Fault(
+            "restarts never happen",
+            "for generation in range(1, validation.rounds + 1):",
+            "for generation in range(1, validation.rounds):",
+        ),
+    ],
+    "tverase_core/inversion/inversion_set.py": [
+        Fault(
+            "tuning and held-out ones overlap",
+            "self.subset(sorted(order[cut:]))",
+            "self.subset(sorted(order[cut - 1 :]))",
+        ),
+        Fault(
+            "all embeddings tune", "len(self) - 1)\n        return", "len(self))\n        return"
+        ),
+        Fault(
+            "another text encoder is taken",
+            "if encoder_digest(encoder) != self.text_encoder:",
+            "if False:",
+        ),
+        Fault(
+            "invalid ones are kept",
+            "rows = self.valid.nonzero()[:, 0].tolist()",
+            "rows = list(range(len(self)))",
+        ),
+    ],
+    "tverase_core/inversion/files.py": [
+        Fault(
+            "the text encoder's output is no part of the job",
+            "        hashlib.sha256(tensor_bytes(seen.float().cpu())).hexdigest(),\n",
+            "",
+        ),
+        Fault(
+            "an embedding may leave its folder",
+            "if not stem or not all(",
+            "if not stem or not any(",
+        ),
+    ],
+    "tverase_core/inversion/space.py": [
+        Fault("rows of zeros are starts", "usable[chosen.to(usable.device)]", "chosen"),
+        Fault("several vectors have the norm of one", "* config.vectors**0.5", "* 1.0"),
+        Fault(
+            "all inversions start alike",
+            "source = torch.Generator().manual_seed(seed)",
+            "source = torch.Generator().manual_seed(0)",
+        ),
+    ],
+    "tverase_core/inversion/attack.py": [
+        Fault(
+            "the attack is held to intervals", "diversity=0.0, intervals=None)", "diversity=0.0)"
+        ),
+    ],
+    "tverase_core/erasers/esd.py": [
+        Fault("ESD teaches the concept", "- eta * (e_c - e_0)", "+ eta * (e_c - e_0)"),
+        Fault(
+            "the teacher is the student",
+            "            attachment.scale = 0.0\n            noised",
+            "            noised",
+        ),
+        Fault("the deltas point away from the concept", "(0.0 - v.detach())", "v.detach()"),
+        Fault(
+            "x trains everything but cross-attention",
+            '== (variant == "x"))',
+            '!= (variant == "x"))',
+        ),
+        Fault(
+            "DDIM takes the concept's prediction alone",
+            "e_0 + guidance * (e_c - e_0)",
+            "e_c + 0 * (e_c - e_0)",
+        ),
+    ],
+    "tverase_core/erasers/uce.py": [
+        Fault(
+            "what is preserved is not", "system = system + config.preserve * kept.mT @ kept", "pass"
+        ),
+        Fault(
+            "the guide is not what it becomes",
+            "c.mT @ (c - g.expand_as(c))",
+            "c.mT @ (c + g.expand_as(c))",
+        ),
+        Fault("the weights are not held", "config.keep * torch.eye", "1e-3 * torch.eye"),
+    ],
+    "tverase_core/erasers/concept_prune.py": [
+        Fault("weights of all concepts are pruned", "top & (score > size * base)", "top"),
+        Fault("late steps count too", "if step < steps_used", "if step >= 0"),
+        Fault(
+            "the least of a row are pruned",
+            "score.topk(count, dim=1)",
+            "score.topk(count, dim=1, largest=False)",
+        ),
+    ],
+    "tverase_core/erasers/few_shot.py": [
+        Fault("the concept is learned", "maximize=True,", "maximize=False,"),
+        Fault(
+            "a picture is seen again before all were",
+            "torch.randperm(count, generator=generator) for",
+            "torch.zeros(count).long() for",
+        ),
+        Fault(
+            "every layer's self-attention is trained",
+            'if part != "self_attn" or number == last[name]]',
+            "if part]",
+        ),
+    ],
+    "tverase_core/erasers/stereo.py": [
+        Fault(
+            "what was found attracts",
+            "- config.negative_weight / count * away",
+            "+ config.negative_weight / count * away",
+        ),
+        Fault(
+            "what was found is summed, not averaged",
+            "config.negative_weight / count * away",
+            "config.negative_weight * away",
+        ),
+        Fault(
+            "the anchors do not count",
+            "e_0 + config.anchor_weight * (e_a - e_0)",
+            "e_0 + 0 * (e_a - e_0)",
+        ),
+        Fault("each round attacks the same pictures", "order[k::rounds]", "order[0::rounds]"),
+        Fault(
+            "every attack starts from the prompts again",
+            "attacks[-1].contexts(self.encoder) if attacks else concept",
+            "concept",
+        ),
+    ],
+}

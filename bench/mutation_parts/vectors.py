@@ -1,0 +1,377 @@
+"""Faults in the task vector, its files, and what is known of a model."""
+
+from __future__ import annotations
+
+from .fault import Fault
+
+VECTORS: dict[str, list[Fault]] = {
+    "tverase_core/vector/erase.py": [
+        Fault(
+            "the sign is set twice",
+            "scale = signed_scale(strength, coefficient)",
+            "scale = -signed_scale(strength, coefficient)",
+        ),
+        Fault(
+            "the mask's coefficient is dropped",
+            "scale = signed_scale(strength, coefficient)\n",
+            "scale = signed_scale(strength)\n",
+        ),
+        Fault(
+            "deltas that the mask leaves out act",
+            "coefficients = mask_coefficients(task_vector.deltas, mask, layout)\n",
+            "coefficients = dict.fromkeys(task_vector.deltas, 1.0)\n",
+        ),
+        Fault("a vector that fits in part is taken", "    if missing:\n", "    if False:\n"),
+        Fault(
+            "a delta of another shape is taken",
+            '        check_shape(key, tuple(shapes[key]), delta.shape, "model", "task vector")\n',
+            "",
+        ),
+        Fault(
+            "the edit is added, not subtracted",
+            "return -float(strength) * coefficient or 0.0",
+            "return float(strength) * coefficient or 0.0",
+        ),
+        Fault("a negative strength is taken", "or strength < 0:", "or strength < -100:"),
+        Fault(
+            "a mask coefficient may be above 1",
+            "if not 0 <= coefficient <= 1:",
+            "if not 0 <= coefficient:",
+        ),
+        Fault(
+            "a weight that became infinite is passed on",
+            "if not bool(torch.isfinite(erased.to(torch.float32)).all()):",
+            "if False:",
+        ),
+    ],
+    "tverase_core/vector/task_vector.py": [
+        Fault("base minus tuned", "difference = new32 - old32", "difference = old32 - new32"),
+        Fault("two vectors are not added", "deltas[key] + delta if", "deltas[key] - delta if"),
+        Fault(
+            "a vector of another base is combined all the same",
+            'if verdict not in ("same", "unverified"):',
+            'if verdict == "different_architecture":',
+        ),
+        Fault(
+            "the mask counts twice",
+            "else self.deltas[key] * factor",
+            "else self.deltas[key] * factor**2",
+        ),
+        Fault(
+            "a mask that selects nothing is taken",
+            "if coefficients and not any(coefficients.values()):",
+            "if False:",
+        ),
+        Fault(
+            "NaN in a delta is not noticed",
+            "if not (math.isfinite(low) and math.isfinite(high)):",
+            "if not (math.isfinite(low) or math.isfinite(high)):",
+        ),
+        Fault(
+            "a scaled vector forgets its factor", "self.digest(), float(factor))", "self.digest())"
+        ),
+    ],
+    "tverase_core/vector/algebra.py": [
+        Fault(
+            "the projection is added, not taken out",
+            "deltas[key] = deltas[key] - taken if key in deltas else -taken",
+            "deltas[key] = deltas[key] + taken if key in deltas else -taken",
+        ),
+        Fault(
+            "the projection on a weight that only the other has changes its sign",
+            "if key in deltas else -taken",
+            "if key in deltas else taken",
+        ),
+        Fault(
+            "vectors that depend on one another are inverted all the same",
+            "rtol=tolerance, hermitian=True",
+            "rtol=0.0, hermitian=True",
+        ),
+        Fault("one factor of a sum is dropped", "part = vector * factor", "part = vector * 1.0"),
+    ],
+    "tverase_core/vector/interference.py": [
+        Fault(
+            "damage in units of the erased vector",
+            "products / products.diagonal()",
+            "products / products.diagonal()[:, None]",
+        ),
+        Fault(
+            "the strength of the harmed vector counts",
+            "dtype=torch.float64)[:, None] * products",
+            "dtype=torch.float64)[None] * products",
+        ),
+    ],
+    "tverase_core/vector/rounding.py": [
+        Fault(
+            "a sample is not counted for all of its weight",
+            "self.add(wanted, new - old, meant.numel() / max(1, len(old)))",
+            "self.add(wanted, new - old)",
+            ("tests/core/files", "tests/core/vector"),
+        ),
+        Fault(
+            "the loss is the real length",
+            "math.sqrt(self.apart / self.meant)",
+            "math.sqrt(self.real / self.meant)",
+        ),
+        Fault(
+            "meant minus itself", "float((m - r).square().sum())", "float((m - m).square().sum())"
+        ),
+    ],
+    "tverase_core/vector/split_weight.py": [
+        Fault(
+            "a shift in the wrong direction",
+            "return self.extra.float() * 2.0**-self.shift",
+            "return self.extra.float() * 2.0**self.shift",
+        ),
+        Fault(
+            "a layer's second product is off by a power of two",
+            "func(*args, **kwargs), alpha=2.0**-weight.shift)",
+            "func(*args, **kwargs), alpha=2.0 ** (1 - weight.shift))",
+        ),
+        Fault(
+            "the bias is counted twice",
+            '            _put(args, kwargs, bias_at, "bias", None)\n        result',
+            "            pass\n        result",
+        ),
+        Fault(
+            "the second part of a bias is forgotten",
+            "result = torch.add(result, extra, alpha=2.0**-bias.shift)",
+            "result = torch.add(result, extra, alpha=0.0)",
+        ),
+        Fault(
+            "an edit of an edited weight forgets the first",
+            "scale * delta.float() + main.delta(), 1.0",
+            "scale * delta.float(), 1.0",
+        ),
+    ],
+    "tverase_core/vector/provenance.py": [
+        Fault(
+            "a part of a sum that cancelled out is still named",
+            "for digest, total in totals.items() if total)",
+            "for digest, total in totals.items())",
+        ),
+        Fault(
+            "a changed vector keeps its recommended strength",
+            "            recommended=None,\n            extra={},",
+            "            recommended=self.recommended,\n            extra={},",
+        ),
+    ],
+    "tverase_core/vector/delta_names.py": [
+        Fault(
+            "a bias is stored under a weight's name",
+            "return key.removesuffix(BIAS) + DIFF_BIAS",
+            "return key.removesuffix(BIAS) + DIFF",
+            ("tests/core/files",),
+        ),
+    ],
+    "tverase_core/files/extract.py": [
+        Fault(
+            "base minus tuned",
+            "return new.to(torch.float32) - old.to(torch.float32)",
+            "return old.to(torch.float32) - new.to(torch.float32)",
+        ),
+        Fault("swapped models are taken", "if (parent and names & words)", "if (parent and False)"),
+        Fault(
+            "a difference after the first look is not seen",
+            "for part in parts):",
+            "for part in list(parts)[:1]):",
+        ),
+        Fault(
+            "a file that changed while it was read is not noticed",
+            "            self.new.check_unchanged()\n",
+            "",
+        ),
+        Fault(
+            "a broken weight is written",
+            "                check_finite(piece, f",
+            "                str(f",
+        ),
+    ],
+    "tverase_core/files/extract_lora.py": [
+        Fault(
+            "alpha is left out",
+            'up = up * (float(parts["alpha"]) / down.shape[0])',
+            'up = up * (float(parts["alpha"]) / float(parts["alpha"]))',
+        ),
+        Fault(
+            "A and B are swapped",
+            '_SIDES = {"A": "down", "B": "up"}',
+            '_SIDES = {"A": "up", "B": "down"}',
+        ),
+        Fault(
+            "what rounding took is not told",
+            "lost += float((product - rounded)",
+            "lost += 0 * float((product - rounded)",
+        ),
+    ],
+    "tverase_core/files/compact.py": [
+        Fault(
+            "factors that are larger than the matrix are written",
+            "if up.numel() + down.numel() >= delta.numel():",
+            "if False:",
+        ),
+        Fault(
+            "what rounding to the file's numbers takes is not told",
+            "rebuilt = _product(up, down).double()",
+            "rebuilt = delta.double()",
+        ),
+        Fault(
+            "half a pair is dropped in silence",
+            "        if partner is None:\n            raise FormatError(",
+            "        if partner is None:\n            continue\n            raise FormatError(",
+        ),
+    ],
+    "tverase_core/files/task_vector_file.py": [
+        Fault(
+            "a vector away from the concept is taken",
+            "    _check_direction(metadata, name)\n    bare",
+            "    bare",
+        ),
+        Fault(
+            "a file that erases nothing is taken", "    if not vector.deltas:\n", "    if False:\n"
+        ),
+        Fault(
+            "the stock loader is told a positive strength",
+            "Recommended strength: -{recommended.strength:g}",
+            "Recommended strength: {recommended.strength:g}",
+        ),
+    ],
+    "tverase_core/files/checkpoint.py": [
+        Fault(
+            "a piece is read from the weight's start",
+            "file.seek(weight.start + first * weight.dtype.itemsize)",
+            "file.seek(weight.start)",
+        ),
+        Fault(
+            "a weight that is cut is read as it is",
+            "if view.nbytes and file.readinto(view) != view.nbytes:",
+            "if view.nbytes and file.readinto(view) > view.nbytes:",
+        ),
+        Fault(
+            "a pickle is opened", "if pickled and not _begins_as_safetensors(head):", "if False:"
+        ),
+    ],
+    "tverase_core/files/apply.py": [
+        Fault(
+            "what is told of rounding leaves mask and strength out",
+            "total.add_sample(edit.meant, edit.before",
+            "total.add_sample(task_vector.deltas[edit.key], edit.before",
+        ),
+        Fault(
+            "the mask is ignored",
+            "masked_deltas(task_vector, mask, layout, sizes)",
+            "masked_deltas(task_vector, BlockMask.full(), layout, sizes)",
+            ("tests/core/files/test_apply.py", "tests/project/test_command_line.py"),
+        ),
+        Fault(
+            "the base is not checked",
+            "            allow_different_weights,\n        )\n",
+            "            True,\n        )\n",
+            ("tests/core/files/test_apply.py", "tests/project/test_command_line.py"),
+        ),
+        Fault("an edit that changes nothing is written", "if seen and not changed:", "if False:"),
+        Fault(
+            "the base may be replaced by its own edit",
+            "    check_not_source(target, (source,))\n",
+            "",
+        ),
+    ],
+    "tverase_core/storage/content_hash.py": [
+        Fault(
+            "pieces overlap",
+            "for first in range(0, numel, PIECE))",
+            "for first in range(0, numel, PIECE - 1))",
+        ),
+        Fault(
+            "the order of the pieces does not count",
+            'b"".join(digest.result() for digest in self._digests)',
+            'b"".join(sorted(digest.result() for digest in self._digests))',
+        ),
+    ],
+    "tverase_core/storage/header.py": [
+        Fault("tensors may overlap", "if entry.start != position or", "if"),
+        Fault(
+            "data after the last tensor is taken",
+            "    if position != data_bytes:",
+            "    if position > data_bytes:",
+        ),
+        Fault("a name may occur twice", "        if key in found:\n", "        if False:\n"),
+    ],
+    "tverase_core/storage/reproducible.py": [
+        Fault("a damaged file is read", "    if stated and stated != got:", "    if False:"),
+        Fault("NaN is written", '        _check_finite(key, tensor, "write")\n', ""),
+        Fault(
+            "a newer format is read",
+            "if int(major) != FORMAT_MAJOR:",
+            "if int(major) < FORMAT_MAJOR:",
+        ),
+        Fault("float16 is written", 'in _OURS - {"F16"}}', "in _OURS}"),
+    ],
+    "tverase_core/storage/new_file.py": [
+        Fault(
+            "a half-written file stays", "        temporary.unlink(missing_ok=True)", "        pass"
+        ),
+        Fault("a full disk is found while writing", "    if free < size:", "    if free < 0:"),
+    ],
+    "tverase_core/model/fingerprint.py": [
+        Fault(
+            "other values are not told apart",
+            "if self.sample_sha256 == other.sample_sha256:",
+            "if self.sample_sha256:",
+        ),
+        Fault(
+            "a model of another architecture can be allowed",
+            'refused = verdict == "different_architecture" or (',
+            "refused = (",
+        ),
+        Fault(
+            "other weights are taken unasked",
+            "and not allow_different_weights",
+            "and allow_different_weights is None",
+        ),
+        Fault(
+            "the last values of a weight are not looked at",
+            "return [((numel - RUN) * i // (RUNS - 1), RUN) for i in range(RUNS)]",
+            "return [((numel - RUN) * i // RUNS, RUN) for i in range(RUNS)]",
+        ),
+        Fault(
+            "shapes do not tell models apart",
+            "{'x'.join(map(str, shapes[name]))}",
+            "{len(shapes[name])}",
+        ),
+    ],
+    "tverase_core/model/block_mask.py": [
+        Fault(
+            "a kind's coefficient is ignored",
+            "* self.kinds.get(kind, self.other_kinds)",
+            "* 1.0",
+        ),
+        Fault("the first pattern wins", "in reversed(self.patterns):", "in self.patterns:"),
+        Fault(
+            "coefficients above 1 are taken",
+            "or not 0 <= value <= 1:",
+            "or not 0 <= value:",
+        ),
+        Fault(
+            "a block that the model lacks is taken",
+            "            if name not in block_names:\n",
+            "            if False:\n",
+        ),
+    ],
+    "tverase_core/model/mask_text.py": [
+        Fault("a range leaves its last block out", "known[start : end + 1]", "known[start:end]"),
+        Fault("an exclusion is forgotten", "        value = 0.0\n", "        value = None\n"),
+    ],
+    "tverase_core/model/layout.py": [
+        Fault(
+            "half a layout is taken for the family",
+            "if all(_locate_clip(key) or _locate_unet(key) for key in keys):",
+            "if any(_locate_clip(key) or _locate_unet(key) for key in keys):",
+        ),
+        Fault(
+            "blocks are ordered as text",
+            '[(1, int(p), "") if p.isdigit() else (0, 0, p) for p in pieces]',
+            "[(0, 0, p) for p in pieces]",
+        ),
+    ],
+}
