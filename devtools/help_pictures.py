@@ -32,7 +32,6 @@ PICTURES = {  # by node, without its prefix
     "AutoStrength": "strength",
     "CombineTaskVectors": "two_concepts",
     "CompareTaskVectors": "interference",
-    "CompressTaskVector": "norms",
     "ConceptPrune": "pruned",
     "ConceptFinetune": "loss",
     "DiverseInversion": "inversions",

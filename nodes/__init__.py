@@ -19,7 +19,7 @@ from .judging.judges import DemoJudgeNode, JudgeFromExamples
 from .masks.mask import BlockMaskNode
 from .masks.ranked import AutoBlockMask
 from .strength.node import AutoStrength
-from .vector.algebra import CombineTaskVectors, CompressTaskVector
+from .vector.algebra import CombineTaskVectors
 from .vector.apply import ApplyNegatedTV, BeforeAfterGrid
 from .vector.compare import CompareTaskVectors
 from .vector.export import ExportUNet
@@ -48,7 +48,6 @@ NODE_CLASS_MAPPINGS = {
     "TVEraseExportEmbeddings": ExportEmbeddings,
     "TVEraseAutoStrength": AutoStrength,
     "TVEraseAutoBlockMask": AutoBlockMask,
-    "TVEraseCompressTaskVector": CompressTaskVector,
     "TVEraseCombineTaskVectors": CombineTaskVectors,
     "TVEraseCompareTaskVectors": CompareTaskVectors,
     "TVEraseExportUNet": ExportUNet,
@@ -83,7 +82,6 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TVEraseExportEmbeddings": "Export Embeddings",
     "TVEraseAutoStrength": "Auto-Strength",
     "TVEraseAutoBlockMask": "Auto Block Mask",
-    "TVEraseCompressTaskVector": "Compress Task Vector",
     "TVEraseCombineTaskVectors": "Combine Task Vectors",
     "TVEraseCompareTaskVectors": "Compare Task Vectors",
     "TVEraseExportUNet": "Export UNet (diffusers)",

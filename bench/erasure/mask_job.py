@@ -84,7 +84,6 @@ def parts_of(job: Job, vector: Any, pictures: Any, tuning: Any) -> Iterator[tupl
     """(name, mask * delta by key), the whole vector first."""
     from tverase_pack.nodes.host.model.weights import layout_of
     from tverase_pack.tverase_core.model.block_mask import BlockMask
-    from tverase_pack.tverase_core.vector.compression import approximate_low_rank
 
     yield "whole", deltas_of(job, vector)
     for fraction, by_kind in ((0.8, False), (0.6, False), (0.8, True)):
@@ -99,7 +98,19 @@ def parts_of(job: Job, vector: Any, pictures: Any, tuning: Any) -> Iterator[tupl
         mask = BlockMask.only(blocks=outer if part.get("outer") else (), kinds=part["kinds"])
         yield label, deltas_of(job, vector, mask)
     for rank in RANKS:
-        yield f"rank {rank}", deltas_of(job, approximate_low_rank(vector, rank=rank).vector)
+        yield f"rank {rank}", deltas_of(job, of_rank(vector, rank))
+
+
+def of_rank(vector: Any, rank: int) -> Any:
+    """The vector with every matrix cut to its largest `rank` singular values."""
+
+    def cut(delta: torch.Tensor) -> torch.Tensor:
+        if delta.ndim < 2:
+            return delta
+        u, s, v = torch.linalg.svd(delta.flatten(1).double(), full_matrices=False)
+        return (u[:, :rank] * s[:rank] @ v[:rank]).float().reshape(delta.shape)
+
+    return vector.changed({key: cut(d) for key, d in vector.deltas.items()}, f"rank {rank}")
 
 
 def with_forced(job: Job, changed: dict[str, Any]) -> Job:

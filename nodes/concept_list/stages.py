@@ -99,7 +99,7 @@ class ConceptRun:
         found = DiverseInversionNode().invert(*parts, pictures, judge, **self.settings.inversion)
         self.say("strength")
         retained = "\n".join(self.settings.concept.retained)
-        strength, _, report = AutoStrength().choose(
+        strength, report = AutoStrength().choose(
             *parts, vector, found["result"][0], judge, retained=retained, **self.settings.search
         )["result"]
         return strength, report

@@ -134,30 +134,6 @@ MORE_SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
             "advanced": True,
         },
     ),
-    "min_snr_gamma": (
-        "FLOAT",
-        {
-            "default": 0.0,
-            "min": 0.0,
-            "max": 100.0,
-            "step": 0.5,
-            "tooltip": "Above 0: min-SNR weighting, timesteps with little noise count less; its "
-            "authors use 5. 0 weighs all alike (the paper).",
-            "advanced": True,
-        },
-    ),
-    "noise_offset": (
-        "FLOAT",
-        {
-            "default": 0.0,
-            "min": 0.0,
-            "max": 1.0,
-            "step": 0.01,
-            "tooltip": "Above 0: shifts the noise of each channel as a whole, so that brightness "
-            "is learned as well. 0 is plain noise (the paper).",
-            "advanced": True,
-        },
-    ),
     "checkpoint_every": (
         "INT",
         {

@@ -20,7 +20,7 @@ from ..pictures.strength_curve import strength_curve
 from ..shared.drawing_settings import drawing_of, drawing_widgets
 from ..shared.retained_prompts import parse_retained
 from ..shared.shown import with_pictures
-from ..shared.sockets import BLOCK_MASK, CATEGORY, INVERSION_SET, JUDGE, STRENGTH_CURVE, TASK_VECTOR
+from ..shared.sockets import BLOCK_MASK, CATEGORY, INVERSION_SET, JUDGE, TASK_VECTOR
 from .report import counts, strength_report
 from .settings import SETTINGS, held_out_seeds, search_config
 
@@ -55,11 +55,10 @@ class AutoStrength:
             },
         }
 
-    RETURN_TYPES = ("FLOAT", STRENGTH_CURVE, "STRING")
-    RETURN_NAMES = ("strength", "curve", "report")
+    RETURN_TYPES = ("FLOAT", "STRING")
+    RETURN_NAMES = ("strength", "report")
     OUTPUT_TOOLTIPS = (
         "Connect to the strength of Apply Negated TV.",
-        "Everything that was measured.",
         "The choice, its reason and the held-out check, in words.",
     )
     FUNCTION = "choose"
@@ -120,7 +119,7 @@ class AutoStrength:
         picture = strength_curve(choice, concept)
         progress.show(picture)  # an error shows no picture of its own
         strength = strength_or_stop(choice, widgets["when_infeasible"], text)
-        shown = with_pictures({"strength": picture}, (strength, choice, text), text)
+        shown = with_pictures({"strength": picture}, (strength, text), text)
         shown["ui"] |= {"strength": [strength], **counts(choice)}  # for clients over HTTP
         return shown
 

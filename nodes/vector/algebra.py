@@ -1,97 +1,16 @@
-"""Sums and simpler versions of task vectors."""
+"""Sums of task vectors."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ...tverase_core.errors import ConfigError, EmptyMaskError
+from ...tverase_core.errors import EmptyMaskError
 from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.model.layout import ModelLayout, detect_layout
 from ...tverase_core.vector.algebra import cosine, orthogonalise
-from ...tverase_core.vector.compression import approximate_low_rank, keep_top_blocks
 from ...tverase_core.vector.task_vector import TaskVector
 from ..shared.shown import with_text
 from ..shared.sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
-
-
-class CompressTaskVector:
-    """Low rank per tensor."""
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "task_vector": (TASK_VECTOR, {"tooltip": "The vector to simplify."}),
-                "rank": (
-                    "INT",
-                    {
-                        "default": 4,
-                        "min": 0,
-                        "max": 4096,
-                        "tooltip": "Largest rank of each matrix; makes the file small. To harm "
-                        "less, train with a rank instead. 0: no limit.",
-                    },
-                ),
-                "max_error": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 0.99,
-                        "step": 0.01,
-                        "tooltip": "The smallest rank whose relative error is not above this, "
-                        "matrix by matrix. 0: the rank alone decides.",
-                    },
-                ),
-            },
-            "optional": {
-                "top_blocks": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 1000,
-                        "tooltip": "Keep only this many blocks, those that the vector changes "
-                        "most. 0: all of them.",
-                    },
-                ),
-            },
-        }
-
-    RETURN_TYPES = (TASK_VECTOR, "STRING")
-    RETURN_NAMES = ("task_vector", "report")
-    OUTPUT_TOOLTIPS = ("The simpler vector.", "What it lost, and how small it is.")
-    FUNCTION = "compress"
-    CATEGORY = CATEGORY
-    DESCRIPTION = (
-        "Replaces each matrix of a task vector by the nearest one of low rank, and keeps only the "
-        "blocks that change most."
-    )
-    SEARCH_ALIASES = ["svd", "low rank", "extract lora", "shrink"]
-
-    def compress(
-        self, task_vector: TaskVector, rank: int, max_error: float, top_blocks: int = 0
-    ) -> dict[str, Any]:
-        if not rank and not max_error and not top_blocks:
-            raise ConfigError("Give a rank, a largest error or a number of blocks; all are 0.")
-        vector, parts = task_vector, []
-        if top_blocks:
-            some = keep_top_blocks(vector, detect_layout(vector.deltas), top_blocks)
-            vector = some.vector
-            parts.append(f"blocks: lost {some.error:.1%} of the length, {some.kept:.1%} kept")
-        if rank or max_error:
-            from ..host.app.progress import NodeProgress
-
-            limits = rank or None, max_error or None
-            found = approximate_low_rank(vector, *limits, NodeProgress())
-            vector, used = found.vector, sorted(found.ranks.values())
-            ranks = f"ranks {used[0]} to {used[-1]}" if used else "no matrices"
-            parts.append(
-                f"{ranks}; lost {found.error:.1%} of the length of the vector; "
-                f"{found.kept:.1%} of its numbers needed"
-            )
-        text = "; ".join(parts)
-        return with_text(text, (vector, text))
 
 
 class CombineTaskVectors:

@@ -188,9 +188,6 @@ def files_and_algebra() -> Graph:
             "TVEraseSaveInversionSet", inversion_set=["triggers", 0], filename_prefix="cat"
         ),
         "export": item("TVEraseExportEmbeddings", inversion_set=["triggers", 0], name="cat"),
-        "compress": item(
-            "TVEraseCompressTaskVector", task_vector=["extract", 0], rank=1, max_error=0.0
-        ),
         "combine": item(
             "TVEraseCombineTaskVectors",
             first=["extract", 0],
@@ -221,7 +218,6 @@ def files_and_algebra() -> Graph:
             keep=0.5,
             preserve_weight=1.0,
         ),
-        "tell compressed": item("PreviewAny", source=["compress", 1]),
         "tell combined": item("PreviewAny", source=["combine", 1]),
         "tell esd": item("PreviewAny", source=["esd", 0]),
         "tell uce": item("PreviewAny", source=["uce", 0]),
@@ -429,7 +425,6 @@ TOOLS: list[Mistake] = [
     ),
     ("embedding with a folder", "export", {"export__name": "../cat"}, "../cat"),
     ("saving outside", "save", {"save__filename_prefix": "../../escaped"}, "outside"),
-    ("rank and error 0", "tell compressed", {"compress__rank": 0}, "Give a rank"),
     ("factors cancel", "tell combined", {"combine__second_factor": -1.0}, "Choose other factors"),
     ("ESD without prompt", "tell esd", {"esd__prompts": " "}, "There is no prompt. Write one"),
     ("UCE without names", "tell uce", {"uce__concepts": ""}, "There is no prompt. Write one"),

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from host_support.places import DATA
-
-PROMISE = DATA / "node_interface.json"
+PROMISE = Path(__file__).parents[1] / "data" / "node_interface.json"
 # lists that the host or the disk fills
 HOSTS_OWN = ("sampler_name", "scheduler", "file", "folder", "base_file", "tuned_file")
 

@@ -29,8 +29,6 @@ PAPERS_OWN = {
         "weight_decay": 0.01,
         "gradient_clip": 1.0,
         "rank": 0,
-        "min_snr_gamma": 0.0,
-        "noise_offset": 0.0,
         "least_noise": 0.0,
         "rate_schedule": "constant",
         "guidance": 0.0,

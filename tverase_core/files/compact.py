@@ -20,7 +20,7 @@ from ..errors import ConfigError, FormatError
 from ..model.fingerprint import BaseFingerprint
 from ..ports import Progress, quiet
 from ..storage.reproducible import compact_json, write_safetensors
-from ..vector.compression import check_limits, factors_of
+from ..vector.compression import factors_of
 from ..vector.delta_names import WEIGHT, file_name_of, file_names_of
 from ..vector.provenance import Provenance
 from ..vector.task_vector import TaskVector
@@ -54,17 +54,16 @@ def compact_tensors(
     task_vector: TaskVector,
     max_error: float,
     dtype: Literal["float32", "bfloat16"] = "bfloat16",
-    rank: int | None = None,
     progress: Progress = quiet,
 ) -> CompactTensors:
     """The smallest rank of every matrix whose relative error is not above max_error.
 
-    max_error: 0 <= e < 1, of each matrix (Frobenius norm) before rounding to dtype. rank: a cap,
-    at least 1, which may raise the error. Matrices that factors would not make smaller stay whole.
-    `progress` cancels by raising. Raises ConfigError, and FormatError for an empty vector and for
-    names that a file cannot hold.
+    max_error: 0 <= e < 1, of each matrix (Frobenius norm) before rounding to dtype. Matrices that
+    factors would not make smaller stay whole. `progress` cancels by raising. Raises ConfigError,
+    and FormatError for an empty vector and for names that a file cannot hold.
     """
-    check_limits(rank, max_error)
+    if not 0 <= max_error < 1:
+        raise ConfigError(f"compact file: largest error: expected 0 <= e < 1, got {max_error}")
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
     if not len(task_vector):
@@ -75,7 +74,7 @@ def compact_tensors(
     total = 0
     for done, (key, delta) in enumerate(task_vector.deltas.items()):
         progress(done, len(task_vector), f"shrinking {key}")
-        parts = _factors(key, delta, max_error, rank)
+        parts = _factors(key, delta, max_error)
         if parts is None:
             stored = delta.to(kind)
             tensors[names[key]] = stored
@@ -99,13 +98,12 @@ def save_compact(
     max_error: float,
     *,
     dtype: Literal["float32", "bfloat16"] = "bfloat16",
-    rank: int | None = None,
     progress: Progress = quiet,
 ) -> CompactTensors:
     """Write a compact file that says what was lost. Raises as `compact_tensors`, and OSError."""
-    made = compact_tensors(task_vector, max_error, dtype, rank, progress)
+    made = compact_tensors(task_vector, max_error, dtype, progress)
     keys = list(task_vector.deltas)
-    write_compact(path, made, task_vector.base, task_vector.provenance, keys, max_error, rank)
+    write_compact(path, made, task_vector.base, task_vector.provenance, keys, max_error)
     return made
 
 
@@ -116,12 +114,10 @@ def write_compact(
     story: Provenance,
     keys: Sequence[str],
     max_error: float = 0.0,
-    rank: int | None = None,
 ) -> str:
     """Write what `compact_tensors` made, or the same of another source; the content hash.
 
-    keys: the weights that change. max_error, rank: what was asked for. Raises as
-    `write_safetensors`.
+    keys: the weights that change. max_error: what was asked for. Raises as `write_safetensors`.
     """
     from .task_vector_file import task_vector_metadata
 
@@ -129,7 +125,6 @@ def write_compact(
         "error": made.error,
         "kept": made.kept,
         "max_error": max_error,
-        "rank": rank,
         "ranks": [min(made.ranks.values()), max(made.ranks.values())] if made.ranks else None,
     }
     told = replace(story, extra={**story.extra, COMPACT: compact_json(facts)})
@@ -175,13 +170,11 @@ def are_factors(up: Tensor, down: Tensor) -> bool:
     return floating and axes and up.shape[1] == down.shape[0] > 0
 
 
-def _factors(
-    key: str, delta: Tensor, max_error: float, rank: int | None
-) -> tuple[Tensor, Tensor] | None:
+def _factors(key: str, delta: Tensor, max_error: float) -> tuple[Tensor, Tensor] | None:
     """(up, down) in the file's shapes, or None where the whole delta is smaller."""
     if delta.ndim not in (2, 4) or not key.endswith(WEIGHT):
         return None
-    up, down = factors_of(delta, rank, max_error)
+    up, down = factors_of(delta, max_error)
     if up.numel() + down.numel() >= delta.numel():
         return None
     if delta.ndim == 4:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..concept_set import ConceptSet, Guide
-from ..loss_weight import min_snr_weight
 from ..ports import Context, Denoiser
 from .config import FinetuneConfig
 
@@ -18,15 +17,13 @@ from .config import FinetuneConfig
 class Part:
     """One forward pass: noisy latents [b, c, h, w], timesteps [b], what to predict, the text.
 
-    weight: float32 [b], how much each picture's squared error counts. guide: text with and without
-    the concept, where the target is to be guided.
+    guide: text with and without the concept, where the target is to be guided.
     """
 
     x_t: Tensor
     timesteps: Tensor
     target: Tensor
     context: Context
-    weight: Tensor
     guide: Guide | None = None
 
 
@@ -46,15 +43,9 @@ def batches(
             x0 = torch.where(flipped.view(-1, 1, 1, 1), x0.flip(-1), x0)
         noise = torch.randn(x0.shape, generator=source)
         timesteps = config.timesteps(len(rows), len(schedule), source)
-        if config.noise_offset:
-            shift = torch.randn((*x0.shape[:2], 1, 1), generator=source)
-            noise = noise + config.noise_offset * shift
         if number < skip:
             continue
         x_t, target = (form(x0, noise, timesteps) for form in (schedule.add_noise, schedule.target))
-        weight = torch.ones(len(rows))
-        if config.min_snr_gamma:
-            weight = min_snr_weight(schedule, timesteps, config.min_snr_gamma).float()
         device = denoiser.device
         yield [
             Part(
@@ -62,7 +53,6 @@ def batches(
                 timesteps[part].to(device),
                 target[part].to(device),
                 pictures.contexts_of(rows[part]).to(device),
-                weight[part].to(device),
                 guide and guide.of(rows[part]).to(device),
             )
             for part in torch.arange(len(rows)).chunk(config.accumulation)

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..rate_schedule import half_cosine
 
 Trainable = Callable[[str], bool]
-Optimizer = Literal["adamw", "adamw8bit", "sgd"]
+Optimizer = Literal["adamw", "adamw8bit"]
 RateSchedule = Literal["constant", "cosine"]
 
 
@@ -25,12 +25,10 @@ class FinetuneConfig:
     batch_size / accumulation pictures. Weight decay acts on the delta: it pulls towards the base
     weights, where AdamW on the weights themselves (the paper) pulls them to zero. At the default
     rates either moves a weight by less than 2e-5 of its size; ours adds nothing to the vector that
-    is not about the concept. "sgd" has momentum betas[0] and no weight decay. "adamw8bit" needs an
-    optimizer made by the host. rank: train a delta of that rank in each matrix or flattened
-    convolution instead of a full one; biases and norms then stay as they are (our addition).
+    is not about the concept. optimizer: "adamw8bit" needs one made by the host. rank: train a delta
+    of that rank in each matrix or flattened convolution instead of a full one; biases and norms
+    then stay as they are (our addition).
     trainable: which weights may move, by key; None is all of them.
-    min_snr_gamma: 0, or the gamma of `loss_weight.min_snr_weight`. noise_offset: 0, or the size of
-    a shift of the noise that all spots of a channel share. Neither is in the paper.
     retained_weight, retained_strength: of the second loss where a retained set is given; it keeps
     what the denoiser predicts at subtracted strengths from 0 to retained_strength (retention.py).
     least_noise: share of the timesteps, from the clean end, that is left out. What is learned
@@ -55,8 +53,6 @@ class FinetuneConfig:
     optimizer: Optimizer = "adamw"
     rank: int | None = None
     trainable: Trainable | None = field(default=None, compare=False)
-    min_snr_gamma: float = 0.0
-    noise_offset: float = 0.0
     retained_weight: float = 0.3
     retained_strength: float = 2.0
     least_noise: float = 0.0
@@ -78,18 +74,14 @@ class FinetuneConfig:
             and all(0 <= beta < 1 for beta in self.betas),
             f"gradient_clip must be above 0, got {self.gradient_clip}": self.gradient_clip > 0,
             f"seed must be 0 to 2**63 - 1, got {self.seed}": 0 <= self.seed < 2**63,
-            f"optimizer must be 'adamw', 'adamw8bit' or 'sgd', got {self.optimizer!r}": (
-                self.optimizer in ("adamw", "adamw8bit", "sgd")
+            f"optimizer must be 'adamw' or 'adamw8bit', got {self.optimizer!r}": (
+                self.optimizer in get_args(Optimizer)
             ),
             f"rate_schedule must be 'constant' or 'cosine', got {self.rate_schedule!r}": (
                 self.rate_schedule in get_args(RateSchedule)
             ),
             f"rank must be 1 or more, or None, got {self.rank}": self.rank is None
             or self.rank >= 1,
-            f"min_snr_gamma must be 0 to 1000, got {self.min_snr_gamma}": 0
-            <= self.min_snr_gamma
-            <= 1000,
-            f"noise_offset must be 0 to 1, got {self.noise_offset}": 0 <= self.noise_offset <= 1,
             f"retained_weight must be 0 to 1000, got {self.retained_weight}": 0
             <= self.retained_weight
             <= 1000,

@@ -12,7 +12,7 @@ from .config import FinetuneConfig
 from .low_rank import factor_shapes
 
 GIB = 1024**3
-_MOMENT_BYTES = {"adamw": 8, "adamw8bit": 2, "sgd": 4}
+_MOMENT_BYTES = {"adamw": 8, "adamw8bit": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,10 +103,9 @@ def finetune(
     make_optimizer: for optimizers that torch does not have. Raises EmptyMaskError when
     nothing may move, NonFiniteError naming the step, ConfigError for a foreign state or for
     guidance without a guide in the concept set, ShapeMismatchError for sets of different models.
-    Loss: mean of weight * (prediction - target)^2 in the denoiser's native prediction, timesteps
-    uniform (arXiv 2006.11239, eq. 14; arXiv 2202.00512 for v); the weight is 1 unless the config
-    asks for min-SNR; the target is the noise's, or with guidance that of guided_target.py. With a
-    rank, the moving average is that of the factors.
+    Loss: mean of (prediction - target)^2 in the denoiser's native prediction, timesteps uniform
+    (arXiv 2006.11239, eq. 14; arXiv 2202.00512 for v); the target is the noise's, or with guidance
+    that of guided_target.py. With a rank, the moving average is that of the factors.
     """
     checkpoints = checkpoints or Checkpoints()
     _check_sets(concept_set, retained, config)
@@ -193,11 +192,6 @@ def _start(
 
 
 def _optimizer(learned: list[Tensor], config: FinetuneConfig) -> torch.optim.Optimizer:
-    # foreach would hold a copy of every weight for a moment.
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            learned, config.learning_rate, momentum=config.betas[0], foreach=False
-        )
     if config.optimizer == "adamw8bit":
         raise ConfigError("8-bit AdamW needs an optimizer made by the host; give make_optimizer.")
     return torch.optim.AdamW(
@@ -205,7 +199,7 @@ def _optimizer(learned: list[Tensor], config: FinetuneConfig) -> torch.optim.Opt
         config.learning_rate,
         config.betas,
         weight_decay=config.weight_decay,
-        foreach=False,
+        foreach=False,  # it would hold a copy of every weight for a moment
     )
 
 
@@ -225,8 +219,7 @@ def _accumulate(
         if part.guide:
             target = guided_target(denoiser, attachment, part, part.guide, config.guidance)
         predicted = denoiser.predict(part.x_t, part.timesteps, part.context)
-        errors = (predicted.float() - target).square()
-        loss = (errors * part.weight.view(-1, 1, 1, 1)).mean() / len(parts)
+        loss = (predicted.float() - target).square().mean() / len(parts)
         total += _backward(loss, config, step)
     return total
 

@@ -16,12 +16,11 @@ RANDOM = "random_vocabulary"
 class InversionConfig:
     """n embeddings of `vectors` token vectors each. Raises ConfigError that names all problems.
 
-    batch: pictures an inversion sees per step. shared_draws: every inversion sees the same
-    pictures, noise and timesteps (comparable losses); else each has its own, fixed by its seed.
+    batch: pictures an inversion sees per step; their noise and timesteps are fixed by its seed.
     chunk: inversions a forward pass holds at most, to bound memory; None is all.
     diversity: weight of the closeness penalty, whose cosines count above `cosine_cap`.
     intervals: one (low, high) per inversion, the allowed cosine to the concept's own word; the
-    norm is then held at the vocabulary's median, as hold_norm does without intervals.
+    norm is then held at the vocabulary's median.
     template: a sentence with one {}. start: RANDOM, or a word whose vectors (with a little seeded
     noise, so that no two start alike) are the start. learning_rate falls to `final_rate` of itself
     along half a cosine. judged_draws: fixed noise draws that the final losses are measured on.
@@ -37,10 +36,8 @@ class InversionConfig:
     diversity: float = 0.1
     cosine_cap: float = 0.2
     intervals: tuple[tuple[float, float], ...] | None = None
-    hold_norm: bool = False
     template: str = "a {}"
     start: str = RANDOM
-    shared_draws: bool = False
     chunk: int | None = None
     judged_draws: int = 32
 

@@ -180,11 +180,7 @@ class _Engine:
         shape = self.pictures.latents.shape[1:]
         made: list[tuple[Tensor, Tensor, Tensor]] = []
         for seed in seeds.tolist():
-            if self.config.shared_draws and made:
-                made.append(made[0])
-                continue
-            chosen = self.config.seed if self.config.shared_draws else seed
-            source = torch.Generator().manual_seed(_mix(chosen, purpose))
+            source = torch.Generator().manual_seed(_mix(seed, purpose))
             rows = torch.randint(len(self.pictures), (count,), generator=source)
             spot = (torch.arange(count) + torch.rand(count, generator=source)) / count
             noise = torch.randn(count, *shape, generator=source)

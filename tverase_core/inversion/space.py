@@ -70,18 +70,13 @@ class Space:
         return value + noise.mul(START_NOISE * self._norms[tower] / float(noise.norm()))
 
     def hold(self, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Back inside the interval and to the median norm, where the settings ask for it.
+        """Back inside the interval and to the median norm, where the settings name intervals.
 
         The norm is that of all t vectors together: sqrt(t) times the vocabulary's median.
         """
-        if self._config.intervals:
-            return {
-                tower: project(value, self._words[tower], self._low, self._high, self._norms[tower])
-                for tower, value in vectors.items()
-            }
-        if not self._config.hold_norm:
+        if not self._config.intervals:
             return dict(vectors)
         return {
-            tower: value * (self._norms[tower] / value.flatten(1).norm(dim=1)).view(-1, 1, 1)
+            tower: project(value, self._words[tower], self._low, self._high, self._norms[tower])
             for tower, value in vectors.items()
         }

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
-from statistics import NormalDist
-from typing import Any
+from dataclasses import dataclass, field
 
 from ..errors import ConfigError, NoFeasibleStrengthError
-from .curve import MOST_Z, RateRow, StrengthCurve, StrengthGrid, StrengthRule, TradeOff
+from .curve import RateRow, StrengthCurve, StrengthGrid, StrengthRule, TradeOff
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +16,7 @@ class SearchConfig:
     seeds: N tuning seeds a trigger; retained_seeds: seeds a retained prompt.
     block: seeds drawn between two looks; probe: seeds for a pass that only steers.
     at_once: pictures drawn together before the next look, of several triggers side by side.
-    guess: first strength tried. bonferroni: strengths that may be
-    confirmed at the rule's error level together; 1 leaves z as it is.
+    guess: first strength tried.
     """
 
     seeds: tuple[int, ...] = tuple(range(1000, 1024))
@@ -30,7 +27,6 @@ class SearchConfig:
     probe: int = 8
     at_once: int = 16
     guess: float = 1.0
-    bonferroni: int = 1
 
     def __post_init__(self) -> None:
         problems = []
@@ -38,35 +34,19 @@ class SearchConfig:
             chosen = getattr(self, name)
             if not chosen or len(set(chosen)) != len(chosen):
                 problems.append(f"{name}: expected one or more distinct seeds")
-        for name in ("block", "probe", "at_once", "bonferroni"):
+        for name in ("block", "probe", "at_once"):
             if getattr(self, name) < 1:
                 problems.append(f"{name}: expected 1 or more, got {getattr(self, name)}")
         if not 0 <= self.guess < math.inf:
             problems.append(f"guess: expected 0 or more, got {self.guess}")
-        if not problems and self.working_rule().most_hits(len(self.seeds)) < 0:
+        if not problems and self.rule.most_hits(len(self.seeds)) < 0:
             problems.append(
                 f"seeds: {len(self.seeds)} a trigger cannot show a rate under "
                 f"{self.rule.target:g} even without a hit; give at least "
-                f"{self.working_rule().least_draws()}"
+                f"{self.rule.least_draws()}"
             )
         if problems:
             raise ConfigError("; ".join(problems))
-
-    def working_rule(self) -> StrengthRule:
-        """The rule with z raised for `bonferroni` confirmations.
-
-        Raises ConfigError when that takes z beyond what a rule may have.
-        """
-        if self.bonferroni == 1:
-            return self.rule
-        level = math.erfc(self.rule.z / math.sqrt(2)) / 2  # 1 - cdf, exact far out as well
-        raised = -NormalDist().inv_cdf(level / self.bonferroni)
-        if raised > MOST_Z:
-            raise ConfigError(
-                f"bonferroni: {self.bonferroni} confirmations raise z from {self.rule.z:g} to "
-                f"{raised:.2f}, expected at most {MOST_Z:g}; give fewer, or a lower z"
-            )
-        return replace(self.rule, z=raised)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +58,7 @@ class Verification:
     same seeds, triggers at the first of them only.
     mean_hit: mean of the triggers' rates; worst_high: the largest upper bound (single look, at
     the rule's z); retained_ratio: mean retained rate relative to strength 0.
-    passed: worst_high <= target and retained_ratio (with the rule's retained_z > 0 its lower bound)
-    >= budget, and nothing collapsed.
+    passed: worst_high <= target, retained_ratio >= budget, and nothing collapsed.
     """
 
     strength: float
@@ -128,7 +107,3 @@ class StrengthChoice:
         if self.strength is None:
             raise NoFeasibleStrengthError(self.reason, self.curve, self.tradeoffs)
         return self.strength
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, ready for JSON."""
-        return asdict(self)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,13 +57,11 @@ class StrengthRule:
     target: the upper Wilson bound of every trigger's hit rate must not exceed this, in (0, 1).
     budget: the retained hit rate must be at least this share of the base's, in 0..1.
     z: normal quantile of the upper bound, 0..8; 1.645 is 95 % one-sided.
-    retained_z: quantile of the lower bound put on the retained rate, 0..8; 0 compares the mean.
     """
 
     target: float = 0.15
     budget: float = 0.90
     z: float = 1.645
-    retained_z: float = 0.0
 
     def __post_init__(self) -> None:
         problems = []
@@ -72,9 +69,8 @@ class StrengthRule:
             problems.append(f"target: expected 0 < target < 1, got {self.target}")
         if not 0 <= self.budget <= 1:
             problems.append(f"budget: expected 0..1, got {self.budget}")
-        for name in ("z", "retained_z"):
-            if not 0 <= getattr(self, name) <= MOST_Z:
-                problems.append(f"{name}: expected 0..{MOST_Z:g}, got {getattr(self, name)}")
+        if not 0 <= self.z <= MOST_Z:
+            problems.append(f"z: expected 0..{MOST_Z:g}, got {self.z}")
         if problems:
             raise ConfigError("; ".join(problems))
 
@@ -165,26 +161,15 @@ class StrengthCurve:
         rows = rate_rows(self.hits[row], self.draws[row], z)
         return max(rows, key=lambda r: (r.rate, r.high), default=None)
 
-    def retained_ratio(self, row: int, z: float = 0.0) -> float | None:
-        """Mean retained hit rate relative to strength 0; None where either is not measured.
-
-        With z > 0 the lower Wilson bound of the pooled rate takes the place of the mean, except at
-        strength 0, which is compared with its own pictures.
-        """
+    def retained_ratio(self, row: int) -> float | None:
+        """Mean retained hit rate relative to strength 0; None where either is not measured."""
         if self.strengths[0] != 0 or not all(self.retained_draws[0]):
             return None
         if not all(self.retained_draws[row]):
             return None
         base = float(self.retained[0].mean())
         here = float(self.retained[row].mean())
-        if z > 0 and row > 0:
-            draws = sum(self.retained_draws[row])
-            here = wilson(sum(self.retained_hits[row]), draws, z).low
         return here / base if base > 0 else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, ready for JSON."""
-        return asdict(self)
 
 
 def _rates(hits: Counts, draws: Counts) -> Tensor:
@@ -259,14 +244,12 @@ def choose_strength(curve: StrengthCurve, rule: StrengthRule) -> Choice:
             f"at {strength:g}, the least that suppresses every trigger, the pictures are broken "
             f"({curve.collapsed[row]})"
         )
-    ratio, bound = curve.retained_ratio(row), curve.retained_ratio(row, rule.retained_z)
-    if ratio is None or bound is None or bound < rule.budget:
-        shown = "an unmeasured share" if ratio is None else f"{ratio:.3f}"
-        if bound is not None and rule.retained_z > 0:
-            shown = f"perhaps only {bound:.3f} (measured {shown})"
+    ratio = curve.retained_ratio(row)
+    if ratio is None or ratio < rule.budget:
+        measured = "an unmeasured share" if ratio is None else f"{ratio:.3f}"
         return infeasible(
             f"{strength:g} is the least that suppresses every trigger, but retained prompts keep "
-            f"{shown} of the base rate, under the budget {rule.budget:g}"
+            f"{measured} of the base rate, under the budget {rule.budget:g}"
         )
     high = worst.high if worst else 1.0
     reason = (

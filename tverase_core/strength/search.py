@@ -10,8 +10,7 @@ the strength is bracketed, a strength passes for now after the first few seeds; 
 steers. The strength that is returned has passed with all N seeds of every trigger. "Every trigger
 passes" is an intersection of tests and needs no correction for their number. Confirming c
 strengths in turn does raise the chance that one passes by luck, at most c-fold; c is reported as
-`confirmations`, `bonferroni` pays for it in advance, and `verify` on other triggers and seeds is
-free of it.
+`confirmations`, and `verify` on other triggers and seeds is free of it.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class _Search:
 
     def __init__(self, measure: Measurement, config: SearchConfig, progress: Progress) -> None:
         self.measure, self.config, self.progress = measure, config, progress
-        self.values, self.rule = config.grid.values, config.working_rule()
+        self.values, self.rule = config.grid.values, config.rule
         self.hits: dict[tuple[int, int], list[bool]] = {}
         self.kept: dict[tuple[int, int], list[bool]] = {}
         self.blame = [0] * measure.trigger_count
@@ -157,7 +156,7 @@ class _Search:
         self.keep(index)
         curve = self.curve()
         row = curve.strengths.index(self.values[index])
-        ratio = curve.retained_ratio(row, self.rule.retained_z)
+        ratio = curve.retained_ratio(row)
         return ratio is not None and ratio >= self.rule.budget and curve.collapsed[row] is None
 
     def strongest_kept(self, above: int) -> int:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from itertools import product
 
 from ..errors import ConfigError, JudgeError
-from ..judging.statistics import wilson
 from ..ports import Progress, quiet
 from .choice import StrengthChoice, Verification
 from .curve import RateRow, rate_row
@@ -46,9 +45,6 @@ def verify(
         raise JudgeError("verification: the judge sees no retained concept at strength 0")
     triggers = rows["trigger", strength]
     ratio = sum(r.rate for r in rows["retained", strength]) / kept_base
-    surely = ratio
-    if choice.rule.retained_z > 0 and strength > 0:  # as StrengthCurve.retained_ratio
-        surely = _lowest(rows["retained", strength], choice.rule.retained_z) / (kept_base / p)
     worst_high = max(r.high for r in triggers)
     collapsed = measure.collapse(strength)
     found = Verification(
@@ -64,7 +60,7 @@ def verify(
         retained_ratio=ratio,
         collapsed=collapsed,
         passed=worst_high <= choice.rule.target
-        and surely >= choice.rule.budget
+        and ratio >= choice.rule.budget
         and collapsed is None,
         images_drawn=measure.images_drawn - began,
     )
@@ -106,11 +102,6 @@ def _drawn_in_full(
         by_row = (hits[i * size : (i + 1) * size] for i in range(count))
         rows[role, at] = tuple(rate_row(i, sum(h), size, z) for i, h in enumerate(by_row))
     return rows
-
-
-def _lowest(rows: Sequence[RateRow], z: float) -> float:
-    """Lower Wilson bound of the rows' pooled rate."""
-    return wilson(sum(r.hits for r in rows), sum(r.draws for r in rows), z).low
 
 
 def _refuse_reuse(

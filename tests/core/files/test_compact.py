@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from host_support.edit_samples import BASE, LAYOUT, TEXT_KEY, vector
+from host_support.edit_samples import BASE, TEXT_KEY
 from tverase_core.errors import ConfigError, FormatError
 from tverase_core.files.compact import compact_tensors, expanded, save_compact
 from tverase_core.files.task_vector_file import (
@@ -19,7 +19,6 @@ from tverase_core.files.task_vector_file import (
     read_provenance,
     save_task_vector,
 )
-from tverase_core.vector.compression import keep_top_blocks
 from tverase_core.vector.task_vector import TaskVector
 
 ATTENTION = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
@@ -87,14 +86,17 @@ def test_what_factors_would_not_shrink_stays_whole() -> None:
     assert made.kept == 1
 
 
-def test_a_cap_on_the_rank(low: TaskVector) -> None:
-    made = compact_tensors(low, 0.0, "float32", rank=1)
-    assert set(made.ranks.values()) == {1}
-    assert made.error > 0.1
+def test_progress_stops_it(low: TaskVector) -> None:
+    def stop(done: int, total: int, message: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compact_tensors(low, 0.1, progress=stop)
 
 
 def test_half_a_pair_is_an_error(low: TaskVector) -> None:
-    tensors = dict(compact_tensors(low, 0.0, "float32", rank=2).tensors)
+    tensors = dict(compact_tensors(low, 0.1, "float32").tensors)
     name = next(key for key in tensors if key.endswith(".lora_down.weight"))
     with pytest.raises(FormatError, match="lacks its partner"):
         expanded({k: v for k, v in tensors.items() if k != name}, "x")
@@ -145,15 +147,6 @@ def test_an_error_out_of_range_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("rank", [0, -1, 1.5])
-def test_a_rank_out_of_range_is_refused(tmp_path: Path, low: TaskVector, rank: Any) -> None:
-    with pytest.raises(ConfigError, match="rank: expected a whole number of at least 1"):
-        compact_tensors(low, 0.1, rank=rank)
-    with pytest.raises(ConfigError, match="rank: expected"):
-        save_compact(tmp_path / "x", low, 0.1, rank=rank)
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     "shape", [(1, 1), (16, 16)], ids=["stored whole", "one of them as factors"]
 )
@@ -192,19 +185,6 @@ def test_a_file_without_factors_does_not_speak_of_them(tmp_path: Path, low: Task
 def test_nothing_to_write() -> None:
     with pytest.raises(FormatError, match="empty"):
         compact_tensors(TaskVector({}, BASE), 0.1)
-
-
-def test_top_blocks() -> None:
-    whole = vector(1)
-    norms = whole.block_norms(LAYOUT)
-    strongest = max(norms, key=lambda block: norms[block])
-    found = keep_top_blocks(whole, LAYOUT, 1)
-    assert set(found.vector.block_norms(LAYOUT)) == {strongest}
-    rest = whole.norm() ** 2 - norms[strongest] ** 2
-    assert found.error == pytest.approx((rest / whole.norm() ** 2) ** 0.5)
-    assert keep_top_blocks(whole, LAYOUT, 99).error == 0
-    with pytest.raises(ConfigError, match="at least 1"):
-        keep_top_blocks(whole, LAYOUT, 0)
 
 
 def test_the_stock_loader_applies_it_as_we_do(

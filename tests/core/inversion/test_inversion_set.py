@@ -25,7 +25,7 @@ from tverase_core.inversion.files import export_embeddings, load_inversion_set, 
 from tverase_core.inversion.inversion_set import InversionSet, encoder_digest
 from tverase_core.ports import Context
 
-FAST = InversionConfig(count=4, steps=4, batch=2, seed=2, judged_draws=4, hold_norm=True)
+FAST = InversionConfig(count=4, steps=4, batch=2, seed=2, judged_draws=4)
 
 
 def tiny(count: int = 5, towers: Sequence[str] = ("l",)) -> InversionSet:

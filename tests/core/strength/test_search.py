@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -79,8 +78,6 @@ def test_too_few_seeds_for_the_target_are_refused_with_the_number_needed() -> No
         SearchConfig(seeds=tuple(range(10)))
     with pytest.raises(ConfigError, match="distinct"):
         SearchConfig(seeds=(1,) * 30)
-    raised = SearchConfig(seeds=tuple(range(40)), bonferroni=4).working_rule()
-    assert raised.z == pytest.approx(2.241, abs=0.01)
 
 
 @pytest.mark.parametrize("z", [0.0, 0.5, 1.0, 1.645, 2.0, 3.0, 8.0])
@@ -96,16 +93,9 @@ def test_the_fewest_draws_are_told_at_once_for_any_target(z: float) -> None:
 
 
 def test_a_z_beyond_what_float64_can_tell_is_refused() -> None:
-    for name in ("z", "retained_z"):
-        for value in (9.0, -0.1, math.nan, math.inf):
-            with pytest.raises(ConfigError, match=rf"^{name}: expected 0\.\.8, got"):
-                StrengthRule(**{name: value})
-    seeds = tuple(range(2000))
-    with pytest.raises(ConfigError, match=r"bonferroni: 1000 confirmations raise z from 7\.9 to"):
-        SearchConfig(seeds=seeds, rule=StrengthRule(z=7.9), bonferroni=1000)
-    raised = SearchConfig(seeds=seeds, rule=StrengthRule(z=7.9), bonferroni=2).working_rule().z
-    errors = [math.erfc(z / math.sqrt(2)) / 2 for z in (7.9, raised)]
-    assert errors[0] == pytest.approx(2 * errors[1], rel=1e-6)  # half the level, far out as well
+    for value in (9.0, -0.1, math.nan, math.inf):
+        with pytest.raises(ConfigError, match=r"^z: expected 0\.\.8, got"):
+            StrengthRule(z=value)
 
 
 @pytest.mark.parametrize("middle", [0.3, 0.9, 1.3, 1.9])
@@ -149,7 +139,6 @@ def test_the_whole_search_is_repeatable() -> None:
     triggers = [falling(1.0), falling(1.2)]
     first, second = (find_strength(Planted(triggers, KEEPS), CONFIG) for _ in range(2))
     assert first == second
-    assert json.dumps(first.to_dict(), allow_nan=False)
 
 
 def test_infeasible_when_the_budget_breaks_before_the_target_is_met() -> None:
@@ -301,41 +290,6 @@ def test_verification_counts_no_picture_twice() -> None:
     assert held_out.images_drawn == 0
 
 
-def test_the_retained_bound_counts_where_the_rule_asks_for_it() -> None:
-    """48 of 48 retained hits have a lower bound of 48 / (48 + z^2), 0.923 at z = 2."""
-    sure = [lambda a: 1.0] * 6
-    strict = StrengthRule(budget=0.95, retained_z=2.0)
-    bound = 48 / (48 + 2.0**2)
-    loose = find_strength(Planted([falling(1.0)], sure), CONFIG)
-    checked = verify(loose, Planted([falling(0.8)], sure), range(30), range(8)).verification
-    assert checked is not None
-    assert checked.passed
-    for budget, passed in ((bound - 0.001, True), (bound + 0.001, False)):
-        rule = replace(strict, budget=budget)
-        again = verify(
-            replace(loose, rule=rule), Planted([falling(0.8)], sure), range(30), range(8)
-        ).verification
-        assert again is not None
-        assert again.retained_ratio == 1
-        assert again.passed == passed
-    choice = find_strength(Planted([falling(1.0)], sure), replace(CONFIG, rule=strict))
-    assert not choice.feasible
-    assert "perhaps only 0.923 (measured 1.000)" in choice.reason
-    kept = choice.tradeoffs[0]  # none but 0, which is what it is compared with
-    assert kept.strength == 0
-    row = choice.curve.strengths.index(kept.strength)
-    assert choice.curve.retained_ratio(row, strict.retained_z) == 1
-    at_zero = find_strength(
-        Planted([lambda a: 0.01], sure, salt=3),
-        replace(CONFIG, seeds=tuple(range(200)), rule=strict),
-    )
-    assert (at_zero.strength, at_zero.feasible) == (0.0, True)
-    held_out = Planted([lambda a: 0.01], sure, salt=4)
-    unedited = verify(at_zero, held_out, range(300, 500), range(8)).verification
-    assert unedited is not None
-    assert unedited.passed
-
-
 def curve_of(
     hits: Sequence[int], kept: Sequence[int], draws: int = 40, collapsed: str | None = None
 ) -> StrengthCurve:
@@ -364,11 +318,10 @@ def test_choose_strength_is_a_pure_rule_on_the_curve() -> None:
     assert (seen_again.strength, seen_again.feasible) == (1.0, True)
 
 
-def test_curve_survives_json_and_marks_what_was_not_measured() -> None:
+def test_curve_marks_what_was_not_measured() -> None:
     curve = StrengthCurve(
         (0.0, 1.0), ((4, 3), (0, 0)), ((4, 4), (4, 0)), ((2,), (0,)), ((2,), (0,)), (None, "noise")
     )
-    assert json.loads(json.dumps(curve.to_dict(), allow_nan=False))["hits"] == [[4, 3], [0, 0]]
     assert curve.target[1].isnan().tolist() == [False, True]
     assert curve.target.dtype == torch.float64
     assert curve.retained_ratio(0) == 1.0

@@ -7,9 +7,8 @@ import math
 import pytest
 import torch
 
-from host_support.edit_samples import BASE, KEYS, LAYOUT, SHAPES, only, vector, weights
-from tverase_core.errors import BaseMismatchError, ConfigError
-from tverase_core.files.compact import compact_tensors
+from host_support.edit_samples import BASE, KEYS, LAYOUT, only, vector, weights
+from tverase_core.errors import BaseMismatchError
 from tverase_core.model.fingerprint import BaseFingerprint
 from tverase_core.vector.algebra import (
     block_cosines,
@@ -17,7 +16,7 @@ from tverase_core.vector.algebra import (
     inner_product,
     orthogonalise,
 )
-from tverase_core.vector.compression import SKETCH, approximate_low_rank, factors_of, keep_largest
+from tverase_core.vector.compression import SKETCH, factors_of
 from tverase_core.vector.task_vector import TaskVector
 
 EMPTY = TaskVector({}, BASE)
@@ -77,40 +76,6 @@ def test_orthogonalise_against_itself_and_dependent_vectors() -> None:
     assert (once - twice).norm() < 1e-5 * a.norm()
 
 
-def low_rank_sample(rank: int) -> TaskVector:
-    source = torch.Generator().manual_seed(rank)
-    linear = torch.randn(10, rank, generator=source) @ torch.randn(rank, 14, generator=source)
-    conv = torch.randn(6, rank, generator=source) @ torch.randn(rank, 45, generator=source)
-    deltas = {"a": linear, "b": conv.view(6, 5, 3, 3), "c": torch.ones(4)}
-    return TaskVector({f"diffusion_model.{key}": delta for key, delta in deltas.items()}, BASE)
-
-
-def test_low_rank_of_a_low_rank_vector_is_itself() -> None:
-    tv = low_rank_sample(3)
-    found = approximate_low_rank(tv, rank=3)
-    assert (found.vector - tv).norm() < 1e-5 * tv.norm()
-    assert dict(found.ranks) == {"diffusion_model.a": 3, "diffusion_model.b": 3}
-    assert found.error < 1e-5
-    assert approximate_low_rank(tv, max_error=0.001).ranks == found.ranks
-    assert found.kept == pytest.approx((3 * 24 + 3 * 51 + 4) / (140 + 270 + 4))
-
-
-@pytest.mark.parametrize("rank", [1, 2, 4, 99])
-def test_low_rank_is_the_truncated_svd(rank: int) -> None:
-    tv = vector(1)
-    found = approximate_low_rank(tv, rank)
-    for key, delta in tv.deltas.items():
-        if delta.ndim < 2:
-            assert torch.equal(found.vector.deltas[key], delta)
-            continue
-        u, s, vh = torch.linalg.svd(delta.view(len(delta), -1), full_matrices=False)
-        best = (u[:, :rank] * s[:rank]) @ vh[:rank]
-        assert torch.allclose(found.vector.deltas[key].view_as(best), best, atol=1e-4)
-        lost = float((s[rank:].square().sum() / s.square().sum()).sqrt())
-        assert found.errors[key] == pytest.approx(lost, abs=1e-5)
-    assert found.error == pytest.approx((found.vector - tv).norm() / tv.norm(), abs=1e-6)
-
-
 @pytest.mark.parametrize("shape", [(200, 300), (300, 200)], ids=["wide", "tall"])
 @pytest.mark.parametrize("rank", [5, 64, 200], ids=["few", "as many as are tried first", "all"])
 def test_large_matrices_of_any_rank_are_the_truncated_svd(
@@ -122,12 +87,13 @@ def test_large_matrices_of_any_rank_are_the_truncated_svd(
     left = torch.randn(rows, rank, generator=source)
     delta = left @ torch.randn(rank, columns, generator=source)
     u, s, vh = torch.linalg.svd(delta, full_matrices=False)
-    for kept in (1, 4, rank):
-        up, down = factors_of(delta, kept)
-        assert up.shape[1] == kept
-        best = (u[:, :kept] * s[:kept]) @ vh[:kept]
+    for used in (1, 4, rank):
+        lost = [float(s[r:].norm() / s.norm()) for r in (used, used - 1)]
+        up, down = factors_of(delta, sum(lost) / 2)
+        assert up.shape[1] == used
+        best = (u[:, :used] * s[:used]) @ vh[:used]
         assert torch.allclose(up @ down, best, atol=1e-3 * float(s[0]) / 10)
-    up, down = factors_of(delta, None, 1e-4)
+    up, down = factors_of(delta, 1e-4)
     assert up.shape[1] <= rank
     assert (up @ down - delta).norm() <= 1e-4 * delta.norm()
 
@@ -146,7 +112,7 @@ def test_the_smallest_errors_are_kept_too(
 
     main, noise = drawn(shape[0], 16) @ drawn(16, shape[1]), drawn(*shape)
     delta = (main + tail * noise * main.norm() / noise.norm()).float()
-    up, down = factors_of(delta, None, bound)
+    up, down = factors_of(delta, bound)
     lost = (up.double() @ down.double() - delta.double()).norm() / delta.double().norm()
     assert lost <= math.hypot(max(bound, 1e-7), 1e-7)  # of two float32 factors
     if bound > tail:
@@ -159,7 +125,7 @@ def low_rank_matrix() -> torch.Tensor:
     return torch.randn(300, 16, generator=source) @ torch.randn(16, 400, generator=source)
 
 
-def decomposed(monkeypatch: pytest.MonkeyPatch, delta: torch.Tensor, *limits: float | None) -> int:
+def decomposed(monkeypatch: pytest.MonkeyPatch, delta: torch.Tensor, bound: float) -> int:
     """How many directions it is decomposed into."""
     sizes, whole = [], torch.linalg.eigh
 
@@ -168,7 +134,7 @@ def decomposed(monkeypatch: pytest.MonkeyPatch, delta: torch.Tensor, *limits: fl
         return whole(matrix)
 
     monkeypatch.setattr(torch.linalg, "eigh", watched)
-    factors_of(delta, *limits)
+    factors_of(delta, bound)
     monkeypatch.undo()
     return sizes[0]
 
@@ -178,64 +144,20 @@ def test_all_directions_are_looked_at_only_where_few_cannot_do(
 ) -> None:
     delta = low_rank_matrix()
     for bound in (1e-6, 1e-3, 0.5):
-        assert decomposed(monkeypatch, delta, None, bound) == SKETCH
-        assert decomposed(monkeypatch, delta, 8, bound) == SKETCH
-    assert decomposed(monkeypatch, delta, 16, None) == SKETCH
-    assert decomposed(monkeypatch, delta, None, 0.0) == 300
+        assert decomposed(monkeypatch, delta, bound) == SKETCH
+    assert decomposed(monkeypatch, delta, 0.0) == 300
     one = torch.zeros(300, 400)
     one[0, 0] = 1  # of which nothing is left outside
-    assert decomposed(monkeypatch, one, None, 0.0) == 300
-
-
-def test_progress_can_stop_what_takes_long() -> None:
-    def stop(done: int, total: int, message: str) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
-    for shrink in (approximate_low_rank, compact_tensors):
-        with pytest.raises(KeyboardInterrupt):
-            shrink(low_rank_sample(3), max_error=0.1, progress=stop)
-
-
-def test_more_rank_means_less_error() -> None:
-    errors = [approximate_low_rank(vector(1), rank).error for rank in (1, 2, 3, 4, 8)]
-    assert errors == sorted(errors, reverse=True)
-    assert errors[-1] == 0
+    assert decomposed(monkeypatch, one, 0.0) == 300
 
 
 @pytest.mark.parametrize("bound", [0.0, 0.1, 0.4, 0.8])
-def test_error_bound_holds_with_the_smallest_rank(bound: float) -> None:
-    tv = vector(1)
-    found = approximate_low_rank(tv, max_error=bound)
-    assert all(error <= bound + 1e-6 for error in found.errors.values())
-    for key, rank in found.ranks.items():
-        if rank > 1:
-            assert approximate_low_rank(tv, rank=rank - 1).errors[key] > bound - 1e-6
-    assert max(approximate_low_rank(tv, 2, bound).ranks.values()) <= 2
-
-
-def test_keep_largest() -> None:
-    tv = make([1, -4, 3, 0.5]) + make([2, -0.1], KEYS[1])
-    half = keep_largest(tv, 0.5)
-    assert half.vector.deltas[KEYS[0]].tolist() == [0, -4, 3, 0]
-    assert half.vector.deltas[KEYS[1]].tolist() == [2, 0]
-    assert half.kept == 0.5
-    assert half.error == pytest.approx((half.vector - tv).norm() / tv.norm())
-    assert keep_largest(tv, 1.0).vector.same_deltas(tv)
-    assert list(keep_largest(tv, 1e-9).vector.deltas) == [KEYS[0]]
-
-
-def test_compression_refuses() -> None:
-    tv = vector(1)
-    for rank, error in [(None, None), (0, None), (None, 1.0), (None, -0.1), (1, float("nan"))]:
-        with pytest.raises(ConfigError):
-            approximate_low_rank(tv, rank, error)
-    for fraction in (0.0, 1.1, float("nan")):
-        with pytest.raises(ConfigError):
-            keep_largest(tv, fraction)
-
-
-def test_empty_vectors_pass_through() -> None:
-    assert approximate_low_rank(EMPTY, 1).error == 0
-    assert keep_largest(EMPTY, 0.5).kept == 1
-    assert len(SHAPES) == len(vector(1))
+def test_the_rank_is_the_smallest_within_the_bound(bound: float) -> None:
+    for delta in vector(1).deltas.values():
+        if delta.ndim < 2:
+            continue
+        matrix = delta.flatten(1).double()
+        up, down = factors_of(delta, bound)
+        assert (up.double() @ down.double() - matrix).norm() <= (bound + 1e-6) * matrix.norm()
+        fewer = torch.linalg.svdvals(matrix)[up.shape[1] - 1 :]
+        assert up.shape[1] == 1 or fewer.norm() > bound * matrix.norm()

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from tverase_core.errors import (
 )
 from tverase_core.inversion.inversion_set import InversionSet, encoder_digest
 from tverase_core.model.block_mask import BlockMask
+from tverase_core.strength.choice import StrengthChoice
 
 pytestmark = pytest.mark.training
 SMALL = {
@@ -60,7 +62,12 @@ def triggers(model: Any, tiny_clip: Any) -> InversionSet:
     )
 
 
-def choose(pack: Any, model: Any, clip: Any, found: InversionSet, **changes: Any) -> Any:
+def choose(
+    pack: Any, model: Any, clip: Any, found: InversionSet, **changes: Any
+) -> tuple[float, StrengthChoice, str]:
+    """(strength, what the report is written of, report)."""
+    from tverase_pack.nodes.strength import node as auto_strength
+
     from host_support import attack_steps as world
     from host_support.host_steps import node
 
@@ -72,15 +79,19 @@ def choose(pack: Any, model: Any, clip: Any, found: InversionSet, **changes: Any
         **world.DRAWING,
         **changes,
     }
-    return node(
-        pack,
-        "AutoStrength",
-        model=model,
-        clip=clip,
-        vae=world.flat_vae(),
-        inversion_set=found,
-        **world.defaults(cls, **given),
-    )
+    with patch.object(
+        auto_strength, "strength_report", wraps=auto_strength.strength_report
+    ) as report:
+        strength, text = node(
+            pack,
+            "AutoStrength",
+            model=model,
+            clip=clip,
+            vae=world.flat_vae(),
+            inversion_set=found,
+            **world.defaults(cls, **given),
+        )
+    return strength, report.call_args.args[0], text
 
 
 def rate_at(model: Any, clip: Any, pack: Any, strength: float) -> float:
@@ -321,7 +332,7 @@ def test_the_claims_hold_triggers_out_of_the_mask_too(
     assert not caught.value.args[0] & told(held_out)
 
 
-def test_compress_and_combine(pack: Any, model: Any) -> None:
+def test_combine(pack: Any, model: Any) -> None:
     from host_support import attack_steps as world
     from host_support.host_steps import node
     from tverase_core.vector.provenance import Provenance
@@ -332,11 +343,6 @@ def test_compress_and_combine(pack: Any, model: Any) -> None:
     source = torch.Generator().manual_seed(3)
     shape = dict(model.model.named_parameters())[key].shape
     full = TaskVector({key: torch.randn(shape, generator=source)}, base.base, Provenance())
-    low, text = node(pack, "CompressTaskVector", task_vector=full, rank=2, max_error=0.0)
-    assert torch.linalg.matrix_rank(low.deltas[key]) == 2
-    assert "ranks 2 to 2" in text
-    with pytest.raises(ConfigError, match="all are 0"):
-        node(pack, "CompressTaskVector", task_vector=full, rank=0, max_error=0.0)
     given = {"first": base, "second": full, "first_factor": 2.0, "second_factor": -1.0}
     made, _ = node(pack, "CombineTaskVectors", **given, orthogonalise=False)
     assert torch.equal(made.deltas[key], -full.deltas[key])

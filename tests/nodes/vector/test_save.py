@@ -123,11 +123,6 @@ def test_vector_nodes(pack: Any, make_tiny_model: Make) -> None:
     picture, report = steps.node(pack, "CompareTaskVectors", first=one, second=two, third=one * 2.0)
     assert picture.shape[0] == 1
     assert len(report.splitlines()) == 3
-    made, report = steps.node(
-        pack, "CompressTaskVector", task_vector=one, rank=0, max_error=0.0, top_blocks=2
-    )
-    assert len({key.split(".")[2] for key in made.deltas}) >= 1
-    assert "blocks: lost" in report
     numbers = {"first_factor": 1.0, "second_factor": 1.0, "orthogonalise": False}
     mask = BlockMask.only(blocks=("M00",))
     both, _ = steps.node(
