@@ -1,4 +1,4 @@
-"""One look at a tensor's values, for all the questions that are asked of every weight."""
+"""A tensor's extremes, which answer what is asked of every weight, and its bytes."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ def extremes(tensor: Tensor) -> tuple[float, float]:
 def all_finite(tensor: Tensor) -> bool:
     """Whether a floating-point tensor holds neither NaN nor infinity."""
     return all(map(math.isfinite, extremes(tensor)))
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The raw little-endian bytes of a CPU tensor of any dtype, without a copy if contiguous."""
+    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    return memoryview(flat.numpy())  # type: ignore[arg-type]

@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from size_parts.apply_job import Watch
 from size_parts.big_model import POOL, shapes
 from tverase_core.files.extract import extract_between_files
-from tverase_core.model.fingerprint import tensor_bytes
 from tverase_core.storage.reproducible import header_bytes
+from tverase_core.tensors import tensor_bytes
 
 BUFFER = 1 << 22
 

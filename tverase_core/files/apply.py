@@ -11,11 +11,12 @@ import torch
 
 from ..errors import ConfigError, FormatError, StrengthError
 from ..model.block_mask import BlockMask
-from ..model.fingerprint import Verdict, check_base, tensor_bytes
+from ..model.fingerprint import Verdict, check_base
 from ..model.layout import detect_layout
 from ..model.mask_text import parse_mask
 from ..ports import Progress, quiet
 from ..storage.new_file import check_not_source, check_room, replacing
+from ..tensors import tensor_bytes
 from ..vector.erase import edits, masked_deltas, subtracted
 from ..vector.rounding import Comparison, RoundingLoss
 from ..vector.task_vector import TaskVector

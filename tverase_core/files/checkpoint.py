@@ -25,9 +25,9 @@ from ..model.fingerprint import (
     key_digest,
     sampled_runs,
     storage_of,
-    tensor_bytes,
 )
 from ..storage.header import DTYPES, HEADER_CAP_BYTES, FileHeader, TensorEntry, parse_header
+from ..tensors import tensor_bytes
 from .checkpoint_kinds import recognise
 
 INDEX_SUFFIX = ".safetensors.index.json"

@@ -20,16 +20,17 @@ import torch
 from torch import Tensor
 
 from ..errors import BaseMismatchError, FormatError, KeyMismatchError, listed
-from ..model.fingerprint import BaseFingerprint, tensor_bytes
+from ..model.fingerprint import BaseFingerprint
 from ..ports import Progress, quiet
 from ..storage.content_hash import UNKNOWN, ContentHash, RunningHash, pieces
 from ..storage.new_file import check_not_source, check_room, replacing
 from ..storage.reproducible import complete_metadata, header_bytes
+from ..tensors import tensor_bytes
 from ..vector.delta_names import file_name_of
 from ..vector.provenance import Provenance
 from ..vector.task_vector import check_finite, check_shape
 from .checkpoint import CheckpointFile, file_fingerprint
-from .task_vector_file import DTYPES, task_vector_metadata
+from .metadata import DTYPES, task_vector_metadata
 
 FIRST_LOOK = 1 << 14  # elements read first when looking for a difference
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ..concept_set import ConceptSet
 from ..errors import ConfigError, FormatError, TveraseError
-from ..model.fingerprint import tensor_bytes
 from ..ports import TextEncoder
 from ..storage.reproducible import compact_json, read_safetensors, write_safetensors
+from ..tensors import tensor_bytes
 from .config import InversionConfig
 from .inversion_set import InversionSet, encoder_digest
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BaseMismatchError, ConfigError
+from ..tensors import tensor_bytes
 from .layout import DIFFUSION_PREFIX
 
 RUNS, RUN = 16, 256  # how much of each weight tells models apart
@@ -106,12 +107,6 @@ def key_digest(shapes: Mapping[str, Sequence[int]]) -> str:
         raise ConfigError("key digest: expected at least one weight, got none")
     lines = [f"{name} {'x'.join(map(str, shapes[name]))}\n" for name in sorted(names)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def tensor_bytes(tensor: Tensor) -> memoryview:
-    """The raw little-endian bytes of a CPU tensor of any dtype, without a copy if contiguous."""
-    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-    return memoryview(flat.numpy())  # type: ignore[arg-type]
 
 
 def sample_sha256(weights: Mapping[str, Tensor]) -> str:

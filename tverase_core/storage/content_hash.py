@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
-from ..model.fingerprint import tensor_bytes
+from ..tensors import tensor_bytes
 
 Own = TypeVar("Own", bound="PieceHash")
 PIECE = 1 << 21  # values of a piece: part of the file format, see docs/file-format.md

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FormatError, FormatVersionError, NonFiniteError
-from ..model.fingerprint import tensor_bytes
-from ..tensors import all_finite
+from ..tensors import all_finite, tensor_bytes
 from .content_hash import ContentHash, PieceHash, RunningHash
 from .header import DTYPES, HEADER_CAP_BYTES, FileHeader, TensorEntry, parse_header
 from .new_file import replacing

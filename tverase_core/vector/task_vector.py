@@ -20,9 +20,9 @@ from ..errors import (
     listed,
 )
 from ..model.block_mask import BlockMask
-from ..model.fingerprint import BaseFingerprint, describe, tensor_bytes
+from ..model.fingerprint import BaseFingerprint, describe
 from ..model.layout import ModelLayout
-from ..tensors import all_finite, extremes
+from ..tensors import all_finite, extremes, tensor_bytes
 from .delta_map import KEPT, DeltaMap, stored_delta
 from .delta_names import file_name_of
 from .provenance import Provenance

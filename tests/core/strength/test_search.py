@@ -23,13 +23,12 @@ from tverase_core.errors import (
     ConfigError,
     EmptyConceptSetError,
     JudgeError,
-    NoFeasibleStrengthError,
     NonFiniteError,
     StrengthError,
 )
 from tverase_core.masks.probe import DenoiseProbe, denoising_screen
 from tverase_core.ports import Context
-from tverase_core.strength.choice import Screen, SearchConfig
+from tverase_core.strength.choice import NoFeasibleStrengthError, Screen, SearchConfig
 from tverase_core.strength.curve import (
     StrengthCurve,
     StrengthGrid,
