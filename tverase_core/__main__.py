@@ -23,13 +23,8 @@ from .files.apply import apply_to_file
 from .files.checkpoint import CheckpointFile
 from .files.extract import extract_between_files
 from .files.extract_lora import extract_from_lora, is_lora_file
-from .files.task_vector_file import (
-    KIND,
-    SUFFIX,
-    load_task_vector,
-    read_provenance,
-    save_task_vector,
-)
+from .files.metadata import KIND, SUFFIX
+from .files.task_vector_file import load_task_vector, read_provenance, save_task_vector
 from .model.fingerprint import describe
 from .storage.reproducible import read_header
 from .vector.algebra import weighted_sum

@@ -1,4 +1,4 @@
-"""Every error that the core raises on purpose.
+"""The errors that the core raises on purpose.
 
 Each is a `TveraseError` and also the built-in error a caller would expect, and carries the facts
 as attributes, so that tests and nodes need not parse sentences.
@@ -7,10 +7,6 @@ as attributes, so that tests and nodes need not parse sentences.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .strength.curve import StrengthCurve, TradeOff
 
 SHOWN = 5  # names listed in a sentence before "and n more"
 
@@ -57,22 +53,6 @@ class NonFiniteError(TveraseError, ValueError):
 
 class StrengthError(TveraseError, ValueError):
     """A strength is negative or not finite."""
-
-
-class NoFeasibleStrengthError(TveraseError, ValueError):
-    """No strength satisfies both the erasure target and the retained budget.
-
-    curve: what was measured; tradeoffs: the strengths that come nearest.
-    """
-
-    def __init__(
-        self,
-        sentence: str,
-        curve: StrengthCurve | None = None,
-        tradeoffs: Sequence[TradeOff] = (),
-    ):
-        super().__init__(sentence)
-        self.curve, self.tradeoffs = curve, tuple(tradeoffs)
 
 
 class UnknownKeyError(TveraseError, KeyError):

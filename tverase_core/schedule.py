@@ -1,7 +1,8 @@
-"""Forward diffusion: how much noise each timestep adds, and what a model is asked to predict."""
+"""How noise rises with the timestep, and how a learning rate falls with the steps."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,8 @@ Prediction = Literal["epsilon", "v"]
 
 @dataclass(frozen=True, slots=True)
 class NoiseSchedule:
-    """Variance-preserving schedule.
+    """Forward diffusion, variance-preserving: how much noise each timestep adds, and what a model
+    is asked to predict.
 
     alphas_cumprod: float64 [T], strictly decreasing, in [0, 1]; T comes from the model. 0 is a
     last step of pure noise (zero terminal SNR, arXiv 2305.08891).
@@ -56,3 +58,11 @@ class NoiseSchedule:
             return noise
         signal, sigma = self._signal_and_noise(timesteps, x0)
         return signal * noise - sigma * x0
+
+
+def half_cosine(step: int, steps: int) -> float:
+    """From 1 at step 1 along half a cosine to almost 0 at step `steps`, counted from 1.
+
+    arXiv 1608.03983, eq. 5, without restarts.
+    """
+    return (1 + math.cos(math.pi * (step - 1) / steps)) / 2

@@ -49,7 +49,7 @@ def main() -> int:
 def make(model: Any, file: Path) -> None:
     """Cross-attention alone: a whole vector of SDXL and its patches would not fit this machine."""
     from tverase_pack.nodes.host.model.weights import fingerprint, layout_of, model_shapes
-    from tverase_pack.tverase_core.files.task_vector_file.task_vector_file import save_task_vector
+    from tverase_pack.tverase_core.files.task_vector_file import save_task_vector
     from tverase_pack.tverase_core.vector.task_vector import TaskVector
 
     layout = layout_of(model)
@@ -61,7 +61,7 @@ def make(model: Any, file: Path) -> None:
 def ours(model: Any, file: Path) -> Callable[[float], None]:
     """Load Task Vector, Apply Negated TV, and the host's loading of the result."""
     from tverase_pack.nodes.vector.apply import ApplyNegatedTV
-    from tverase_pack.tverase_core.files.task_vector_file.task_vector_file import load_task_vector
+    from tverase_pack.tverase_core.files.task_vector_file import load_task_vector
 
     held: list[Any] = []
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ...tverase_core.errors import TveraseError
-from ...tverase_core.files.task_vector_file import SUFFIX, read_header
+from ...tverase_core.files.metadata import SUFFIX
+from ...tverase_core.files.task_vector_file import read_header
 from ...tverase_core.storage.new_file import replacing
 
 SCHEMA = "tverase/listed-concept/1"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...tverase_core.files.task_vector_file import SUFFIX, load_task_vector, save_task_vector
+from ...tverase_core.files.metadata import SUFFIX
+from ...tverase_core.files.task_vector_file import load_task_vector, save_task_vector
 from ...tverase_core.model.layout import ModelLayout
 from ...tverase_core.storage.new_file import replacing
 from ...tverase_core.vector.algebra import weighted_sum

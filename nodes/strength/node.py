@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...tverase_core.errors import NoFeasibleStrengthError
 from ...tverase_core.inversion.inversion_set import InversionSet
 from ...tverase_core.judging.prototype_judge import check_names
 from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.ports import Context, joined
-from ...tverase_core.strength.choice import StrengthChoice
+from ...tverase_core.strength.choice import NoFeasibleStrengthError, StrengthChoice
 from ...tverase_core.strength.measurement import ModelMeasurement
 from ...tverase_core.strength.search import find_strength
 from ...tverase_core.strength.verify import verify

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from ..errors import ConfigError, FormatError
@@ -24,10 +23,9 @@ from ..vector.compression import factors_of
 from ..vector.delta_names import WEIGHT, file_name_of, file_names_of
 from ..vector.provenance import Provenance
 from ..vector.task_vector import TaskVector
+from .metadata import COMPACT, DTYPES, task_vector_metadata
 
 UP, DOWN = ".lora_up.weight", ".lora_down.weight"
-COMPACT = "tverase.compact"  # metadata key
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +117,6 @@ def write_compact(
 
     keys: the weights that change. max_error: what was asked for. Raises as `write_safetensors`.
     """
-    from .task_vector_file import task_vector_metadata
-
     facts = {
         "error": made.error,
         "kept": made.kept,

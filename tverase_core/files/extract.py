@@ -30,7 +30,7 @@ from ..vector.delta_names import file_name_of
 from ..vector.provenance import Provenance
 from ..vector.task_vector import check_finite, check_shape
 from .checkpoint import CheckpointFile, file_fingerprint
-from .task_vector_file import DTYPES, task_vector_metadata
+from .metadata import DTYPES, task_vector_metadata
 
 FIRST_LOOK = 1 << 14  # elements read first when looking for a difference
 

@@ -36,9 +36,10 @@ from ..vector.provenance import Provenance
 from ..vector.task_vector import check_finite
 from .checkpoint import CheckpointFile, file_fingerprint
 from .checkpoint_kinds import LORA_NAME
-from .compact import DOWN, DTYPES, UP, CompactTensors, write_compact
+from .compact import DOWN, UP, CompactTensors, write_compact
 from .diffusers_names import diffusers_names
 from .extract import Extraction
+from .metadata import DTYPES
 
 _PARTS = re.compile(
     r"(?P<module>.+?)(?:"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..rate_schedule import half_cosine
+from ..schedule import half_cosine
 
 Trainable = Callable[[str], bool]
 Optimizer = Literal["adamw", "adamw8bit"]
@@ -34,7 +34,7 @@ class FinetuneConfig:
     least_noise: share of the timesteps, from the clean end, that is left out. What is learned
     there is fine detail that pictures of anything share (our addition).
     rate_schedule: "constant", or "cosine": the rate falls from learning_rate to almost zero along
-    half a cosine (rate_schedule.py; not in the paper).
+    half a cosine (schedule.py; not in the paper).
     guidance: 0 learns the noise that was added (the paper). Above 0 learns what the base itself
     predicts under guidance of that strength (guided_target.py; our addition); the concept set must
     then say what names the concept.

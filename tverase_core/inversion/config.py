@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import ConfigError
-from ..rate_schedule import half_cosine
+from ..schedule import half_cosine
 
 RANDOM = "random_vocabulary"
 

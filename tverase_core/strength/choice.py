@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..errors import ConfigError, NoFeasibleStrengthError
+from ..errors import ConfigError, TveraseError
 from .curve import RateRow, StrengthCurve, StrengthGrid, StrengthRule, TradeOff
+
+
+class NoFeasibleStrengthError(TveraseError, ValueError):
+    """No strength satisfies both the erasure target and the retained budget.
+
+    curve: what was measured; tradeoffs: the strengths that come nearest.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        curve: StrengthCurve | None = None,
+        tradeoffs: Sequence[TradeOff] = (),
+    ):
+        super().__init__(sentence)
+        self.curve, self.tradeoffs = curve, tuple(tradeoffs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,12 @@ import torch
 from host_support.edit_samples import BASE, KEYS, TEXT_KEY, vector, weights
 from host_support.places import DATA
 from tverase_core.errors import FormatError, FormatVersionError, NonFiniteError, TveraseError
+from tverase_core.files.metadata import task_vector_metadata
 from tverase_core.files.task_vector_file import (
     load_task_vector,
     read_header,
     read_provenance,
     save_task_vector,
-    task_vector_metadata,
 )
 from tverase_core.model.block_mask import BlockMask
 from tverase_core.model.fingerprint import BaseFingerprint

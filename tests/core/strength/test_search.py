@@ -17,12 +17,11 @@ from host_support.fakes_choose import (
 from tverase_core.errors import (
     ConfigError,
     JudgeError,
-    NoFeasibleStrengthError,
     NonFiniteError,
     StrengthError,
 )
 from tverase_core.ports import Context
-from tverase_core.strength.choice import SearchConfig
+from tverase_core.strength.choice import NoFeasibleStrengthError, SearchConfig
 from tverase_core.strength.curve import (
     StrengthCurve,
     StrengthGrid,

@@ -18,11 +18,10 @@ from tverase_core.errors import (
     ConfigError,
     EmptyMaskError,
     JudgeError,
-    NoFeasibleStrengthError,
 )
 from tverase_core.inversion.inversion_set import InversionSet, encoder_digest
 from tverase_core.model.block_mask import BlockMask
-from tverase_core.strength.choice import StrengthChoice
+from tverase_core.strength.choice import NoFeasibleStrengthError, StrengthChoice
 
 pytestmark = pytest.mark.training
 SMALL = {
