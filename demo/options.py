@@ -20,7 +20,7 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="in two minutes: the strength is not measured, and few pictures are looked at",
+        help="the straight graph: the strength is not measured, and few pictures are looked at",
     )
     parser.add_argument(
         "--concept", default="cat", choices=sorted(OBJECTS), help="what to erase (cat)"

@@ -173,7 +173,11 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
         tune(pack, model, checkpoint_every=2)
     folder = tmp_path / "task_vectors" / "unfinished"
     assert len(list(folder.iterdir())) == 1
+    said: list[str] = []
+    told = "tverase_pack.nodes.host.app.progress.show_text"
+    monkeypatch.setattr(told, said.append)
     resumed = tune(pack, model, checkpoint_every=2)
+    assert said[-2].startswith("step 3 of 3, loss")  # not the first of this run
     assert len(calls) == 4  # steps 1 and 2, the failed third, the third again
     assert same(resumed, whole)
     assert not list(folder.iterdir())
