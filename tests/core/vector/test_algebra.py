@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from host_support.edit_samples import BASE, KEYS, LAYOUT, only, vector, weights
-from tverase_core.errors import BaseMismatchError
+from tverase_core.errors import BaseMismatchError, ConfigError
 from tverase_core.model.fingerprint import BaseFingerprint
 from tverase_core.vector.algebra import (
     block_cosines,
