@@ -149,7 +149,7 @@ CHOOSING: dict[str, list[Fault]] = {
             "    if curve.collapsed[row] is not None:\n",
             "    if False:\n",
         ),
-        Fault("the retained budget is ignored", "or bound < rule.budget:", "or bound < 0:"),
+        Fault("the retained budget is ignored", "or ratio < rule.budget:", "or ratio < 0:"),
         Fault(
             "the retained rate is not relative",
             "return here / base if base > 0 else None",
@@ -267,8 +267,8 @@ CHOOSING: dict[str, list[Fault]] = {
         ),
         Fault(
             "the retained budget is not checked",
-            "and surely >= choice.rule.budget",
-            "and surely >= 0",
+            "and ratio >= choice.rule.budget",
+            "and ratio >= 0",
         ),
         Fault("broken pictures pass", "        and collapsed is None,\n", ","),
         Fault(
@@ -296,8 +296,8 @@ CHOOSING: dict[str, list[Fault]] = {
     "tverase_core/strength/choice.py": [
         Fault(
             "too few seeds are taken",
-            "self.working_rule().most_hits(len(self.seeds)) < 0:",
-            "self.working_rule().most_hits(len(self.seeds)) < -1:",
+            "self.rule.most_hits(len(self.seeds)) < 0:",
+            "self.rule.most_hits(len(self.seeds)) < -1:",
         ),
         Fault(
             "seeds may repeat",

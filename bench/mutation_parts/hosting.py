@@ -34,6 +34,7 @@ HOSTING: dict[str, list[Fault]] = {
             "the strength of a delta is ignored",
             "delta.to(weight.device), alpha=scale)",
             "delta.to(weight.device), alpha=1.0)",
+            ("tests/nodes/strength",),
         ),
         Fault(
             "autograd is given the loader's inference tensors",

@@ -273,8 +273,8 @@ LEARNING: dict[str, list[Fault]] = {
         ),
         Fault(
             "all inversions draw alike",
-            "chosen = self.config.seed if self.config.shared_draws else seed",
-            "chosen = self.config.seed",
+            "manual_seed(_mix(seed, purpose))",
+            "manual_seed(_mix(self.config.seed, purpose))",
         ),
         Fault("diversity is ignored", "        if config.diversity:\n", "        if False:\n"),
         Fault(

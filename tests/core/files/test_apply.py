@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.weight_reads import weight_reads_per_edit
+from tverase_core.errors import ConfigError, StrengthError
 from tverase_core.files.apply import apply_to_file
 from tverase_core.files.extract import extract_between_files
 from tverase_core.files.task_vector_file import load_task_vector
@@ -37,3 +38,17 @@ def test_what_rounding_takes_is_told_of_the_masked_edit(tmp_path: Path) -> None:
 
 def test_each_edited_weight_is_read_once() -> None:
     assert weight_reads_per_edit() == 1
+
+
+def test_an_edit_that_rounds_to_nothing_and_one_of_its_own_base_are_refused(tmp_path: Path) -> None:
+    base, tuned, erased, cat = (tmp_path / f"{n}.safetensors" for n in ("b", "t", "e", "cat.tv"))
+    save_file({CONVOLUTION: torch.ones(4, 4, 3, 3).half()}, base)
+    save_file({CONVOLUTION: torch.ones(4, 4, 3, 3).half() + 1}, tuned)
+    extract_between_files(base, tuned, cat)
+    before = base.read_bytes()
+    with pytest.raises(StrengthError, match=r"changes no value of b\.safetensors"):
+        apply_to_file(base, load_task_vector(cat), 1e-5, erased)
+    assert not erased.exists()
+    with pytest.raises(ConfigError, match="would replace"):
+        apply_to_file(base, load_task_vector(cat), 1.0, base)
+    assert base.read_bytes() == before

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from host_support.edit_samples import BASE, KEYS, LAYOUT, only, vector, weights
-from tverase_core.errors import BaseMismatchError
+from tverase_core.errors import BaseMismatchError, ConfigError
 from tverase_core.model.fingerprint import BaseFingerprint
 from tverase_core.vector.algebra import (
     block_cosines,
     cosine,
     inner_product,
     orthogonalise,
+    weighted_sum,
 )
 from tverase_core.vector.compression import SKETCH, factors_of
 from tverase_core.vector.task_vector import TaskVector
@@ -67,6 +68,21 @@ def test_orthogonalise() -> None:
     assert orthogonalise(a, []).same_deltas(a)
     assert orthogonalise(a, [EMPTY]).same_deltas(a)
     assert orthogonalise(make([1, 2]), [make([1, 0])]).same_deltas(make([0, 2]))
+
+
+def test_what_only_the_other_has_is_taken_out_too() -> None:
+    """(3, -) less its share of (1, 2) is (3, 0) - 3 / 5 * (1, 2)."""
+    a = TaskVector({KEYS[0]: torch.tensor([3.0])}, BASE)
+    other = TaskVector({KEYS[0]: torch.tensor([1.0]), KEYS[1]: torch.tensor([2.0])}, BASE)
+    found = orthogonalise(a, [other])
+    assert [float(found.deltas[key]) for key in KEYS[:2]] == pytest.approx([2.4, -1.2])
+
+
+def test_a_sum_has_each_vector_by_its_factor() -> None:
+    a, b = vector(1), vector(2)
+    assert weighted_sum([(a, 2.0), (b, -0.5)]).same_deltas(a + a - b * 0.5)
+    with pytest.raises(ConfigError, match="nothing is left"):
+        weighted_sum([(a, 1.0), (a, -1.0)])
 
 
 def test_orthogonalise_against_itself_and_dependent_vectors() -> None:

@@ -152,6 +152,9 @@ def test_other_base_and_shape_are_refused() -> None:
     other = TaskVector(weights(2), BaseFingerprint("xl", "2" * 64))
     with pytest.raises(BaseMismatchError, match="different architecture"):
         a + other
+    merge = BaseFingerprint(BASE.architecture, BASE.key_digest, "2" * 64, BASE.dtype)
+    with pytest.raises(BaseMismatchError, match="different weights"):
+        a + TaskVector(weights(2), merge)
     odd = TaskVector({KEYS[0]: torch.ones(3)}, BASE)
     with pytest.raises(ShapeMismatchError):
         a + odd

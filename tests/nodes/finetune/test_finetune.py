@@ -244,6 +244,24 @@ def test_predict_is_the_hosts_model(
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_clone_is_unloaded_by_any_way_out(
+    pack: Any, make_tiny_model: Callable[..., Any], failing: bool
+) -> None:
+    """Or its weights would fill the card beside those of the next model."""
+    from tverase_pack.nodes.host.model.denoiser import open_denoiser
+
+    model = make_tiny_model(torch.float16, None)
+    try:
+        with open_denoiser(model):
+            assert model.model.current_weight_patches_uuid is not None
+            if failing:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert model.model.current_weight_patches_uuid is None
+
+
 def unload_all(management: Any, patcher: Any) -> None:
     management.unload_all_models()
 
