@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import diffusers
 import gguf
 import torch
 from diffusers import UNet2DConditionModel
+
 from format_parts.case import Case, difference, note
 from format_parts.tiny_unet import unet, weights
-from importlib.metadata import version
 
 TOOL = f"diffusers {diffusers.__version__}"
 
@@ -36,7 +37,9 @@ def make(work: Path) -> None:
     _gguf(work)
 
 
-def _note(work: Path, place: str, name: str, tool: str, family: str, path: str, after: dict) -> None:
+def _note(
+    work: Path, place: str, name: str, tool: str, family: str, path: str, after: dict
+) -> None:
     case = Case(
         name=name,
         tool=tool,
@@ -66,7 +69,15 @@ def _cast(work: Path) -> None:
     model = tuned("sd15")
     model.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32)
     model.save_pretrained(work / "full_fp8")
-    _note(work, "full_fp8", "diffusers UNet folder, plain fp8", TOOL, "sd15", "full_fp8", weights(model))
+    _note(
+        work,
+        "full_fp8",
+        "diffusers UNet folder, plain fp8",
+        TOOL,
+        "sd15",
+        "full_fp8",
+        weights(model),
+    )
 
 
 def _gguf(work: Path) -> None:

@@ -11,11 +11,12 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.training_utils import _collate_lora_metadata
 from diffusers.utils import convert_state_dict_to_diffusers, convert_state_dict_to_kohya
-from format_parts.case import Case, difference, note
-from format_parts.tiny_unet import randomise, unet, weights
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
+
+from format_parts.case import Case, difference, note
+from format_parts.tiny_unet import randomise, unet, weights
 
 TOOL = f"diffusers {diffusers.__version__}"
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+
 from format_parts.case import Case, difference, note
 from format_parts.tiny_unet import unet, weights
-from safetensors.torch import save_file
 
 UCE = "UCE's script of 2024 (its saving step)"
 ESD = "ESD's script of 2025 (its saving step)"

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lycoris.kohya import create_network
+
 from format_parts.case import Case, difference, note
 from format_parts.tiny_unet import unet, weights
-from lycoris.kohya import create_network
 
 TOOL = f"LyCORIS {version('lycoris-lora')}"
 RANK, ALPHA = 4, 2.0

@@ -7,6 +7,7 @@ from typing import Any
 
 import peft
 import torch
+
 from format_parts.case import Case, difference, note
 from format_parts.tiny_unet import randomise, unet, weights
 
@@ -27,7 +28,11 @@ CONFIGS: tuple[tuple[str, str, dict[str, Any]], ...] = (
             "use_rslora": False,
         },
     ),
-    ("PEFT LoRA on convolutions", "sd15", {**PLAIN, "target_modules": ["conv1", "proj_in", "to_q"]}),
+    (
+        "PEFT LoRA on convolutions",
+        "sd15",
+        {**PLAIN, "target_modules": ["conv1", "proj_in", "to_q"]},
+    ),
     ("PEFT LoRA on SDXL", "sdxl", PLAIN),
     ("PEFT DoRA", "sd15", {**PLAIN, "use_dora": True}),
     (

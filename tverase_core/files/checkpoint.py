@@ -66,8 +66,8 @@ class CheckpointFile:
     name: of the file or folder, without the path. kind: what it was recognised as.
     text_weights: the text encoder's, by their names in the file. prediction: "epsilon", "v", or ""
     where the file does not tell. metadata: of its first file. base: an open model whose keys say
-    what is what in a file of edited weights alone. Use it in a `with` block. One thread at a time may read.
-    Raises FormatError (not a model, damaged, pickled), OSError.
+    what is what in a file of edited weights alone. Use it in a `with` block. One thread at a
+    time may read. Raises FormatError (not a model, damaged, pickled), OSError.
     """
 
     def __init__(self, path: str | os.PathLike[str], base: CheckpointFile | None = None):
@@ -85,7 +85,7 @@ class CheckpointFile:
             ]
             places = _places(headers, self._names, listed_in_index)
             # Tensors without elements are marks for a loader, such as `v_pred` and `ztsnr`.
-            marks = {name for name, (_, entry) in places.items() if not entry.numel}
+            marks = {name for name, (_, entry) in places.items() if _is_mark(name, entry)}
             names = [name for name in places if name not in marks]
             known = recognise(names, self.name, base.weights if base else None)
             self.kind, self._left_out = known.kind, known.left_out_words()
@@ -277,6 +277,10 @@ def _places(
         if name not in places or files[places[name][0]] != file:
             raise FormatError(f"{file}: lacks the tensor {name!r} that the index places there")
     return places
+
+
+def _is_mark(name: str, entry: TensorEntry) -> bool:
+    return not entry.numel and not name.endswith((".weight", ".bias"))
 
 
 def _stored(

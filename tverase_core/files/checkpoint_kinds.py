@@ -153,9 +153,7 @@ def _is_diffusion(name: str) -> bool:
     return bool(_UNET_START.match(name) or DIT_BLOCK.fullmatch(DIFFUSION_PREFIX + name))
 
 
-def _keys_by_base(
-    names: list[str], file: str, base_keys: Collection[str] | None
-) -> dict[str, str]:
+def _keys_by_base(names: list[str], file: str, base_keys: Collection[str] | None) -> dict[str, str]:
     """Where layers are missing they cannot be counted, so the base says which place is which."""
     if base_keys is None:
         raise FormatError(

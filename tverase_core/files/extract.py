@@ -72,7 +72,8 @@ def extract_between_files(
 
     Computed in float32. dtype: of the file, see `save_task_vector`. absent: whether weights that
     the tuned file lacks count as unchanged, as in the files of UCE and ESD, which hold what they
-    edited alone. Memory: a few pieces of two million elements. The file appears whole or not at all, also when `progress` raises.
+    edited alone. Memory: a few pieces of two million elements. The file appears whole or not at
+    all, also when `progress` raises.
     Raises ConfigError, FormatError, KeyMismatchError, ShapeMismatchError, NonFiniteError,
     BaseMismatchError (equal models, swapped arguments), OSError (no room).
     """

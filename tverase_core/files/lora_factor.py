@@ -62,13 +62,11 @@ class LoraSettings:
                 f"{self.place}: states rank {stated} for {module!r}, whose tensors have rank "
                 f"{rank}: it belongs to another LoRA. Give the file with its own {CONFIG}."
             )
-        alpha = _by_pattern(self.alphas, name, self.alpha)
+        alpha: float = _by_pattern(self.alphas, name, self.alpha)
         return alpha / (math.sqrt(rank) if self.stabilised else rank)
 
 
-def lora_settings(
-    path: str | os.PathLike[str], metadata: Mapping[str, str]
-) -> LoraSettings | None:
+def lora_settings(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> LoraSettings | None:
     """What the file's header says, else the configuration beside it; None without either.
 
     Raises FormatError for settings that cannot be read, or under which the factors are not the
@@ -134,7 +132,9 @@ def _settings(given: Mapping[str, Any], place: str) -> LoraSettings:
 
 def _by_pattern(values: Mapping[str, Any], module: str, otherwise: Any) -> Any:
     """PEFT's rule (peft/utils/other.py, get_pattern_key): the first pattern that ends the name."""
-    return next((v for k, v in values.items() if re.match(rf"(?:.*\.)?(?:{k})$", module)), otherwise)
+    return next(
+        (v for k, v in values.items() if re.match(rf"(?:.*\.)?(?:{k})$", module)), otherwise
+    )
 
 
 def _pattern(text: str) -> str:

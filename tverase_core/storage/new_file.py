@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 from ..errors import ConfigError
 
-
 LONGEST_NAME = 255  # bytes on Linux; Windows and macOS count characters, which are fewer
 
 
