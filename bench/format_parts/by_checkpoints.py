@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,6 +36,7 @@ def make(work: Path) -> None:
         _folder(work, f"full_{kind}", f"diffusers UNet folder, {kind}", "sd15", dtype)
     _folder(work, "full_variant", "diffusers UNet folder, variant fp16", "sd15", variant="fp16")
     _cast(work)
+    _quantised(work)
     _gguf(work)
 
 
@@ -78,6 +81,19 @@ def _cast(work: Path) -> None:
         "full_fp8",
         weights(model),
     )
+
+
+def _quantised(work: Path) -> None:
+    """fp8 with a scale beside each weight, under both of the names that ComfyUI knows."""
+    tool = f"convert-to-quant {version('convert-to-quant')}"
+    source = work / "full_sd15" / "diffusion_pytorch_model.safetensors"
+    after = weights(tuned("sd15"))
+    for place, words in (("fp8_scaled", []), ("fp8_comfy", ["--comfy_quant"])):
+        file = f"{place}.safetensors"
+        command = [sys.executable, "-m", "convert_to_quant", "-i", source, "-o", work / file]
+        subprocess.run([*command, "--simple", *words], check=True, stdout=subprocess.DEVNULL)
+        name = "scaled fp8, comfy_quant" if words else "scaled fp8"
+        _note(work, place, name, tool, "sd15", file, after)
 
 
 def _gguf(work: Path) -> None:

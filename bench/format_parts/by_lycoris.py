@@ -57,7 +57,10 @@ def _one(work: Path, place: str, name: str, family: str, words: dict[str, Any]) 
     source = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=source)
+            if parameter.ndim:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=source)
+            else:  # a scalar that begins at zero and multiplies a whole difference
+                parameter.fill_(0.8)
     network.save_weights(str(file), torch.float32, {"ss_network_module": "lycoris.kohya"})
     # Not read back from the file: 4.1.3 cannot load the (IA)^3 files that it writes. Of all others
     # here both ways give the same.
