@@ -90,7 +90,7 @@ def _quantised(work: Path) -> None:
     after = weights(tuned("sd15"))
     for place, words in (("fp8_scaled", []), ("fp8_comfy", ["--comfy_quant"])):
         file = f"{place}.safetensors"
-        command = [sys.executable, "-m", "convert_to_quant", "-i", source, "-o", work / file]
+        command = [Path(sys.executable).with_name("ctq"), "-i", source, "-o", work / file]
         subprocess.run([*command, "--simple", *words], check=True, stdout=subprocess.DEVNULL)
         name = "scaled fp8, comfy_quant" if words else "scaled fp8"
         _note(work, place, name, tool, "sd15", file, after)

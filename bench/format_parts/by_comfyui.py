@@ -165,7 +165,7 @@ def _trained(work: Path, base: Any, algorithm: str) -> None:
     place = f"train_{algorithm.lower()}"
     words = {
         "model": copy.copy(base.clone()),
-        "latents": {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))},
+        "latents": [{"samples": torch.ones(1, 4, 8, 8)}, {"samples": -torch.ones(1, 4, 8, 8)}],
         "positive": [[torch.zeros(1, 77, 48), {}]],
         "batch_size": 1,
         "grad_accumulation_steps": 1,
@@ -182,7 +182,9 @@ def _trained(work: Path, base: Any, algorithm: str) -> None:
         "existing_lora": "[None]",
     }
     with torch.inference_mode():
-        output = TrainLoraNode.execute(**{name: [value] for name, value in words.items()})
+        output = TrainLoraNode.execute(
+            **{n: value if n == "latents" else [value] for n, value in words.items()}
+        )
         SaveLoRA.execute(output.args[1], place, 2)
     file = f"{place}_2_steps_00001_.safetensors"
     deltas = loaded_deltas(base, work / file)
