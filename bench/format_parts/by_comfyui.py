@@ -96,19 +96,13 @@ def loaded_deltas(base: comfy.model_patcher.ModelPatcher, file: Path) -> dict[st
     """What the stock Load LoRA node adds to each weight at strength 1."""
     tensors = comfy.utils.load_torch_file(str(file))
     tuned, _ = comfy.sd.load_lora_for_models(base, None, tensors, 1, 0)
-    return patch_deltas(base, tuned)
-
-
-def patch_deltas(
-    base: comfy.model_patcher.ModelPatcher, tuned: comfy.model_patcher.ModelPatcher
-) -> dict[str, torch.Tensor]:
-    deltas = {}
-    with torch.no_grad():
-        for key, patches in tuned.patches.items():
-            weight = comfy.utils.get_attr(base.model, key).detach()
-            patched = comfy.lora.calculate_weight(patches, weight.clone(), key)
-            deltas[key] = patched - weight
-    return deltas
+    with torch.no_grad():  # onto zeros, where nothing is rounded
+        return {
+            key: comfy.lora.calculate_weight(
+                patches, torch.zeros_like(comfy.utils.get_attr(base.model, key)), key
+            )
+            for key, patches in tuned.patches.items()
+        }
 
 
 def make(work: Path) -> None:
@@ -129,10 +123,20 @@ def make(work: Path) -> None:
         _trained(work, base, algorithm)
 
 
-def _case(work: Path, name: str, file: str, deltas: Mapping[str, torch.Tensor]) -> None:
-    stem = Path(file).stem
-    case = Case(name, TOOL, "sd15.safetensors", file, f"{stem}.expected.safetensors", "comfyui")
-    note(work, case, deltas)
+def _case(
+    work: Path, name: str, file: str, deltas: Mapping[str, torch.Tensor], merged: str = ""
+) -> None:
+    expected = f"{Path(file).stem}.expected.safetensors"
+    note(work, Case(name, TOOL, "sd15.safetensors", file, expected, "comfyui", merged), deltas)
+
+
+def _merged(work: Path, base: Any, file: Path) -> str:
+    """The stock Load LoRA and Save Model nodes."""
+    tensors = comfy.utils.load_torch_file(str(file))
+    with torch.inference_mode():
+        tuned, _ = comfy.sd.load_lora_for_models(base, None, tensors, 1, 0)
+        ModelSave().save(tuned, f"{file.stem}merged")
+    return f"{file.stem}merged_00001_.safetensors"
 
 
 def _saved_checkpoint(work: Path, base: Any, tuned: Any) -> None:
@@ -188,4 +192,5 @@ def _trained(work: Path, base: Any, algorithm: str) -> None:
         SaveLoRA.execute(output.args[1], place, 2)
     file = f"{place}_2_steps_00001_.safetensors"
     deltas = loaded_deltas(base, work / file)
-    _case(work, f"ComfyUI Train LoRA, {algorithm}", file, deltas)
+    merged = _merged(work, base, work / file)
+    _case(work, f"ComfyUI Train LoRA, {algorithm}", file, deltas, merged)

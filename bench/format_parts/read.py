@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import safe_open
 
 from format_parts import by_comfyui
 from format_parts.case import Case, expected_deltas
@@ -17,6 +18,7 @@ from tverase_core.files.extract_lora import extract_from_lora, is_lora_file
 from tverase_core.files.task_vector_file import load_task_vector
 
 CLOSE = 1e-5
+EPSILON = torch.finfo(torch.float32).eps
 Outcome = Literal["exact", "refused", "wrong"]
 # What a refusal may advise, told by its words, and how it is followed.
 WAYS = {
@@ -45,7 +47,7 @@ def read(work: Path, case: Case) -> Result:
     except TveraseError as refusal:
         sentence = str(refusal).replace(str(work), "")
         return _follow(work, case, right, sentence)
-    error = _error(_deltas(work), right)
+    error = _error(work, case, right)
     return Result(case, "exact" if error <= CLOSE else "wrong", error, _said(made))
 
 
@@ -63,17 +65,13 @@ def _follow(work: Path, case: Case, right: Mapping[str, torch.Tensor], sentence:
         _extracted(work, case, work / tuned, **more)
     except TveraseError as again:
         return Result(case, "wrong", 1.0, f"{sentence} Then: {again}", way)
-    error = _error(_deltas(work), right)
+    error = _error(work, case, right)
     return Result(case, "refused" if error <= CLOSE else "wrong", error, sentence, way)
 
 
 def _extracted(work: Path, case: Case, tuned: Path, **more: Any) -> Extraction:
     job = extract_from_lora if is_lora_file(tuned) else extract_between_files
     return job(work / case.base, tuned, work / "out.tv.safetensors", **more)
-
-
-def _deltas(work: Path) -> Mapping[str, torch.Tensor]:
-    return load_task_vector(work / "out.tv.safetensors").deltas
 
 
 def _right(work: Path, case: Case) -> dict[str, torch.Tensor]:
@@ -84,8 +82,16 @@ def _right(work: Path, case: Case) -> dict[str, torch.Tensor]:
     return {table[name]: delta for name, delta in deltas.items()}
 
 
-def _error(got: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor]) -> float:
-    """1 where one side has a weight that the other lacks."""
-    if got.keys() != right.keys():
+def _error(work: Path, case: Case, right: Mapping[str, torch.Tensor]) -> float:
+    """Of the worst weight, above what merging it in float32 rounds away; 1 for a foreign weight."""
+    got = load_task_vector(work / "out.tv.safetensors").deltas
+    if got.keys() - right.keys():
         return 1.0
-    return max(float((got[k] - right[k]).norm() / right[k].norm()) for k in right)
+    worst = 0.0
+    with safe_open(work / f"{Path(case.base).stem}.safetensors", "pt") as base:
+        for key, delta in right.items():
+            found = got.get(key, torch.zeros_like(delta))
+            rounded = EPSILON * float(base.get_tensor(f"model.{key}").norm())
+            off = float((found - delta).norm())
+            worst = max(worst, (off - rounded) / float(delta.norm()))
+    return worst

@@ -31,9 +31,7 @@ class ExtractFromFiles:
                 ),
                 "tuned_file": (
                     [*files, *list_model_files(LORA_FOLDERS)],
-                    {
-                        "tooltip": "The model after, of the same family, or a LoRA made for it."
-                    },
+                    {"tooltip": "The model after, of the same family, or a LoRA made for it."},
                 ),
                 "concept": (
                     "STRING",
