@@ -30,8 +30,8 @@ TAIL = """
 
 ## What is not tried here
 
-- The scripts of kohya (sd-scripts) and OneTrainer are on no package index. Files under kohya's names
-  above were written by LyCORIS' entry for sd-scripts and by diffusers' conversion.
+- The scripts of kohya (sd-scripts) and OneTrainer are on no package index. Files under kohya's
+  names above were written by LyCORIS' entry for sd-scripts and by diffusers' conversion.
 - UCE's and ESD's scripts are on none either: their saving step was done on weights that were moved
   as theirs are.
 - Attention processors as diffusers saved them before 0.26 (`processor.to_q_lora`): the names are
