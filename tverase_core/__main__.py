@@ -52,8 +52,12 @@ def extract(options: argparse.Namespace) -> None:
     story = Provenance(
         concepts=(name,), title=f"{name} task vector", created=_now(), prediction=options.prediction
     )
-    way = extract_from_lora if is_lora_file(options.tuned) else extract_between_files
-    made = way(options.base, options.tuned, out, story, dtype=options.dtype, progress=_show)
+    files = (options.base, options.tuned, out, story)
+    if is_lora_file(options.tuned):
+        made = extract_from_lora(*files, dtype=options.dtype, progress=_show)
+    else:
+        more = {"absent": options.absent, "dtype": options.dtype}
+        made = extract_between_files(*files, **more, progress=_show)
     _say(f"base   {made.base}")
     _say(f"tuned  {made.tuned}")
     _say(f"{made.sentence()} {out}")
@@ -128,7 +132,13 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add(extract, "Write tuned - base as a task vector; a few hundred MB of memory do.")
     one.add_argument("base", help="the model before it learned the concept")
-    one.add_argument("tuned", help="the model after, or a LoRA")
+    one.add_argument("tuned", help="the model after, or a LoRA (a file, or a folder of PEFT)")
+    one.add_argument(
+        "--absent",
+        choices=("refuse", "unchanged"),
+        default="refuse",
+        help="what weights count as that tuned lacks; unchanged: for files of edited weights alone",
+    )
     one.add_argument("--concept", default="", help="its name; else the file's")
     one.add_argument("--prediction", choices=("epsilon", "v"), default="", help="what it predicts")
     two = add(apply, "Write the base with strength times the vector subtracted.")

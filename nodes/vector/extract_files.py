@@ -42,7 +42,17 @@ class ExtractFromFiles:
                     },
                 ),
                 **vector_file_widgets("task_vectors/extracted"),
-            }
+            },
+            "optional": {
+                "absent_weights": (
+                    ["refuse", "unchanged"],
+                    {
+                        "default": "refuse",
+                        "tooltip": "What weights count as that tuned_file lacks. unchanged: for "
+                        "files that hold edited weights alone, as UCE and ESD save them.",
+                    },
+                ),
+            },
         }
 
     RETURN_TYPES = (TASK_VECTOR, "STRING", "STRING")
@@ -86,7 +96,13 @@ class ExtractFromFiles:
         return " ".join(f"{each.st_mtime_ns} {each.st_size}" for each in facts)
 
     def extract(
-        self, base_file: str, tuned_file: str, concept: str, filename_prefix: str, dtype: str
+        self,
+        base_file: str,
+        tuned_file: str,
+        concept: str,
+        filename_prefix: str,
+        dtype: str,
+        absent_weights: str = "refuse",
     ) -> dict[str, Any]:
         from ...tverase_core.files.extract import extract_between_files
         from ...tverase_core.files.extract_lora import extract_from_lora, is_lora_file
@@ -97,15 +113,12 @@ class ExtractFromFiles:
         name = concept.strip() or tuned.stem
         story = Provenance(concepts=(name,), title=f"{name} task vector", created=utc_now())
         path = new_file(TASK_VECTORS, filename_prefix)
-        way = extract_from_lora if is_lora_file(tuned) else extract_between_files
-        made = way(
-            base,
-            tuned,
-            path,
-            story,
-            dtype=dtype,  # type: ignore[arg-type]
-            progress=NodeProgress(),
-        )
+        common = {"dtype": dtype, "progress": NodeProgress()}
+        if is_lora_file(tuned):
+            made = extract_from_lora(base, tuned, path, story, **common)
+        else:
+            absent = {"absent": absent_weights, **common}
+            made = extract_between_files(base, tuned, path, story, **absent)
         place = output_relative(path)
         report = "\n".join((f"base: {made.base}", f"tuned: {made.tuned}", made.sentence()))
         vector: TaskVector = load_task_vector(path)

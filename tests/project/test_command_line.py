@@ -41,7 +41,7 @@ def test_extract_says_what_it_recognised(folder: Path, capsys: pytest.CaptureFix
     said = capsys.readouterr().out
     assert "task vector of cat; 2 tensors" in said
     assert "base.safetensors: ComfyUI or CompVis checkpoint" in said
-    assert "1 other tensors" in said
+    assert "tensors left out: 1 of the text encoder" in said
 
 
 def test_apply_subtracts_and_leaves_the_rest(folder: Path) -> None:

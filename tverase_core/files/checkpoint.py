@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 
@@ -26,9 +27,17 @@ from ..model.fingerprint import (
     sampled_runs,
     storage_of,
 )
-from ..storage.header import DTYPES, HEADER_CAP_BYTES, FileHeader, TensorEntry, parse_header
+from ..storage.header import (
+    DTYPES,
+    HEADER_CAP_BYTES,
+    FileHeader,
+    TensorEntry,
+    parse_header,
+    torch_dtype,
+)
 from ..tensors import tensor_bytes
-from .checkpoint_kinds import recognise
+from .checkpoint_kinds import TEXT, recognise
+from .checkpoint_prediction import prediction_of
 
 INDEX_SUFFIX = ".safetensors.index.json"
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -55,12 +64,16 @@ class CheckpointFile:
     """An open model on disk: the weights of its diffusion model, by ComfyUI's key.
 
     name: of the file or folder, without the path. kind: what it was recognised as.
-    metadata: of its first file. Use it in a `with` block. One thread at a time may read.
-    Raises FormatError (not a model, damaged, pickled), OSError.
+    text_weights: the text encoder's, by their names in the file. prediction: "epsilon", "v", or ""
+    where the file does not tell. metadata: of its first file. base: an open model whose keys say
+    what is what in a file of edited weights alone. Use it in a `with` block. One thread at a
+    time may read. Raises FormatError (not a model, damaged, pickled), OSError.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path, self.name = Path(path), Path(path).name
+    def __init__(self, path: str | os.PathLike[str], base: CheckpointFile | None = None):
+        self.path = Path(path)
+        # A name of bytes that are no text can be opened, and not be written into a header.
+        self.name = self.path.name.encode(errors="replace").decode()
         paths, listed_in_index = _files_of(self.path)
         with ExitStack() as opening:
             self._files: list[BufferedReader] = [opening.enter_context(p.open("rb")) for p in paths]
@@ -71,12 +84,22 @@ class CheckpointFile:
                 for file, name in zip(self._files, self._names, strict=True)
             ]
             places = _places(headers, self._names, listed_in_index)
-            known = recognise(places, self.name)
-            self.kind, self.left_out = known.kind, known.left_out
+            # Tensors without elements are marks for a loader, such as `v_pred` and `ztsnr`.
+            marks = {name for name, (_, entry) in places.items() if _is_mark(name, entry)}
+            names = [name for name in places if name not in marks]
+            known = recognise(names, self.name, base.weights if base else None)
+            self.kind, self._left_out = known.kind, known.left_out_words()
             self.metadata: Mapping[str, str] = headers[0].metadata
+            stored = partial(_stored, places=places, headers=headers, files=self._names)
             self.weights: Mapping[str, StoredWeight] = {
-                key: _stored(name, places[name], headers) for name, key in known.keys.items()
+                key: stored(name) for name, key in known.keys.items()
             }
+            self.text_weights: Mapping[str, StoredWeight] = {
+                name: stored(name)
+                for name, part in known.left_out.items()
+                if part == TEXT and places[name][1].dtype in DTYPES
+            }
+            self.prediction = prediction_of(self.metadata, marks, self.sizes(), self.read)
             self._refuse_codes()
             self._closing = opening.pop_all()
 
@@ -98,7 +121,7 @@ class CheckpointFile:
         """One line for people: what was recognised."""
         sizes = self.sizes()
         parts = f"{len(self.weights)} weights, {self.dtype() or 'no floating-point numbers'}"
-        left = f"; {self.left_out} other tensors (text encoder, VAE) left out" * bool(self.left_out)
+        left = f"; tensors left out: {self._left_out}" * bool(self._left_out)
         shards = f" in {len(self._files)} files" * (len(self._files) > 1)
         return f"{self.name}: {self.kind}{shards}, {architecture_of(sizes)}, {parts}{left}"
 
@@ -119,7 +142,10 @@ class CheckpointFile:
 
         Raises FormatError naming file and weight when the file ends too early.
         """
-        weight = self.weights[key]
+        return self.read_stored(self.weights[key], first, count)
+
+    def read_stored(self, weight: StoredWeight, first: int = 0, count: int | None = None) -> Tensor:
+        """As `read`, of any tensor of this model."""
         count = weight.numel - first if count is None else count
         piece = torch.empty(count, dtype=weight.dtype)
         file, view = self._files[weight.file], tensor_bytes(piece)
@@ -253,12 +279,19 @@ def _places(
     return places
 
 
+def _is_mark(name: str, entry: TensorEntry) -> bool:
+    return not entry.numel and not name.endswith((".weight", ".bias"))
+
+
 def _stored(
-    name: str, place: tuple[int, TensorEntry], headers: Sequence[FileHeader]
+    name: str,
+    places: Mapping[str, tuple[int, TensorEntry]],
+    headers: Sequence[FileHeader],
+    files: Sequence[str],
 ) -> StoredWeight:
-    number, entry = place
+    number, entry = places[name]
     start = headers[number].data_start + entry.start
-    return StoredWeight(number, name, DTYPES[entry.dtype], entry.shape, start)
+    return StoredWeight(number, name, torch_dtype(entry, name, files[number]), entry.shape, start)
 
 
 def _facts(file: BufferedReader) -> tuple[int, int]:

@@ -42,6 +42,15 @@ def is_diffusers_unet(names: Iterable[str]) -> bool:
     return any(name.startswith(("down_blocks.", "mid_block.", "up_blocks.")) for name in names)
 
 
+def is_whole_unet(names: Iterable[str]) -> bool:
+    """Does it have its first layer, and the resnet of every block, by which layers are counted?"""
+    held = set(names)
+    places = [match for match in map(_PART.fullmatch, held) if match]
+    resnets = {(m[1], m[2], m[4]) for m in places if m[3] == "resnets"}
+    attended = {(m[1], m[2], m[4]) for m in places if m[3] == "attentions"}
+    return "conv_in.weight" in held and attended <= resnets
+
+
 def comfyui_keys(names: Iterable[str], file: str) -> dict[str, str]:
     """ComfyUI's weight key by diffusers' name. The number of layers is read from the names.
 

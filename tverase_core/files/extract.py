@@ -9,9 +9,10 @@ one are not read again: together that is hardly more than one reading.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BaseMismatchError, FormatError, KeyMismatchError, listed
-from ..model.fingerprint import BaseFingerprint
+from ..model.fingerprint import BaseFingerprint, sampled_runs
 from ..ports import Progress, quiet
 from ..storage.content_hash import UNKNOWN, ContentHash, RunningHash, pieces
 from ..storage.new_file import check_not_source, check_room, replacing
@@ -32,13 +33,15 @@ from ..vector.task_vector import check_finite, check_shape
 from .checkpoint import CheckpointFile, file_fingerprint
 from .metadata import DTYPES, task_vector_metadata
 
+_HASHES = ("modelspec.hash_sha256", "sshs_model_hash")
 FIRST_LOOK = 1 << 14  # elements read first when looking for a difference
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
     """What was extracted. base, tuned: what the files were recognised as. kept: weights that
-    differ; unchanged: those that do not; content: hash of the result's data, see `files`."""
+    differ; unchanged: those that do not, absent: those of them that the tuned file lacks; content:
+    hash of the result's data, see `task_vector_file`; notes: sentences of what was left out."""
 
     base: str
     tuned: str
@@ -46,12 +49,13 @@ class Extraction:
     unchanged: int
     file_bytes: int
     content: str
+    absent: int = 0
+    notes: tuple[str, ...] = ()
 
     def sentence(self) -> str:
-        return (
-            f"{self.kept} weights differ, {self.unchanged} are equal; "
-            f"{self.file_bytes / 1e6:,.1f} MB written."
-        )
+        absent = f", of which the tuned file lacks {self.absent}" * bool(self.absent)
+        counts = f"{self.kept} weights differ, {self.unchanged} are equal{absent}; "
+        return " ".join((counts + f"{self.file_bytes / 1e6:,.1f} MB written.", *self.notes))
 
 
 def extract_between_files(
@@ -61,12 +65,15 @@ def extract_between_files(
     story: Provenance | None = None,
     *,
     dtype: Literal["float32", "bfloat16"] = "float32",
+    absent: Literal["refuse", "unchanged"] = "refuse",
     progress: Progress = quiet,
 ) -> Extraction:
     """Write the task-vector file `out` from two models on disk (see CheckpointFile).
 
-    Computed in float32. dtype: of the file, see `save_task_vector`. Memory: a few pieces of two
-    million elements. The file appears whole or not at all, also when `progress` raises.
+    Computed in float32. dtype: of the file, see `save_task_vector`. absent: whether weights that
+    the tuned file lacks count as unchanged, as in the files of UCE and ESD, which hold what they
+    edited alone. Memory: a few pieces of two million elements. The file appears whole or not at
+    all, also when `progress` raises.
     Raises ConfigError, FormatError, KeyMismatchError, ShapeMismatchError, NonFiniteError,
     BaseMismatchError (equal models, swapped arguments), OSError (no room).
     """
@@ -74,24 +81,61 @@ def extract_between_files(
         raise FormatError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
     target = Path(out)
     check_not_source(target, (base, tuned))
-    with CheckpointFile(base) as old, CheckpointFile(tuned) as new:
-        check_same_family(old, new)
+    if absent not in ("refuse", "unchanged"):
+        raise FormatError(f"absent: expected refuse or unchanged, got {absent!r}")
+    with CheckpointFile(base) as old, CheckpointFile(tuned, old) as new:
         refuse_swapped(old, new)
+        check_same_family(old, new, absent)
         job = _Job(old, new, DTYPES[dtype], progress)
         changed = job.changed()
         if not changed:
-            raise BaseMismatchError(
-                f"{new.name} has exactly the weights of {old.name}, so there is no task vector. "
-                "Give the untouched model first and the fine-tuned one second."
-            )
+            raise BaseMismatchError(_nothing_changed(old, new))
         return job.write(target, changed, story or Provenance())
 
 
-def check_same_family(base: CheckpointFile, tuned: CheckpointFile) -> None:
+def _nothing_changed(base: CheckpointFile, tuned: CheckpointFile) -> str:
+    texts = changed_text_weights(base, tuned)
+    if texts:
+        return (
+            f"{tuned.name} differs from {base.name} in its text encoder alone ({texts} tensors), "
+            "and a task vector from files is of the diffusion model. Give a model whose diffusion "
+            "model was trained too."
+        )
+    return (
+        f"the diffusion model of {tuned.name} has exactly the weights of {base.name}, so there is "
+        "no task vector. Give the untouched model first and the fine-tuned one second."
+    )
+
+
+def changed_text_weights(base: CheckpointFile, tuned: CheckpointFile) -> int:
+    """How many tensors of the text encoder differ, by `sampled_runs` of those that both hold."""
+    count = 0
+    for name, new in tuned.text_weights.items():
+        old = base.text_weights.get(name)
+        if old is not None and old.shape == new.shape:
+            coarser = min(old.dtype, new.dtype, key=lambda dtype: dtype.itemsize)
+            runs = sampled_runs(old.numel)
+            pairs = ((base.read_stored(old, *run), tuned.read_stored(new, *run)) for run in runs)
+            count += any(not torch.equal(a.to(coarser), b.to(coarser)) for a, b in pairs)
+    return count
+
+
+def check_same_family(
+    base: CheckpointFile, tuned: CheckpointFile, absent: Literal["refuse", "unchanged"] = "refuse"
+) -> None:
     """Raises KeyMismatchError, ShapeMismatchError, FormatError (number against code)."""
     missing = sorted(base.weights.keys() - tuned.weights.keys())
     unexpected = sorted(tuned.weights.keys() - base.weights.keys())
-    if missing or unexpected:
+    if missing and not unexpected:
+        if absent == "refuse":
+            raise KeyMismatchError(
+                f"{tuned.described()}: lacks {len(missing)} weights of {base.described()}, such as "
+                f"{listed(missing)}. If it holds what was edited alone, as the files of UCE and "
+                "ESD do, let absent weights count as unchanged (absent_weights, on the command "
+                "line --absent).",
+                missing,
+            )
+    elif missing or unexpected:
         raise KeyMismatchError(
             f"{base.described()} and {tuned.described()} are different models. "
             f"Only in {base.name} ({len(missing)}): {listed(missing) or 'none'}. "
@@ -100,8 +144,8 @@ def check_same_family(base: CheckpointFile, tuned: CheckpointFile) -> None:
             missing,
             unexpected,
         )
-    for key, old in base.weights.items():
-        new = tuned.weights[key]
+    for key, new in tuned.weights.items():
+        old = base.weights[key]
         check_shape(key, old.shape, torch.Size(new.shape), base.name, tuned.name)
         if old.dtype.is_floating_point != new.dtype.is_floating_point:
             raise FormatError(
@@ -111,19 +155,29 @@ def check_same_family(base: CheckpointFile, tuned: CheckpointFile) -> None:
 
 
 def refuse_swapped(base: CheckpointFile, tuned: CheckpointFile) -> None:
-    """Raises BaseMismatchError when the base's metadata say that it was made from tuned."""
-    names = {tuned.path.name, tuned.path.stem}
-    hashes = {tuned.metadata.get(key, "") for key in ("modelspec.hash_sha256", "sshs_model_hash")}
-    hashes = {text.removeprefix("0x") for text in hashes} - {""}
+    """Raises BaseMismatchError when the base's metadata say that it was made from tuned: by its
+    whole name, unless both have it, or by its hash."""
+    names = {tuned.path.name, tuned.path.stem} - {base.path.name, base.path.stem}
+    hashes = {tuned.metadata.get(key, "").removeprefix("0x") for key in _HASHES} - {""}
+    hashes -= {base.metadata.get(key, "").removeprefix("0x") for key in _HASHES}
     for key, text in base.metadata.items():
-        parent = key in ("ss_sd_model_name", "modelspec.merged_from", "tverase.base")
-        words = {word.strip(" \"'") for word in text.replace(",", " ").split()}
-        own = key in ("modelspec.hash_sha256", "sshs_model_hash")
-        if (parent and names & words) or (not own and any(h in text for h in hashes)):
+        words = set(re.findall(r"[0-9A-Fa-f]{16,}", text)) if key not in _HASHES else set()
+        if names & set(_parents(key, text)) or hashes & words:
             raise BaseMismatchError(
                 f"{base.name} says in its metadata ({key}) that it was made from {tuned.name}: "
                 "the two are swapped. Give the untouched model first, the fine-tuned one second."
             )
+
+
+def _parents(key: str, text: str) -> list[str]:
+    """The whole names of models that a metadata value states."""
+    if key == "ss_sd_model_name":
+        return [re.split(r"[/\\]", text)[-1]]
+    if key == "modelspec.merged_from":
+        return [name.strip(" \"'") for name in text.split(",")]
+    if key == "tverase.base":
+        return re.findall(r'"file_name":"([^"]+)"', text)
+    return []
 
 
 class _Job:
@@ -133,7 +187,7 @@ class _Job:
         self, old: CheckpointFile, new: CheckpointFile, dtype: torch.dtype, progress: Progress
     ):
         self.old, self.new, self.dtype, self.progress = old, new, dtype, progress
-        self.keys = sorted(old.sizes())
+        self.keys = sorted(key for key in old.sizes() if key in new.weights)
 
     def delta(self, key: str, first: int, count: int) -> Tensor:
         """float32 [count]; NaN or infinite where a weight is."""
@@ -155,7 +209,9 @@ class _Job:
         kinds = {file_name_of(key): (self.dtype, self.old.weights[key].shape) for key in keys}
         if len(kinds) != len(keys):
             raise FormatError(f"{self.old.name}: two weights would have one name in the file")
-        base = file_fingerprint(self.old, story.prediction or "epsilon")
+        prediction = story.prediction or self.old.prediction
+        story = replace(story, prediction=prediction)
+        base = file_fingerprint(self.old, prediction or "epsilon")
         room = len(header(kinds, keys, base, story, UNKNOWN))
         size = room + sum(torch.Size(s).numel() * d.itemsize for d, s in kinds.values())
         check_room(target, size)
@@ -166,9 +222,17 @@ class _Job:
             file.write(header(kinds, keys, base, story, content))
             self.old.check_unchanged()
             self.new.check_unchanged()
-        equal = len(self.keys) - len(keys)
         described = self.old.described(), self.new.described()
-        return Extraction(*described, len(keys), equal, size, content.whole)
+        absent = len(self.old.sizes()) - len(self.keys)
+        equal = len(self.old.sizes()) - len(keys)
+        notes = self.notes()
+        return Extraction(*described, len(keys), equal, size, content.whole, absent, notes)
+
+    def notes(self) -> tuple[str, ...]:
+        texts = changed_text_weights(self.old, self.new)
+        if not texts:
+            return ()
+        return (f"Its text encoder was trained too: {texts} tensors differ and are left out.",)
 
     def write_data(self, file: BinaryIO, keys: list[str]) -> ContentHash:
         """The deltas, hashed and written while the next piece is computed; returns the hashes."""

@@ -1,83 +1,53 @@
 """A LoRA file and the base it was made for -> a task vector, its factors kept as they are.
 
 A LoRA (arXiv 2106.09685) adds alpha / rank * up @ down to a weight: that is the difference of the
-tuned and the base weight, so no weight has to be read. Names of kohya's trainers, of diffusers and
-PEFT, and of ComfyUI are known, as is the `mid` factor of LyCORIS' LoCon (arXiv 2309.14859).
+tuned and the base weight, so no weight has to be read. The `mid` factor of LyCORIS' LoCon (arXiv
+2309.14859) goes into `down`; differences of whole weights beside the factors are taken along.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import (
-    BaseMismatchError,
-    FormatError,
-    KeyMismatchError,
-    ShapeMismatchError,
-    TveraseError,
-    listed,
-)
-from ..model.layout import DIFFUSION_PREFIX
+from ..errors import BaseMismatchError, FormatError, KeyMismatchError, TveraseError
 from ..ports import Progress, quiet
 from ..storage.new_file import check_not_source
 from ..storage.reproducible import read_header
-from ..vector.delta_names import WEIGHT
+from ..vector.delta_names import file_name_of
 from ..vector.provenance import Provenance
 from ..vector.task_vector import check_finite
 from .checkpoint import CheckpointFile, file_fingerprint
-from .checkpoint_kinds import LORA_NAME
+from .checkpoint_kinds import ADAPTER_NAME
 from .compact import DOWN, UP, CompactTensors, write_compact
-from .diffusers_names import diffusers_names
 from .extract import Extraction
+from .lora_factor import CONFIG, LoraSettings, lora_settings
+from .lora_names import bias_of, keys_of_modules, parts_by_module
+from .lora_product import LoraFactors, lora_factors, whole_difference
 from .metadata import DTYPES
 
-_PARTS = re.compile(
-    r"(?P<module>.+?)(?:"
-    r"(?:[._]lora\.|\.lora_linear_layer\.|\.lora_)(?P<side>up|down|mid)\.weight"
-    r"|\.lora_(?P<letter>[AB])(?:\.default)?(?:\.weight)?"
-    r"|\.(?P<alpha>alpha))"
-)
-_SIDES = {"A": "down", "B": "up"}
-_TEXT = re.compile(r"(?:base_model\.model\.)?(?:lora_te|text_encoder|text_model|te\d?_)")
-_ELSEWHERE = "Load it onto the base with ComfyUI's Load LoRA and use the node Extract Task Vector."
-_OTHER_KINDS = (
-    (r"\.dora_scale$", "is of a DoRA, whose change depends on the base's weights"),
-    (r"\.hada_", "is of a LoHa"),
-    (r"\.lokr_", "is of a LoKr"),
-    (r"\.(?:diff|diff_b|w_norm|b_norm|set_weight)$", "is no factor but a whole weight"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class LoraFactors:
-    """up float32 [out, r, ...] with alpha / rank in it, down float32 [r, in, ...]."""
-
-    up: Tensor
-    down: Tensor
-
-    def product(self) -> Tensor:
-        """The delta [out, in, ...]."""
-        flat = self.up.flatten(1) @ self.down.flatten(1)
-        return flat.reshape(self.up.shape[0], *self.down.shape[1:])
+_FOLDER_FILE = "adapter_model.safetensors"
 
 
 def is_lora_file(path: str | os.PathLike[str]) -> bool:
-    """Do its names say so? False for whatever cannot be read."""
+    """Do its names say so? A folder of PEFT counts as its file. False for what cannot be read."""
     try:
-        header = read_header(path)
+        header = read_header(_file_of(path))
     except (TveraseError, OSError):
         return False
-    return any(LORA_NAME.search(name) for name in header.tensors)
+    return any(ADAPTER_NAME.search(name) for name in header.tensors)
+
+
+def _file_of(path: str | os.PathLike[str]) -> Path:
+    given = Path(path)
+    return given / _FOLDER_FILE if (given / _FOLDER_FILE).is_file() else given
 
 
 def extract_from_lora(
@@ -91,167 +61,146 @@ def extract_from_lora(
 ) -> Extraction:
     """Write a compact task-vector file of what a LoRA adds to the diffusion model of `base`.
 
-    dtype: of the factors. A little of the base is read, for its hash. Text-encoder parts are left
-    out and counted. Raises FormatError (another kind of adapter, half a pair, a task vector; the
-    tensor is named), KeyMismatchError (no such weight in base), ShapeMismatchError,
-    BaseMismatchError (nothing is added), NonFiniteError, ConfigError, OSError.
+    lora: a file, or a folder of PEFT. dtype: of the factors. A little of the base is read, for its
+    hash. Text-encoder parts are left out and counted. Raises FormatError (another kind of adapter,
+    half a pair, a task vector; the tensor is named), KeyMismatchError (no such weight in base),
+    ShapeMismatchError, BaseMismatchError (nothing is added), NonFiniteError, ConfigError, OSError.
     """
     if dtype not in DTYPES:
         raise FormatError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
-    source, target = Path(lora), Path(out)
-    check_not_source(target, (base, lora))
+    source, target = _file_of(lora), Path(out)
+    check_not_source(target, (base, source))
     header = read_header(source)
     if "tverase.kind" in header.metadata:
         raise FormatError(f"{source.name}: is a task vector already. Use it as it is.")
-    modules, text = _modules(header.tensors, source.name)
+    modules, text = parts_by_module(header.tensors, source.name)
+    settings = lora_settings(source, header.metadata)
     with CheckpointFile(base) as model:
-        made = _converted(source, modules, model, DTYPES[dtype], progress)
+        made = _Reading(source, modules, settings, model, DTYPES[dtype]).converted(progress)
         known = story or Provenance()
-        identity = file_fingerprint(model, known.prediction or "epsilon")
+        identity = file_fingerprint(model, known.prediction or model.prediction or "epsilon")
         described, total = model.described(), len(model.sizes())
-    content = write_compact(target, made, identity, known, list(made.ranks))
+    content = write_compact(target, made.compact, identity, known, list(made.keys))
     progress(1, 1, "written")
-    ranks = made.ranks.values()
-    words = f"{source.name}: LoRA of {len(modules)} modules, ranks {min(ranks)} to {max(ranks)}"
+    words = f"{source.name}: {made.words()}"
     words += f"; {text} tensors of text encoders left out" * bool(text)
-    counts = len(ranks), total - len(ranks)
+    counts = len(made.keys), total - len(made.keys)
     return Extraction(described, words, *counts, target.stat().st_size, content)
 
 
-def _converted(
-    source: Path,
-    modules: Mapping[str, Mapping[str, str]],
-    model: CheckpointFile,
-    dtype: torch.dtype,
-    progress: Progress,
-) -> CompactTensors:
-    """The factors under the names of a compact file; modules that add nothing are left out."""
-    places = _module_keys(model.sizes())
-    keys = {module: _key_of(module, places, source.name, model.name) for module in modules}
-    _refuse_one_weight_twice(keys, source.name)
-    tensors: dict[str, Tensor] = {}
-    ranks: dict[str, int] = {}
-    lost = whole = 0.0
-    dense = 0
-    with safe_open(source, "pt") as opened:
-        for done, (module, key) in enumerate(sorted(keys.items(), key=lambda pair: pair[1])):
-            progress(done, len(keys), f"reading {module}")
-            read = {part: opened.get_tensor(name) for part, name in modules[module].items()}
-            made = lora_factors(read, model.weights[key].shape, f"{source.name}: {module}")
-            product = made.product()
-            check_finite(product, f"{source.name}: the product of {module}")
-            if not bool(product.any()):
-                continue
-            up, down = made.up.to(dtype), made.down.to(dtype)
-            stem = key.removesuffix(WEIGHT)
-            tensors |= {stem + UP: up.contiguous(), stem + DOWN: down.contiguous()}
-            ranks[key] = down.shape[0]
-            rounded = LoraFactors(up.float(), down.float()).product()
-            lost += float((product - rounded).double().square().sum())
-            whole += float(product.double().square().sum())
-            dense += product.numel()
-    if not tensors:
-        raise BaseMismatchError(
-            f"{source.name}: adds nothing to the diffusion model of {model.name}, so there is no "
-            "task vector. Give a LoRA that was trained on the UNet."
-        )
-    written = sum(tensor.numel() for tensor in tensors.values())
-    return CompactTensors(tensors, ranks, (lost / whole) ** 0.5, written / dense)
+@dataclass(frozen=True, slots=True)
+class _Converted:
+    """compact: the tensors to write. keys: the weights that they change. unscaled: modules whose
+    factor is 1 because nothing states another."""
 
+    compact: CompactTensors
+    keys: tuple[str, ...]
+    unscaled: int
+    place: str
 
-def lora_factors(
-    parts: Mapping[str, Tensor], shape: tuple[int, ...], where: str = "lora"
-) -> LoraFactors:
-    """The two factors of a weight's delta, from a module's tensors `up`, `down`, `mid`, `alpha`.
-
-    up [out, r, ...], down [r, in, ...]; mid [r, r, kh, kw] goes into down. alpha: one number, the
-    rank if it is absent. shape: of the weight; factors of a 1x1 convolution may lack its last axes.
-    Raises FormatError, ShapeMismatchError.
-    """
-    if not {"up", "down"} <= parts.keys():
-        raise FormatError(f"{where}: has only {listed(list(parts))}; up and down belong together")
-    up, down = parts["up"].float(), parts["down"].float()
-    if min(len(shape), up.ndim, down.ndim) < 2 or math.prod(up.shape[2:]) != 1:
-        raise FormatError(
-            f"{where}: expected factors [out, r] or [out, r, 1, 1] and [r, in, ...] of a weight "
-            f"[out, in, ...], got up {list(up.shape)} and down {list(down.shape)} of a weight of "
-            f"shape {list(shape)}. Download the LoRA again, or give another."
+    def words(self) -> str:
+        ranks = self.compact.ranks.values()
+        whole = len(self.keys) - len(ranks)
+        parts = (
+            [f"LoRA of {len(ranks)} modules, ranks {min(ranks)} to {max(ranks)}"] if ranks else []
         )
-    fits = up.shape[1] == down.shape[0] > 0
-    if fits and "mid" in parts:
-        mid = parts["mid"].float()
-        fits = mid.ndim == 4 and mid.shape[:2] == (down.shape[0], down.shape[0])
-        fits = fits and math.prod(down.shape[2:]) == 1
-        if fits:
-            down = torch.einsum("mnkl,ni->mikl", mid, down.flatten(1))
-    got = (up.shape[0], *down.shape[1:])
-    short, long = sorted((got, tuple(shape)), key=len)
-    if not fits or long[: len(short)] != short or any(n != 1 for n in long[len(short) :]):
-        raise ShapeMismatchError(
-            f"{where}: up {list(parts['up'].shape)} and down {list(parts['down'].shape)} do not "
-            f"give a weight of shape {list(shape)}. The LoRA was made for another model.",
-            where,
-            shape,
-            got,
-        )
-    if "alpha" in parts:
-        if parts["alpha"].numel() != 1:
-            raise FormatError(
-                f"{where}: alpha holds {parts['alpha'].numel()} numbers; expected one"
+        parts += [f"{whole} whole differences"] * bool(whole)
+        if self.unscaled:
+            parts.append(
+                f"no alpha is stated for {self.unscaled} modules (neither in the file nor in "
+                f"{CONFIG} beside it), so their factor is 1"
             )
-        up = up * (float(parts["alpha"]) / down.shape[0])
-    ones = [1] * (len(shape) - 2)
-    return LoraFactors(up.reshape(*up.shape[:2], *ones), down.reshape(down.shape[0], *shape[1:]))
+        elif self.place:
+            parts.append(f"alpha from {self.place}")
+        return "; ".join(parts)
 
 
-def _modules(names: Iterable[str], file: str) -> tuple[dict[str, dict[str, str]], int]:
-    """The names of the diffusion model's tensors by module and part; how many others there are."""
-    modules: dict[str, dict[str, str]] = {}
-    text = 0
-    for name in names:
-        if _TEXT.match(name):
-            text += 1
-            continue
-        match = _PARTS.fullmatch(name)
-        if match is None:
-            why = next((w for p, w in _OTHER_KINDS if re.search(p, name)), "is no factor of a LoRA")
-            raise FormatError(f"{file}: {name!r} {why}. {_ELSEWHERE}")
-        part = match["side"] or _SIDES.get(match["letter"] or "", "alpha")
-        held = modules.setdefault(match["module"], {})
-        if part in held:
-            raise FormatError(f"{file}: {held[part]!r} and {name!r} are the same factor")
-        held[part] = name
-    return modules, text
+@dataclass
+class _Reading:
+    """An adapter's file on the way to the tensors of a compact file."""
 
+    source: Path
+    modules: Mapping[str, Mapping[str, str]]
+    settings: LoraSettings | None
+    model: CheckpointFile
+    dtype: torch.dtype
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
+    unscaled: int = 0
+    by_settings: bool = False
+    lost: float = 0.0
+    whole: float = 0.0
+    dense: int = 0
 
-def _module_keys(keys: Iterable[str]) -> dict[str, str]:
-    """Weight key by every name that a LoRA may have for the module."""
-    own = [key for key in keys if key.startswith(DIFFUSION_PREFIX) and key.endswith(WEIGHT)]
-    dotted = {key.removeprefix(DIFFUSION_PREFIX): key for key in own}
-    places = {}
-    for name, key in (*dotted.items(), *diffusers_names(own).items()):
-        module = name.removesuffix(WEIGHT)
-        places[module] = places["lora_unet_" + module.replace(".", "_")] = key
-        places[module.removesuffix(".0") if module.endswith("to_out.0") else module] = key
-    return places
+    def converted(self, progress: Progress) -> _Converted:
+        """The factors under the names of a compact file; what adds nothing is left out."""
+        sizes, file = self.model.sizes(), self.source.name
+        keys = keys_of_modules(self.modules, sizes, file, self.model.name)
+        try:
+            with safe_open(self.source, "pt") as opened:
+                for done, (module, key) in enumerate(sorted(keys.items(), key=lambda p: p[1])):
+                    progress(done, len(keys), f"reading {module}")
+                    names = self.modules[module]
+                    read = {part: opened.get_tensor(name) for part, name in names.items()}
+                    self._take(module, key, read)
+        except SafetensorError as problem:
+            raise FormatError(f"{file}: cannot be read: {problem}. Save it again.") from problem
+        if not self.tensors:
+            raise BaseMismatchError(
+                f"{file}: adds nothing to the diffusion model of {self.model.name}, so there is no "
+                "task vector. Give a LoRA that was trained on the UNet."
+            )
+        written = sum(tensor.numel() for tensor in self.tensors.values())
+        error = (self.lost / self.whole) ** 0.5
+        compact = CompactTensors(self.tensors, self.ranks, error, written / self.dense)
+        place = self.settings.place if self.settings and self.by_settings else ""
+        return _Converted(compact, tuple(self.keys), self.unscaled, place)
 
+    def _take(self, module: str, key: str, read: dict[str, Tensor]) -> None:
+        where = f"{self.source.name}: {module}"
+        differences = {key: read.pop("diff", None), bias_of(key): read.pop("diff_b", None)}
+        if differences[key] is not None and read.keys() - {"alpha"}:
+            raise FormatError(f"{where}: has factors and a whole difference of one weight")
+        for own, tensor in differences.items():
+            if tensor is not None:
+                self._add_whole(own, tensor, where)
+        if read.keys() - {"alpha"} or differences == dict.fromkeys(differences):
+            self._add_factors(module, key, read, where)
 
-def _key_of(module: str, places: Mapping[str, str], file: str, base: str) -> str:
-    plain = module.removeprefix("base_model.model.").removeprefix("unet.")
-    plain = plain.removeprefix(DIFFUSION_PREFIX).replace(".processor.", ".")
-    plain = re.sub(r"^lycoris_", "lora_unet_", plain)
-    if plain not in places:
-        raise KeyMismatchError(
-            f"{file}: {base} has no weight for the module {module!r}. Give the base that the LoRA "
-            f"was made for. If this is it: {_ELSEWHERE[0].lower()}{_ELSEWHERE[1:]}",
-            unexpected=[module],
-        )
-    return places[plain]
+    def _add_factors(self, module: str, key: str, read: dict[str, Tensor], where: str) -> None:
+        made = lora_factors(read, self.model.weights[key].shape, where)
+        rank = made.down.shape[0]
+        if "alpha" not in read and self.settings:
+            made = LoraFactors(made.up * self.settings.factor(module, rank), made.down)
+            self.by_settings = True
+        product = made.product()
+        check_finite(product, f"{self.source.name}: the product of {module}")
+        if not bool(product.any()):
+            return
+        self.unscaled += "alpha" not in read and self.settings is None
+        up, down = made.up.to(self.dtype), made.down.to(self.dtype)
+        stem = file_name_of(key).removesuffix(".diff")
+        self.tensors |= {stem + UP: up.contiguous(), stem + DOWN: down.contiguous()}
+        self.ranks[key] = rank
+        self._count(key, product, LoraFactors(up.float(), down.float()).product())
 
+    def _add_whole(self, key: str, tensor: Tensor, where: str) -> None:
+        if key not in self.model.sizes():
+            raise KeyMismatchError(
+                f"{where}: {self.model.name} has no {key}. Give the base that the file was made "
+                "for.",
+                unexpected=[key],
+            )
+        delta = whole_difference(tensor, self.model.weights[key].shape, where)
+        check_finite(delta, f"{where}: its difference")
+        if not bool(delta.any()):
+            return
+        written = self.tensors[file_name_of(key)] = delta.to(self.dtype).contiguous()
+        self._count(key, delta, written.float())
 
-def _refuse_one_weight_twice(keys: Mapping[str, str], file: str) -> None:
-    first: dict[str, str] = {}
-    for module, key in keys.items():
-        if key in first:
-            raise FormatError(f"{file}: {first[key]!r} and {module!r} are both the weight {key}")
-        first[key] = module
+    def _count(self, key: str, exact: Tensor, written: Tensor) -> None:
+        self.keys.append(key)
+        self.lost += float((exact - written).double().square().sum())
+        self.whole += float(exact.double().square().sum())
+        self.dense += exact.numel()

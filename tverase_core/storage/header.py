@@ -1,4 +1,8 @@
-"""The header of a safetensors file, read strictly: what it states must fit the file and torch."""
+"""The header of a safetensors file, read strictly: what it states must fit the file and torch.
+
+A dtype that torch or this module does not know is no fault of the file: only reading the tensor
+needs it, see `torch_dtype`.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,19 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+# Bits of an element where torch has no such dtype, or not in every version that is supported.
+_OTHER_BITS = {
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "U16": 16,
+    "U32": 32,
+    "U64": 64,
+    "C64": 64,
+}
 _AXES = 64  # what torch can look at
 _ANEW = "Download or save it again."
 
@@ -42,6 +59,10 @@ class TensorEntry:
     start: int
     end: int
 
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class FileHeader:
@@ -50,6 +71,16 @@ class FileHeader:
     metadata: Mapping[str, str]
     tensors: Mapping[str, TensorEntry]
     data_start: int
+
+
+def torch_dtype(entry: TensorEntry, key: str, name: str) -> torch.dtype:
+    """What the tensor is read as. Raises FormatError for a dtype that cannot be read."""
+    if entry.dtype not in DTYPES:
+        raise FormatError(
+            f"{name}: {key!r} is stored as {entry.dtype}, which cannot be read here. "
+            "Use this file in fp16, bf16, fp32 or plain fp8."
+        )
+    return DTYPES[entry.dtype]
 
 
 def parse_header(file: BinaryIO, name: str) -> FileHeader:
@@ -61,6 +92,11 @@ def parse_header(file: BinaryIO, name: str) -> FileHeader:
     head = file.read(8)
     if len(head) < 8:
         raise FormatError(f"{name}: {size} bytes is too short for a safetensors file. {_ANEW}")
+    if head.startswith(b"GGUF"):
+        raise FormatError(
+            f"{name}: is a GGUF file, whose weights are quantised in blocks. Use the safetensors "
+            "file that it was made from."
+        )
     length = struct.unpack("<Q", head)[0]
     if not 2 <= length <= min(size - 8, HEADER_CAP_BYTES):
         raise FormatError(
@@ -97,8 +133,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _entry(key: str, value: Mapping[str, Any]) -> TensorEntry:
     start, end = value["data_offsets"]
     shape = tuple(value["shape"])
-    if value["dtype"] not in DTYPES:
-        raise ValueError(f"tensor {key!r} has the unknown dtype {value['dtype']!r}")
+    if not isinstance(value["dtype"], str):
+        raise ValueError(f"tensor {key!r}: dtype is {value['dtype']!r}, expected a text")
     if not all(type(number) is int and number >= 0 for number in (*shape, start, end)):
         raise ValueError(f"tensor {key!r}: sizes and offsets must be whole numbers >= 0")
     # Also of a tensor without elements, as torch multiplies the other sizes all the same.
@@ -107,12 +143,21 @@ def _entry(key: str, value: Mapping[str, Any]) -> TensorEntry:
     return TensorEntry(value["dtype"], shape, start, end)
 
 
+def _bytes(entry: TensorEntry) -> int | None:
+    """What the tensor takes in the file; None for a dtype whose size nobody here knows."""
+    if entry.dtype in DTYPES:
+        return entry.numel * DTYPES[entry.dtype].itemsize
+    bits = _OTHER_BITS.get(entry.dtype)
+    return None if bits is None else -(-entry.numel * bits // 8)
+
+
 def _check_offsets(tensors: Mapping[str, TensorEntry], data_bytes: int, name: str) -> None:
     """The tensors must fill the data section without gap or overlap."""
     position = 0
     for key, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
-        expected = math.prod(entry.shape) * DTYPES[entry.dtype].itemsize
-        if entry.start != position or entry.end - entry.start != expected:
+        size = _bytes(entry)
+        expected = entry.end - entry.start if size is None else size
+        if entry.start != position or entry.end - entry.start != max(0, expected):
             raise FormatError(
                 f"{name}: tensor {key!r}: expected bytes {position} to {position + expected}, "
                 f"got {entry.start} to {entry.end}"

@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 from ..errors import ConfigError
 
+LONGEST_NAME = 255  # bytes on Linux; Windows and macOS count characters, which are fewer
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
@@ -22,7 +24,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     file, as a full disk gives, is raised again with this one's name.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    _check_name(target.name)
+    # Without the file's own name, so that a name of any allowed length can be written.
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("x+b") as file:
             yield file
@@ -38,8 +42,25 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def _check_name(name: str) -> None:
+    """Raises ConfigError for a name that no file system takes."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{name!r}: holds half a character, which no file name can. Give another name."
+        ) from error
+    if size > LONGEST_NAME:
+        raise ConfigError(
+            f"{name[:40]}...: a file name of {size} bytes; file systems take {LONGEST_NAME}. "
+            "Give a shorter name."
+        )
+
+
 def check_not_source(target: Path, sources: Iterable[str | os.PathLike[str]]) -> None:
-    """Raises ConfigError when `target` is one of the files or folders it is made of."""
+    """Raises ConfigError when `target` is one of the files or folders it is made of, or has a name
+    that no file system takes."""
+    _check_name(target.name)
     if any(target.resolve() == Path(source).resolve() for source in sources):
         raise ConfigError(f"{target.name}: would replace a file it is made of. Give another name.")
 

@@ -22,7 +22,8 @@ from tverase_core.errors import (
     ShapeMismatchError,
 )
 from tverase_core.files.diffusers_names import diffusers_names
-from tverase_core.files.extract_lora import extract_from_lora, is_lora_file, lora_factors
+from tverase_core.files.extract_lora import extract_from_lora, is_lora_file
+from tverase_core.files.lora_product import lora_factors
 from tverase_core.files.task_vector_file import load_task_vector, read_header
 
 BLOCK = "diffusion_model.input_blocks.1.1.transformer_blocks.0."
@@ -132,13 +133,17 @@ MODULE = QUERY.removesuffix(".weight")
 GOOD = {f"{MODULE}.lora_{side}.weight": tensor for side, tensor in FACTORS}
 BAD: list[tuple[dict[str, Tensor], type[Exception], str]] = [
     (GOOD | {f"{MODULE}.dora_scale": UP}, FormatError, r"attn1\.to_q\.dora_scale' is of a DoRA"),
-    ({f"{MODULE}.hada_w1_a": UP}, FormatError, "is of a LoHa.*Load LoRA"),
-    ({f"{MODULE}.lokr_w1": UP}, FormatError, "is of a LoKr.*Load LoRA"),
-    (GOOD | {f"{MODULE}.diff_b": UP}, FormatError, "is no factor but a whole weight"),
-    (GOOD | {f"{MODULE}.reshape_weight": UP}, FormatError, "is no factor of a LoRA"),
+    ({f"{MODULE}.hada_w1_a": UP}, FormatError, r"is of a LoHa.*Merge it into the base"),
+    ({f"{MODULE}.lokr_w1": UP}, FormatError, r"is of a LoKr.*Merge it into the base"),
+    (GOOD | {f"{MODULE}.diff": UP}, FormatError, "factors and a whole difference of one weight"),
+    (GOOD | {f"{MODULE}.diff_b": UP}, KeyMismatchError, r"has no .*attn1\.to_q\.bias"),
+    ({f"{MODULE}.diff": UP}, ShapeMismatchError, "for a weight of shape"),
+    (GOOD | {f"{MODULE}.set_weight": UP}, FormatError, "replaces a weight"),
+    (GOOD | {f"{MODULE}.lora_B.bias": UP}, FormatError, "is a bias of a factor"),
+    (GOOD | {f"{MODULE}.reshape_weight": UP}, FormatError, "is no part of a LoRA"),
     ({f"{MODULE}.lora_up.weight": UP}, FormatError, "up and down belong together"),
     (GOOD | {f"{MODULE}.alpha": torch.ones(2)}, FormatError, "alpha holds 2 numbers"),
-    (GOOD | {f"{MODULE}.lora_B.weight": UP}, FormatError, "are the same factor"),
+    (GOOD | {f"{MODULE}.lora_B.weight": UP}, FormatError, "are the same tensor"),
     (
         GOOD | {f"unet.{ATTENTION}to_q.lora.{side}.weight": t for side, t in FACTORS},
         FormatError,
