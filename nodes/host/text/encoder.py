@@ -65,6 +65,15 @@ class HostTextEncoder:
         with torch.inference_mode(False):
             return {t: self._embedded(t, self._words(word, t)) for t in self._towers}
 
+    def last_tokens(self, texts: Sequence[str], tower: str) -> list[int]:
+        return [self._last_token(text, tower) for text in texts]
+
+    def _last_token(self, text: str, tower: str) -> int:
+        # Split as `encode` splits it: its brackets are weights, a long one fills several rows.
+        rows = self._clip.tokenize(text, return_word_ids=True)[tower]
+        words = [word for row in rows for _, _, word in row]  # 0 for marks and padding
+        return max((i for i, word in enumerate(words) if word), default=0)
+
     def encode(self, texts: Sequence[str]) -> Context:
         """As CLIPTextEncode does, prompt weights and long prompts included."""
         with torch.inference_mode(False), torch.no_grad():
