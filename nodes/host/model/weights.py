@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-import comfy.lora
 import comfy.model_base
 import torch
 
@@ -19,6 +18,7 @@ from ....tverase_core.model.fingerprint import (
     storage_of,
 )
 from ....tverase_core.model.layout import ModelLayout, detect_layout
+from .computed import computed
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -85,8 +85,16 @@ def effective_weights(model: ModelPatcher) -> Iterator[tuple[str, torch.Tensor]]
             continue
         weight = weight.detach().to("cpu", torch.float32, copy=True)
         if len(entry) > 1:
-            weight = comfy.lora.calculate_weight(entry[1:], weight, key)
+            weight = computed(entry[1:], weight, key)
         yield key, weight
+
+
+def refuse_failing_patches(model: ModelPatcher) -> None:
+    """Raise BaseMismatchError when the host would leave a patch out of the weights it computes."""
+    for key, entry in model.get_key_patches(PREFIX).items():
+        if len(entry) > 1:
+            weight = base_weight(entry).detach().to("cpu", torch.float32, copy=True)
+            computed(entry[1:], weight, key)
 
 
 def base_reader(model: ModelPatcher) -> Callable[[str], torch.Tensor]:

@@ -9,12 +9,12 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import comfy.clip_model
-import comfy.lora
 import comfy.model_patcher
 import torch
 
 from ....tverase_core.errors import BaseMismatchError, ConfigError, TextWidthError
 from ....tverase_core.ports import Context
+from ..model.computed import computed
 from ..model.conditioning import rows_of, to_context
 from ..model.weights import base_weight
 
@@ -178,7 +178,7 @@ def _effective(key: str, entry: list[Any]) -> torch.Tensor:
             f"The text encoder's weight {key} is stored in 8 bits. Load the full checkpoint's CLIP."
         )
     weight = weight.to("cpu", torch.float32, copy=True)
-    return comfy.lora.calculate_weight(entry[1:], weight, key) if len(entry) > 1 else weight
+    return computed(entry[1:], weight, key) if len(entry) > 1 else weight
 
 
 def _layer_forward(self: Any, x: Any, mask: Any = None, optimized_attention: Any = None) -> Any:

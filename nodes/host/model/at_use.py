@@ -1,0 +1,44 @@
+"""Edits that act when a MODEL computes, and that none of its stored weights shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ....tverase_core.errors import BaseMismatchError, listed
+from .exact import INJECTION
+from .weights import PREFIX
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+
+def edits_at_use(model: ModelPatcher) -> list[str]:
+    """Their names: the host's injections (a bypassed LoRA, an erasure in runtime_exact mode), the
+    weights that a wrapper changes (a LoRA in training), and layers that were exchanged."""
+    names = ["runtime_exact" if n.startswith(INJECTION) else n for n in _held(model, "injections")]
+    names += _held(model, "weight_wrapper_patches")  # since ComfyUI 0.3.41
+    # Functions in an exchanged place, such as another attention, compute with the same weights.
+    names += [
+        name
+        for name, part in model.object_patches.items()
+        if name.startswith(PREFIX) and isinstance(part, (torch.nn.Module, torch.Tensor))
+    ]
+    return names
+
+
+def _held(model: ModelPatcher, kind: str) -> list[str]:
+    return list(getattr(model, kind, ()))
+
+
+def refuse_edits_at_use(model: ModelPatcher, what: str) -> None:
+    """Raise BaseMismatchError when there are any. what: how the sentence begins."""
+    names = edits_at_use(model)
+    if names:
+        raise BaseMismatchError(
+            f"{what} reads weights, but this MODEL carries edits that act when it computes and "
+            f"that its weights do not show ({listed(names)}): the result would lack them. For an "
+            "erasure in runtime_exact mode set precision to patch in Apply Negated TV; for Train "
+            "LoRA connect its `lora`, not its `model`, through the stock Load LoRA Model node."
+        )
