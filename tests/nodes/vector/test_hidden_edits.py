@@ -96,7 +96,9 @@ def test_a_function_in_an_exchanged_place_hides_no_weight(pack: Any, make_tiny_m
 
 def lora(rows: int, columns: int) -> Any:
     adapters = pytest.importorskip("comfy.weight_adapter.lora")
-    return adapters.LoRAAdapter(set(), (torch.ones(rows, 2), torch.ones(2, columns), 2.0, None, None, None))
+    return adapters.LoRAAdapter(
+        set(), (torch.ones(rows, 2), torch.ones(2, columns), 2.0, None, None, None)
+    )
 
 
 FAILING = {
