@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from ..tensors import all_finite, extremes
 from .delta_map import KEPT, DeltaMap, stored_delta
 from .delta_names import file_name_of
 from .provenance import Provenance
+from .pruned import PRUNED, pruned_union
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,14 +102,19 @@ class TaskVector:
         return len(self.deltas)
 
     def __add__(self, other: TaskVector) -> TaskVector:
-        """Union of keys. Raises BaseMismatchError, ShapeMismatchError."""
+        """Union of keys; of two vectors of pruned weights their `pruned_union`.
+
+        Raises BaseMismatchError, ShapeMismatchError.
+        """
         if not isinstance(other, TaskVector):
             return NotImplemented
         base = common_base(self, other)
         check_same_shapes(self, other)
+        both = {self.provenance.content, other.provenance.content}
+        join = pruned_union if both == {PRUNED} else torch.add
         deltas = dict(self.deltas)
         for key, delta in other.deltas.items():
-            deltas[key] = deltas[key] + delta if key in deltas else delta
+            deltas[key] = join(deltas[key], delta) if key in deltas else delta
         mine = self.provenance.derived(self.digest())
         return TaskVector(deltas, base, mine.plus(other.provenance.derived(other.digest())))
 
@@ -143,7 +149,7 @@ class TaskVector:
 
     def select(self, wanted: Callable[[str], bool], step: str = "selected keys") -> TaskVector:
         """Only the deltas whose key is wanted; may be empty."""
-        return self.changed({k: d for k, d in self.deltas.items() if wanted(k)}, step)
+        return self._part({k: d for k, d in self.deltas.items() if wanted(k)}, step)
 
     def part(self, prefix: str) -> TaskVector:
         """The deltas of one model: `diffusion_model.` or `text_encoders.`."""
@@ -163,10 +169,15 @@ class TaskVector:
             for key, delta in self.deltas.items()
             if coefficients[key]
         }
-        return self.changed(deltas, f"masked with {mask.to_text()}")
+        return self._part(deltas, f"masked with {mask.to_text()}")
 
     def changed(self, deltas: Mapping[str, Tensor], step: str) -> TaskVector:
         """A descendant with other deltas; step: what was done, for its history."""
+        made = self._part(deltas, step)
+        return replace(made, provenance=replace(made.provenance, content=""))
+
+    def _part(self, deltas: Mapping[str, Tensor], step: str) -> TaskVector:
+        """The same for deltas that are those of this vector, or multiples of them."""
         return TaskVector(deltas, self.base, self.provenance.derived(self.digest(), step=step))
 
     def digest(self) -> str:

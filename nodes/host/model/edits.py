@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,9 +12,12 @@ from ....tverase_core.model.block_mask import BlockMask
 from ....tverase_core.model.fingerprint import check_base
 from ....tverase_core.model.layout import TEXT_PREFIX, detect_layout
 from ....tverase_core.vector.erase import plan_patches
+from ....tverase_core.vector.pruned import PRUNED, pruned_of
 from ....tverase_core.vector.task_vector import TaskVector
+from .computed import computed
+from .exact import exact_edits
 from .patching import Plan
-from .weights import fingerprint, model_shapes
+from .weights import PREFIX, base_weight, fingerprint, model_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -43,7 +47,23 @@ def checked_plan(
     plan = plan_patches(task_vector, strength, mask, detect_layout(shapes), shapes)
     base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
     check_base(task_vector.base, base, allow_different_weights=allow_other_weights)
+    if task_vector.provenance.content == PRUNED:
+        return {scale: _pruned_now(model, deltas) for scale, deltas in plan.items()}
     return plan
+
+
+def _pruned_now(model: ModelPatcher, deltas: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Pruning takes what is there: of a weight that this MODEL has edited, the edited value."""
+    edits, entries, made = exact_edits(model), model.get_key_patches(PREFIX), dict(deltas)
+    for key, delta in deltas.items():
+        patches, at_use = entries[key][1:], [edit[key] for edit in edits if key in edit]
+        if patches or at_use:
+            weight = base_weight(entries[key]).detach().to("cpu", torch.float32)
+            now = computed(patches, weight.clone(), key)
+            for added, scale in at_use:
+                now = torch.add(now, added.float(), alpha=scale)
+            made[key] = pruned_of(delta.float(), weight, now)
+    return made
 
 
 def masked_deltas(plan: Plan, device: torch.device) -> dict[str, torch.Tensor]:
