@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import torch
 
 from ....tverase_core.errors import BaseMismatchError, listed
 from .exact import INJECTION
-from .weights import PREFIX
+from .weights import PREFIX, patched_keys
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -26,6 +27,22 @@ def edits_at_use(model: ModelPatcher) -> list[str]:
         if name.startswith(PREFIX) and isinstance(part, (torch.nn.Module, torch.Tensor))
     ]
     return names
+
+
+def without_edits(model: ModelPatcher) -> ModelPatcher | None:
+    """A clone that computes with the loaded weights alone; None when the MODEL carries no edit."""
+    if not (patched_keys(model) or edits_at_use(model)):
+        return None
+    clone = model.clone()
+    clone.patches = {}
+    for kind in ("injections", "weight_wrapper_patches"):
+        if hasattr(clone, kind):
+            setattr(clone, kind, {})
+    clone.object_patches = {
+        name: part for name, part in clone.object_patches.items() if not name.startswith(PREFIX)
+    }
+    clone.patches_uuid = uuid.uuid4()  # by which the host knows that other weights are wanted
+    return clone
 
 
 def _held(model: ModelPatcher, kind: str) -> list[str]:
