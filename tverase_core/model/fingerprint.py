@@ -122,16 +122,20 @@ def sample_sha256(weights: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(weights):
-        flat = weights[name].detach().reshape(-1)
-        # As bytes, because fp8 cannot be concatenated; in one piece, because each copy from a GPU
-        # waits for it.
-        runs = [
-            flat[first : first + count].view(torch.uint8)
-            for first, count in sampled_runs(len(flat))
-        ]
-        if runs:
-            digest.update(tensor_bytes(torch.cat(runs).cpu()))
+        digest.update(tensor_bytes(sampled(weights[name])))
     return digest.hexdigest()
+
+
+def sampled(weight: Tensor) -> Tensor:
+    """The values of `sampled_runs`, in one row, in the weight's dtype, on the CPU; a sample of a
+    sample is itself."""
+    flat = weight.detach().reshape(-1)
+    # As bytes, because fp8 cannot be concatenated; in one piece, because each copy from a GPU
+    # waits for it.
+    runs = [
+        flat[first : first + count].view(torch.uint8) for first, count in sampled_runs(len(flat))
+    ]
+    return torch.cat(runs).cpu().view(weight.dtype) if runs else flat.cpu()
 
 
 def storage_of(weights: Iterable[tuple[torch.dtype, int]]) -> str:
