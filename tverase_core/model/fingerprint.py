@@ -52,18 +52,18 @@ class BaseFingerprint:
         """How sure it is that both name the same weights.
 
         "different_architecture": other names or shapes. "different_weights": same names and
-        shapes, but another architecture name (SD2 with epsilon or with v) or, in the same
-        dtype, other values. "unverified": nothing speaks against it, but a hash is missing or
-        the dtypes differ. "same": equal values wherever the hash looks.
+        shapes, and no equal hash, but another architecture name (SD2 with epsilon or with v) or,
+        in the same dtype, other values. "unverified": nothing speaks against it, but a hash is
+        missing or the dtypes differ. "same": equal values wherever the hash looks.
         """
         if self.key_digest != other.key_digest:
             return "different_architecture"
+        if self.sample_sha256 is not None and self.sample_sha256 == other.sample_sha256:
+            return "same"  # whatever the names: a file does not say whether it predicts v
         if self.architecture != other.architecture:
             return "different_weights"
         if self.sample_sha256 is None or other.sample_sha256 is None:
             return "unverified"
-        if self.sample_sha256 == other.sample_sha256:
-            return "same"
         return "different_weights" if self.dtype == other.dtype else "unverified"
 
 

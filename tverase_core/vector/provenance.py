@@ -111,10 +111,15 @@ class Provenance:
             author=", ".join(t for t in _union((self.author,), (other.author,)) if t),
             license=self.license if self.license == other.license else "",
             tags=_union(self.tags, other.tags),
-            prediction=self.prediction if self.prediction == other.prediction else "",
+            prediction=_agreed(self.prediction, other.prediction),
             software=self.software,
             content=self.content if self.content == other.content else "",
         )
+
+
+def _agreed(first: str, second: str) -> str:
+    """What one of both says, or both; "" where they differ."""
+    return first or second if not (first and second) or first == second else ""
 
 
 def _union(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:

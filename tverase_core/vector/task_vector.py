@@ -213,13 +213,27 @@ def check_shape(
 def common_base(first: TaskVector, second: TaskVector) -> BaseFingerprint:
     """The base of both, the better known one. Raises BaseMismatchError when there is none."""
     verdict = first.base.compare(second.base)
+    told = {first.provenance.prediction, second.provenance.prediction} - {""}
+    if len(told) > 1:
+        raise BaseMismatchError(
+            "these task vectors come from models that predict different things: "
+            f"{first.provenance.prediction} and {second.provenance.prediction}. "
+            "Only vectors of one base model can be combined."
+        )
     if verdict not in ("same", "unverified"):
         raise BaseMismatchError(
             f"these task vectors come from {verdict.replace('_', ' ')}: "
             f"{describe(first.base)} and {describe(second.base)}. "
             "Only vectors of one base model can be combined."
         )
-    return first.base if first.base.sample_sha256 or not second.base.sample_sha256 else second.base
+    # Weights that one vector was trained on are known by what they predict; files do not say that.
+    return max(
+        (first, second),
+        key=lambda vector: (
+            vector.base.sample_sha256 is not None,
+            vector.provenance.prediction != "",
+        ),
+    ).base
 
 
 def check_same_shapes(first: TaskVector, second: TaskVector) -> None:

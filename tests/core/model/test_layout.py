@@ -270,7 +270,9 @@ def test_compare() -> None:
     assert base.compare(BaseFingerprint("sd", a, c, "float16")) == "different_weights"
     assert base.compare(BaseFingerprint("sd", a, c, "float32")) == "unverified"
     assert base.compare(BaseFingerprint("sd", a)) == "unverified"
-    assert base.compare(BaseFingerprint("sd-v", a, b, "float16")) == "different_weights"
+    assert base.compare(BaseFingerprint("sd-v", a, b, "float16")) == "same"  # equal values
+    assert base.compare(BaseFingerprint("sd-v", a, c, "float32")) == "different_weights"
+    assert base.compare(BaseFingerprint("sd-v", a)) == "different_weights"
 
 
 def test_check_base() -> None:
