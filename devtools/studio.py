@@ -47,7 +47,10 @@ class Studio:
         for name, spec in node.INPUT_TYPES().get("required", {}).items():
             if name not in values and "default" in spec[1]:
                 inputs[name] = spec[1]["default"]
-        found = getattr(node, node.FUNCTION)(**inputs, **values)
+        given = {**inputs, **values}
+        if getattr(node, "INPUT_IS_LIST", False):
+            given = {key: [value] for key, value in given.items()}
+        found = getattr(node, node.FUNCTION)(**given)
         if not isinstance(found, dict):
             return tuple(found)
         entries = found["ui"].get("images", [])

@@ -100,6 +100,11 @@ class TextEncoder(Protocol):
         """The word's own token embeddings by tower, float32 [t, d]."""
         ...
 
+    def last_tokens(self, texts: Sequence[str], tower: str) -> list[int]:
+        """Where in its row of `encode` each text's last token is; 0, the start mark, where a text
+        has none."""
+        ...
+
     def vocabulary(self, tower: str) -> Tensor:
         """The whole embedding table of a tower, float32 [rows, d]."""
         ...

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ...tverase_core.errors import ConfigError, EmptyMaskError
 from ...tverase_core.model.layout import ModelLayout
+from ...tverase_core.vector.pruned import PRUNED
 from ...tverase_core.vector.task_vector import TaskVector
 from ..concept.from_images import CONCEPT
 from ..shared.drawing_settings import Drawing, drawing_of, drawing_widgets
@@ -107,7 +109,7 @@ class ConceptPruneNode:
             **drawing,
         }
         story = story_of(concept.strip() or lines[0], "ConceptPrune", recipe, prediction_of(model))
-        vector = TaskVector(result.deltas, fingerprint(model), story)
+        vector = TaskVector(result.deltas, fingerprint(model), replace(story, content=PRUNED))
         text = _report(result, layout, sum(shape.numel() for shape in shapes.values()))
         return with_text(text, (vector,))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from ...tverase_core.concept_set import ConceptSet
-from ...tverase_core.errors import EmptyConceptSetError
+from ...tverase_core.errors import ConfigError, EmptyConceptSetError
+from ..shared.rgb import rgb
 from ..shared.sockets import CATEGORY, CONCEPT_SET
+from ..shared.whole_lists import TakesLists, one_batch
 from .building import build_concept_set
 
 MODEL_AND_CLIP = {
@@ -47,13 +50,15 @@ CAPTION_SHARE = (
 )
 
 
-class _ConceptSetNode:
+class _ConceptSetNode(TakesLists):
     """What the nodes that make a concept set of given pictures have in common."""
+
+    RUN = "build"
+    LISTS = ("images", "latents", "caption")
 
     RETURN_TYPES = (CONCEPT_SET,)
     RETURN_NAMES = ("concept_set",)
     OUTPUT_TOOLTIPS = ("The concept's pictures as latents, for Concept Fine-tune.",)
-    FUNCTION = "build"
     CATEGORY = CATEGORY
 
 
@@ -68,7 +73,10 @@ class ConceptSetFromImages(_ConceptSetNode):
                 "vae": ("VAE", {"tooltip": "Its VAE; it turns the pictures into latents."}),
                 "images": (
                     "IMAGE",
-                    {"tooltip": "Pictures of the concept, all of one size. 20 to 200 work well."},
+                    {
+                        "tooltip": "Pictures of the concept, all of one size; a list makes one "
+                        "set. 20 to 200 work well."
+                    },
                 ),
                 "concept": CONCEPT,
                 "caption": CAPTION,
@@ -84,15 +92,17 @@ class ConceptSetFromImages(_ConceptSetNode):
         model: Any,
         clip: Any,
         vae: Any,
-        images: torch.Tensor,
+        images: Sequence[torch.Tensor],
         concept: str,
-        caption: str,
+        caption: Sequence[str],
         caption_share: float = 1.0,
     ) -> tuple[ConceptSet]:
-        if len(images) == 0:
+        pictures = one_batch("images", [rgb("images", batch) for batch in images])
+        if len(pictures) == 0:
             raise EmptyConceptSetError("There are no pictures. Connect at least one to `images`.")
-        latents = vae.encode(images[..., :3])
-        return (build_concept_set(model, clip, latents, concept, [caption], caption_share),)
+        _check_captions(caption, len(pictures))
+        latents = vae.encode(pictures)
+        return (build_concept_set(model, clip, latents, concept, caption, caption_share),)
 
 
 class ConceptSetFromLatents(_ConceptSetNode):
@@ -105,7 +115,10 @@ class ConceptSetFromLatents(_ConceptSetNode):
                 **MODEL_AND_CLIP,
                 "latents": (
                     "LATENT",
-                    {"tooltip": "Pictures of the concept as latents of this model."},
+                    {
+                        "tooltip": "Pictures of the concept as latents of this model; a list makes "
+                        "one set."
+                    },
                 ),
                 "concept": CONCEPT,
                 "caption": CAPTION,
@@ -120,10 +133,19 @@ class ConceptSetFromLatents(_ConceptSetNode):
         self,
         model: Any,
         clip: Any,
-        latents: dict[str, torch.Tensor],
+        latents: Sequence[dict[str, torch.Tensor]],
         concept: str,
-        caption: str,
+        caption: Sequence[str],
         caption_share: float = 1.0,
     ) -> tuple[ConceptSet]:
-        given = latents["samples"]
-        return (build_concept_set(model, clip, given, concept, [caption], caption_share),)
+        given = one_batch("latents", [each["samples"] for each in latents])
+        _check_captions(caption, len(given))
+        return (build_concept_set(model, clip, given, concept, caption, caption_share),)
+
+
+def _check_captions(captions: Sequence[str], pictures: int) -> None:
+    if len(captions) not in (1, pictures):
+        raise ConfigError(
+            f"There are {len(captions)} captions for {pictures} pictures. Give one for all, or "
+            "a list with one for each."
+        )

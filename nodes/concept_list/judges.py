@@ -33,7 +33,7 @@ def judge_for(choice: str, base: Base, settings: Settings, pictures: ConceptSet)
     shown = _examples(base, settings, pictures)
     for name, own in shown.items():
         others = torch.cat([drawn for other, drawn in shown.items() if other != name])
-        judge = JudgeFromExamples().fit(features, name, own, others, judge)[0]
+        judge = JudgeFromExamples().fit(features, name, [own], [others], judge)[0]
     return judge
 
 

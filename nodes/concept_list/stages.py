@@ -66,9 +66,9 @@ class ConceptRun:
                     self.base.model,
                     self.base.clip,
                     self.base.vae,
-                    images,
+                    [images],
                     concept.name,
-                    widgets["caption"],
+                    [widgets["caption"]],
                     widgets["caption_share"],
                 )[0]
         return self._pictures

@@ -62,8 +62,8 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
         "BOOLEAN",
         {
             "default": True,
-            "tooltip": "Mirror pictures at random. Off for text, faces with a side, "
-            "and for the demo model.",
+            "tooltip": "Mirror latents at random, which nearly, not quite, is what the VAE makes "
+            "of mirrored pictures. Off for text, faces with a side, and for the demo model.",
             "advanced": True,
         },
     ),

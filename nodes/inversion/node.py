@@ -13,6 +13,7 @@ from ...tverase_core.inversion.diverse import Validation, diverse_inversion
 from ...tverase_core.inversion.engine import own_seeds
 from ...tverase_core.inversion.inversion_set import InversionSet
 from ...tverase_core.judging.prototype_judge import check_names
+from ...tverase_core.judging.scoring import check_judge
 from ..pictures.cosine_matrix import cosine_matrix
 from ..pictures.figure import to_tensor
 from ..pictures.inversion_grid import inversion_grid
@@ -21,6 +22,7 @@ from ..shared.shown import with_pictures
 from ..shared.sockets import CATEGORY, CONCEPT_SET, INVERSION_SET, JUDGE
 from .settings import SETTINGS, inversion_config
 
+PURPOSE = "Diverse Inversion"
 CHECK_SEEDS = 900_000_000  # far from the seeds that the strength is tuned and verified with
 
 
@@ -68,6 +70,7 @@ class DiverseInversionNode:
     ) -> dict[str, Any]:
         from ..host.app.progress import NodeProgress
         from ..host.drawing.studio import open_studio
+        from ..host.model.at_use import without_edits
         from ..host.model.own_pictures import require_own_pictures
         from ..host.training.activations import gradient_bytes
         from ..host.training.unfinished import unfinished_inversion
@@ -77,36 +80,40 @@ class DiverseInversionNode:
         config = inversion_config(widgets)
         drawn: dict[int, torch.Tensor] = {}
         numbers = [str(k + 1) for k in range(config.count)]
-        progress = NodeProgress(lambda: inversion_grid(numbers, drawn, 8) if drawn else None)
+        bar = NodeProgress(lambda: inversion_grid(numbers, drawn, 8) if drawn else None)
+        prompt = widgets["prompt"].strip() or config.template.replace("{}", concept_set.concept)
+        seeds = range(CHECK_SEEDS, CHECK_SEEDS + widgets["checks"])
+        drawing, base = drawing_of(widgets), without_edits(model)
+        if base is not None:
+            with open_studio(base, clip, vae, drawing, purpose=PURPOSE) as studio:
+                plain = studio.encoder.encode([prompt])
+                check_judge(studio.sampler, judge, concept_set.concept, plain, seeds)
         at_once = (config.chunk or config.count) * config.batch
         with open_studio(
-            model,
-            clip,
-            vae,
-            drawing_of(widgets),
-            purpose="Diverse Inversion",
+            *(model, clip, vae, drawing),
+            purpose=PURPOSE,
             extra_memory_bytes=gradient_bytes(model, concept_set.latents, at_once),
             autocast=True,
         ) as studio:
             checks = Validation(
                 studio.sampler,
                 judge,
-                widgets["prompt"].strip() or config.template.replace("{}", concept_set.concept),
-                range(CHECK_SEEDS, CHECK_SEEDS + widgets["checks"]),
+                prompt,
+                seeds,
                 widgets["restarts"],
                 at_once=widgets["pictures_at_once"],
                 on_pictures=drawn.__setitem__,
+                edited=base is not None,
             )
-            with unfinished_inversion(
-                model, config, concept_set, studio.encoder, widgets["resumable"]
-            ) as u:
+            encoder, resumable = studio.encoder, widgets["resumable"]
+            with unfinished_inversion(model, config, concept_set, encoder, resumable) as u:
                 found = diverse_inversion(
                     studio.denoiser,
-                    studio.encoder,
+                    encoder,
                     concept_set,
                     config,
                     checks,
-                    progress,
+                    bar,
                     state=u.state,
                     on_checkpoint=u.save,
                 )
@@ -144,7 +151,7 @@ def described(found: InversionSet) -> str:
     """The set in a few plain lines."""
     nearest = found.max_cosine()
     lines = [
-        f"{len(found)} embeddings that draw {found.concept!r}",
+        f"{int(found.valid.sum())} embeddings that draw {found.concept!r}",
         f"denoising loss {float(found.losses.mean()):.4f} on average",
         *([] if nearest is None else [f"the most alike pair has cosine {nearest:.2f}"]),
         *found.notes,

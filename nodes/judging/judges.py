@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from ...demo.judge_network import load_demo_judge
 from ...tverase_core.errors import ConfigError
 from ...tverase_core.judging.prototype_judge import PrototypeJudge, fit_prototype
 from ..demo_nodes import MODEL_FOLDER
+from ..shared.rgb import rgb
 from ..shared.sockets import CATEGORY, JUDGE
+from ..shared.whole_lists import TakesLists
 
 
 class DemoJudgeNode:
@@ -42,8 +45,11 @@ class DemoJudgeNode:
         return (load_demo_judge(path),)
 
 
-class JudgeFromExamples:
+class JudgeFromExamples(TakesLists):
     """A nearest-centroid judge in the feature space of a CLIP vision model."""
+
+    RUN = "fit"
+    LISTS = ("examples", "counter_examples")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -90,7 +96,6 @@ class JudgeFromExamples:
         "For Diverse Inversion and Auto-Strength.",
         "How well it told the examples apart, each left out in turn.",
     )
-    FUNCTION = "fit"
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Makes a judge for any concept from a few pictures with it and without it. Refuses when "
@@ -102,8 +107,8 @@ class JudgeFromExamples:
         self,
         clip_vision: Any,
         concept: str,
-        examples: torch.Tensor,
-        counter_examples: torch.Tensor,
+        examples: Sequence[torch.Tensor],
+        counter_examples: Sequence[torch.Tensor],
         others: Any = None,
     ) -> tuple[Any, str]:
         from ..host.app.vision import vision_features
@@ -112,11 +117,15 @@ class JudgeFromExamples:
         if not name:
             raise ConfigError("The judge's concept has no name. Write it into `concept`.")
         features = vision_features(clip_vision)
-        shown, counter = features(examples), features(counter_examples)
+        # Batch by batch: the vision model brings pictures of any size to its own.
+        shown, counter = (
+            torch.cat([features(rgb(name, batch)) for batch in batches])
+            for name, batches in (("examples", examples), ("counter_examples", counter_examples))
+        )
         found = fit_prototype(name, shown, counter)
         report = (
-            f"Judge for {name!r}: saw it in {found.must_fire:.0%} of {len(examples)} left-out "
-            f"examples, stayed silent on {found.must_not_fire:.0%} of {len(counter_examples)} "
+            f"Judge for {name!r}: saw it in {found.must_fire:.0%} of {len(shown)} left-out "
+            f"examples, stayed silent on {found.must_not_fire:.0%} of {len(counter)} "
             "left-out counter-examples."
         )
         return PrototypeJudge(features, {name: found}, others), report

@@ -13,8 +13,10 @@ from ...tverase_core.vector.rounding import LOSS_TO_WARN
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.compare import compare_grid
 from ..pictures.figure import to_tensor
+from ..shared.rgb import rgb
 from ..shared.shown import with_picture, with_text
 from ..shared.sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
+from ..shared.whole_lists import TakesLists, one_batch
 
 PRECISIONS = ("patch", "runtime_exact")
 
@@ -107,8 +109,11 @@ class ApplyNegatedTV:
         return with_text(text, (edited,))
 
 
-class BeforeAfterGrid:
+class BeforeAfterGrid(TakesLists):
     """Two batches of pictures, row under row."""
+
+    RUN = "draw"
+    LISTS = ("before", "after")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -130,14 +135,17 @@ class BeforeAfterGrid:
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("grid",)
     OUTPUT_TOOLTIPS = ("Both rows as one picture.",)
-    FUNCTION = "draw"
     CATEGORY = CATEGORY
     DESCRIPTION = "Shows pictures before and after erasing, at equal seeds, one under the other."
     SEARCH_ALIASES = ["compare", "grid", "preview"]
 
     def draw(
-        self, before: torch.Tensor, after: torch.Tensor, title: str, columns: int
+        self, before: list[torch.Tensor], after: list[torch.Tensor], title: str, columns: int
     ) -> dict[str, Any]:
+        before, after = (
+            one_batch(name, [rgb(name, batch) for batch in batches])
+            for name, batches in (("before", before), ("after", after))
+        )
         if before.shape[1:3] != after.shape[1:3]:
             raise ShapeMismatchError(
                 f"before has pictures of {tuple(before.shape[1:3])}, after of "

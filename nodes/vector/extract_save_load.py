@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ...tverase_core.errors import listed
 from ...tverase_core.files.compact import save_compact
 from ...tverase_core.files.task_vector_file import load_task_vector, save_task_vector
 from ...tverase_core.vector.task_vector import TaskVector
@@ -53,7 +54,7 @@ class ExtractTaskVector:
         from ..host.model.weights import fingerprint, prediction_of
         from ..host.training.session import provenance_of
 
-        deltas = deltas_between(base, tuned, NodeProgress())
+        deltas, still = deltas_between(base, tuned, NodeProgress())
         known = provenance_of(tuned)
         name = concept.strip() or (known.concepts[0] if known.concepts else "concept")
         story = replace(
@@ -62,7 +63,10 @@ class ExtractTaskVector:
             title=f"{name} task vector",
             prediction=prediction_of(base),
         )
-        show_text(f"task vector of {name!r}: {len(deltas)} weights differ")
+        unmoved = (
+            f"; patches on {len(still)} others move nothing ({listed(still)})" if still else ""
+        )
+        show_text(f"task vector of {name!r}: {len(deltas)} weights differ{unmoved}")
         return (TaskVector(deltas, fingerprint(base), story),)
 
 

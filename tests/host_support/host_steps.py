@@ -19,6 +19,8 @@ PREFIX = "diffusion_model."
 def node(pack: Any, name: str, /, **inputs: Any) -> Any:
     """Run a node as the host does: in inference mode, inputs by name. Returns its results."""
     cls = pack.NODE_CLASS_MAPPINGS[f"TVErase{name}"]
+    if getattr(cls, "INPUT_IS_LIST", False):
+        inputs = {key: [value] for key, value in inputs.items()}
     with torch.inference_mode():
         made = getattr(cls(), cls.FUNCTION)(**inputs)
     return made["result"] if isinstance(made, dict) else made

@@ -47,12 +47,18 @@ def expanded(name: str) -> list[str]:
 def last_word_vectors(encoder: TextEncoder, texts: Sequence[str], tower: str) -> Tensor:
     """The context at each text's last word token, float [n, d].
 
-    tower: whose tokenizer counts the tokens. The row's first token is the start mark, so t tokens
-    put the last word at position t; an empty text (t = 0) gives the end mark at position 1.
+    tower: whose tokenizer splits the texts. An empty text gives the end mark, at position 1.
+    Raises ConfigError for another text without tokens.
     """
-    context = encoder.encode(texts)
-    counts = [len(encoder.word_vectors(text)[tower]) if text else 1 for text in texts]
-    return at_positions(context, counts)
+    places = encoder.last_tokens(texts, tower)
+    for text, place in zip(texts, places, strict=True):
+        if text and not place:
+            raise ConfigError(
+                f"UCE: the text encoder finds no word in {text!r}, so there is no word to edit or "
+                "keep. Brackets set the weight of what is in them; write \\( and \\) for brackets "
+                "that belong to a name, and check that an embedding it names is there."
+            )
+    return at_positions(encoder.encode(texts), [place or 1 for place in places])
 
 
 def at_positions(context: Context, positions: Sequence[int]) -> Tensor:

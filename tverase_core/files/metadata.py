@@ -40,6 +40,7 @@ _TEXTS = {
     "modelspec.date": "created",
     "modelspec.prediction_type": "prediction",
     "tverase.software": "software",
+    "tverase.content": "content",
 }
 _WRITTEN = {
     *_TEXTS,

@@ -28,8 +28,10 @@ NEEDED = 0.5  # share of seeds on which the judge must fire
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """How an inversion proves itself on the base model.
+    """How an inversion proves itself on the denoiser that it was found in.
 
+    edited: that is an edited model, which is attacked: it may draw the concept no longer, so the
+    judge is to be checked on its base, by the caller, and embeddings that fail are a result.
     prompt: the plain prompt on which the judge must fire first, such as "a cat". seeds: one picture
     each; at_once: pictures drawn together. rounds: restarts of the failed ones. on_pictures hears
     (number, pictures) of the last drawing of each, float32 [seeds, H, W, 3].
@@ -44,6 +46,7 @@ class Validation:
     needed: float = NEEDED
     at_once: int = 16
     on_pictures: OnPictures | None = None
+    edited: bool = False
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -63,14 +66,15 @@ def diverse_inversion(
     state: TrainingState | None = None,
     on_checkpoint: Callable[[TrainingState], None] | None = None,
 ) -> InversionSet:
-    """n validated inversions, or fewer with a note that says so.
+    """n validated inversions, or fewer with a note that says so; of an edited model all n.
 
     Raises JudgeError when the judge never fires on the base model's own pictures of the prompt
-    (before any work), InversionError when no inversion passes. state and on_checkpoint belong to
-    the first round, as in `invert`.
+    (before any work), InversionError when no inversion passes; neither for an edited one. state
+    and on_checkpoint belong to the first round, as in `invert`.
     """
-    plain = encoder.encode([validation.prompt])
-    check_judge(validation.sampler, validation.judge, pictures.concept, plain, validation.seeds)
+    if not validation.edited:
+        plain = encoder.encode([validation.prompt])
+        check_judge(validation.sampler, validation.judge, pictures.concept, plain, validation.seeds)
     found = invert(
         denoiser, encoder, pictures, config, progress, state=state, on_checkpoint=on_checkpoint
     )
@@ -84,7 +88,7 @@ def diverse_inversion(
         retried = _retry(denoiser, encoder, pictures, config, found, failed, generation, progress)
         retried = validate(retried, encoder, validation, progress, failed)
         found = _merged(found, retried, failed)
-    return _kept(found, restarted)
+    return _attacked(found, restarted) if validation.edited else _kept(found, restarted)
 
 
 def validate(
@@ -94,7 +98,7 @@ def validate(
     progress: Progress,
     numbers: Sequence[int] | None = None,
 ) -> InversionSet:
-    """Draw each embedding on the base model; under `needed` of the seeds it is marked invalid.
+    """Draw each embedding; under `needed` of the seeds it is marked invalid.
 
     numbers: what to call the embeddings towards `on_pictures`; by default 0, 1, ...
     """
@@ -152,6 +156,16 @@ def _merged(found: InversionSet, retried: InversionSet, failed: Sequence[int]) -
         valid=put(found.valid, retried.valid),
         hit_rates=rates,
     )
+
+
+def _attacked(found: InversionSet, restarted: int) -> InversionSet:
+    notes = [f"{restarted} restarted from new seeds"] if restarted else []
+    rate = 0.0 if found.hit_rates is None else float(found.hit_rates.mean())
+    notes.append(
+        f"{int(found.valid.sum())} of {len(found)} bring {found.concept!r} back on the edited "
+        f"MODEL; the judge saw it in {rate:.0%} of all pictures drawn with them"
+    )
+    return replace(found, notes=tuple(notes))
 
 
 def _kept(found: InversionSet, restarted: int) -> InversionSet:

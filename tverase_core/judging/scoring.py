@@ -62,6 +62,7 @@ def check_judge(
         raise JudgeError(
             f"This judge cannot see the concept {concept!r}: it fired on none of {len(seeds)} "
             f"pictures that the base model drew of it (highest score {float(scores.max()):.2f}, "
-            f"needed {HIT}). Check the concept's name, the prompt and the judge."
+            f"needed {HIT}). Check the concept's name, the prompt and the judge. A model that was "
+            "erased before it was saved draws the concept no more: load its base and erase that."
         )
     return hits

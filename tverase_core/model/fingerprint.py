@@ -60,16 +60,15 @@ class BaseFingerprint:
     def compare(self, other: BaseFingerprint) -> Verdict:
         """How sure it is that both name the same weights.
 
-        "different_architecture": other names or shapes. "same": equal values wherever the hash
-        looks; whether one was told what the model predicts and the other not is no difference
-        then. "different_weights": same names and shapes, but another architecture name (SD2 with
-        epsilon or with v) or, in the same dtype, other values. "unverified": nothing speaks
-        against it, but a hash is missing or the dtypes differ.
+        "different_architecture": other names or shapes. "different_weights": same names and
+        shapes, and no equal hash, but another architecture name (SD2 with epsilon or with v) or,
+        in the same dtype, other values. "unverified": nothing speaks against it, but a hash is
+        missing or the dtypes differ. "same": equal values wherever the hash looks.
         """
         if self.key_digest != other.key_digest:
             return "different_architecture"
         if self.sample_sha256 is not None and self.sample_sha256 == other.sample_sha256:
-            return "same"
+            return "same"  # whatever the names: a file does not say whether it predicts v
         if self.architecture != other.architecture:
             return "different_weights"
         if self.sample_sha256 is None or other.sample_sha256 is None:
@@ -126,16 +125,20 @@ def sample_sha256(weights: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(weights):
-        flat = weights[name].detach().reshape(-1)
-        # As bytes, because fp8 cannot be concatenated; in one piece, because each copy from a GPU
-        # waits for it.
-        runs = [
-            flat[first : first + count].view(torch.uint8)
-            for first, count in sampled_runs(len(flat))
-        ]
-        if runs:
-            digest.update(tensor_bytes(torch.cat(runs).cpu()))
+        digest.update(tensor_bytes(sampled(weights[name])))
     return digest.hexdigest()
+
+
+def sampled(weight: Tensor) -> Tensor:
+    """The values of `sampled_runs`, in one row, in the weight's dtype, on the CPU; a sample of a
+    sample is itself."""
+    flat = weight.detach().reshape(-1)
+    # As bytes, because fp8 cannot be concatenated; in one piece, because each copy from a GPU
+    # waits for it.
+    runs = [
+        flat[first : first + count].view(torch.uint8) for first, count in sampled_runs(len(flat))
+    ]
+    return torch.cat(runs).cpu().view(weight.dtype) if runs else flat.cpu()
 
 
 def storage_of(weights: Iterable[tuple[torch.dtype, int]]) -> str:

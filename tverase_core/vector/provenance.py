@@ -39,12 +39,13 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """The story of a task vector; nothing here changes what it computes.
+    """The story of a task vector.
 
     concepts: as the user named them. recipe: settings of the fine-tune, JSON values only.
     parents: ancestors of a sum. history: what was done to the vector since, in short sentences.
     created: UTC as "2026-01-31T12:00:00Z", given by the caller, or "".
     prediction: "epsilon", "v" or "". recommended: dropped by every change of the vector.
+    content: "pruned" for pruned weights, which add up otherwise (`pruned_union`), or "".
     extra: unknown metadata of a file of a newer minor format, kept for the next save.
     Raises ConfigError, all problems together.
     """
@@ -61,6 +62,7 @@ class Provenance:
     tags: tuple[str, ...] = ()
     prediction: str = ""
     software: str = "tverase"
+    content: str = ""
     recommended: Recommendation | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
@@ -109,9 +111,15 @@ class Provenance:
             author=", ".join(t for t in _union((self.author,), (other.author,)) if t),
             license=self.license if self.license == other.license else "",
             tags=_union(self.tags, other.tags),
-            prediction=self.prediction if self.prediction == other.prediction else "",
+            prediction=_agreed(self.prediction, other.prediction),
             software=self.software,
+            content=self.content if self.content == other.content else "",
         )
+
+
+def _agreed(first: str, second: str) -> str:
+    """What one of both says, or both; "" where they differ."""
+    return first or second if not (first and second) or first == second else ""
 
 
 def _union(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:

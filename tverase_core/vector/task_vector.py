@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from ..tensors import all_finite, extremes, memory_bytes, tensor_bytes
 from .delta_map import KEPT, DeltaMap, stored_delta
 from .delta_names import file_name_of
 from .provenance import Provenance
+from .pruned import PRUNED, pruned_union
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,14 +102,19 @@ class TaskVector:
         return len(self.deltas)
 
     def __add__(self, other: TaskVector) -> TaskVector:
-        """Union of keys. Raises BaseMismatchError, ShapeMismatchError."""
+        """Union of keys; of two vectors of pruned weights their `pruned_union`.
+
+        Raises BaseMismatchError, ShapeMismatchError.
+        """
         if not isinstance(other, TaskVector):
             return NotImplemented
         base = common_base(self, other)
         check_same_shapes(self, other)
+        both = {self.provenance.content, other.provenance.content}
+        join = pruned_union if both == {PRUNED} else torch.add
         deltas = dict(self.deltas)
         for key, delta in other.deltas.items():
-            deltas[key] = deltas[key] + delta if key in deltas else delta
+            deltas[key] = join(deltas[key], delta) if key in deltas else delta
         mine = self.provenance.derived(self.digest())
         return TaskVector(deltas, base, mine.plus(other.provenance.derived(other.digest())))
 
@@ -152,10 +158,15 @@ class TaskVector:
             key: self.deltas[key] if factor == 1 else self.deltas[key] * factor
             for key, factor in coefficients.items()
         }
-        return self.changed(deltas, f"masked with {mask.to_text()}")
+        return self._part(deltas, f"masked with {mask.to_text()}")
 
     def changed(self, deltas: Mapping[str, Tensor], step: str) -> TaskVector:
         """A descendant with other deltas; step: what was done, for its history."""
+        made = self._part(deltas, step)
+        return replace(made, provenance=replace(made.provenance, content=""))
+
+    def _part(self, deltas: Mapping[str, Tensor], step: str) -> TaskVector:
+        """The same for deltas that are those of this vector, or multiples of them."""
         return TaskVector(deltas, self.base, self.provenance.derived(self.digest(), step=step))
 
     def digest(self) -> str:
@@ -191,13 +202,27 @@ def check_shape(
 def common_base(first: TaskVector, second: TaskVector) -> BaseFingerprint:
     """The base of both, the better known one. Raises BaseMismatchError when there is none."""
     verdict = first.base.compare(second.base)
+    told = {first.provenance.prediction, second.provenance.prediction} - {""}
+    if len(told) > 1:
+        raise BaseMismatchError(
+            "these task vectors come from models that predict different things: "
+            f"{first.provenance.prediction} and {second.provenance.prediction}. "
+            "Only vectors of one base model can be combined."
+        )
     if verdict not in ("same", "unverified"):
         raise BaseMismatchError(
             f"these task vectors come from {verdict.replace('_', ' ')}: "
             f"{describe(first.base)} and {describe(second.base)}. "
             "Only vectors of one base model can be combined."
         )
-    return first.base if first.base.sample_sha256 or not second.base.sample_sha256 else second.base
+    # Weights that one vector was trained on are known by what they predict; files do not say that.
+    return max(
+        (first, second),
+        key=lambda vector: (
+            vector.base.sample_sha256 is not None,
+            vector.provenance.prediction != "",
+        ),
+    ).base
 
 
 def check_same_shapes(first: TaskVector, second: TaskVector) -> None:

@@ -17,7 +17,7 @@ def vision_features(clip_vision: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     def features(images: torch.Tensor) -> torch.Tensor:
         parts = [
             clip_vision.encode_image(part.clone())["image_embeds"].float().cpu()
-            for part in images[..., :3].split(BATCH)
+            for part in images.split(BATCH)
         ]
         return torch.cat(parts).clone()
 

@@ -15,12 +15,12 @@ from ....tverase_core.ports import Context
 from ....tverase_core.schedule import NoiseSchedule
 from ..app.version import require_training
 from ..training.fits import refuse_too_large
+from .at_use import edits_at_use
 from .attachments import Attachment, attached_to
 from .conditioning import refuse_extra_inputs
-from .exact import INJECTION
 from .numerics import compute_dtype, has_fast_bfloat16, noise_schedule, plain_attention
 from .patching import plain_clone
-from .weights import PREFIX, patched_keys, refuse_quantised, wrappable_shapes
+from .weights import patched_keys, refuse_quantised, wrappable_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -154,9 +154,7 @@ def open_denoiser(
 
 def refuse_patched(model: ModelPatcher) -> None:
     """Raise when the MODEL is already edited: a vector learned on top is not the base's."""
-    names = getattr(model, "injections", ())
-    at_use = ["runtime_exact" if name.startswith(INJECTION) else name for name in names]
-    at_use += [k for k in getattr(model, "weight_wrapper_patches", ()) if k.startswith(PREFIX)]
+    at_use = edits_at_use(model)
     if at_use:
         raise BaseMismatchError(
             f"This MODEL already carries edits that act when it computes ({listed(at_use)}), for "

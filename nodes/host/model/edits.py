@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,8 +12,11 @@ from ....tverase_core.model.block_mask import BlockMask
 from ....tverase_core.model.fingerprint import check_base
 from ....tverase_core.model.layout import TEXT_PREFIX, detect_layout
 from ....tverase_core.vector.erase import Plan, masked_deltas
+from ....tverase_core.vector.pruned import PRUNED, pruned_of
 from ....tverase_core.vector.task_vector import TaskVector
-from .weights import fingerprint, model_shapes
+from .computed import computed
+from .exact import exact_edits
+from .weights import PREFIX, base_weight, fingerprint, model_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -41,7 +45,23 @@ def checked_deltas(
     deltas = masked_deltas(task_vector, mask, detect_layout(shapes), shapes)
     base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
     check_base(task_vector.base, base, allow_different_weights=allow_other_weights)
+    if task_vector.provenance.content == PRUNED:
+        return {factor: _pruned_now(model, group) for factor, group in deltas.items()}
     return deltas
+
+
+def _pruned_now(model: ModelPatcher, deltas: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Pruning takes what is there: of a weight that this MODEL has edited, the edited value."""
+    edits, entries, made = exact_edits(model), model.get_key_patches(PREFIX), dict(deltas)
+    for key, delta in deltas.items():
+        patches, at_use = entries[key][1:], [edit[key] for edit in edits if key in edit]
+        if patches or at_use:
+            weight = base_weight(entries[key]).detach().to("cpu", torch.float32)
+            now = computed(patches, weight.clone(), key)
+            for added, scale in at_use:
+                now = torch.add(now, added.float(), alpha=scale)
+            made[key] = pruned_of(delta.float(), weight, now)
+    return made
 
 
 def on_device(deltas: Plan, device: torch.device) -> dict[str, torch.Tensor]:

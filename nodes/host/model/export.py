@@ -14,9 +14,9 @@ import torch
 
 from ....tverase_core.errors import BaseMismatchError, listed
 from ....tverase_core.model.layout import detect_layout
-from .exact import exact_edits
+from .at_use import refuse_edits_at_use
 from .patching import plain_clone
-from .weights import PREFIX
+from .weights import PREFIX, refuse_failing_patches
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -48,16 +48,12 @@ def export_unet(model: ModelPatcher, prefix: str) -> Path:
     """Write all weights as stored, patched by the host as its own savers have them patched.
 
     prefix: folder and name under the output folder; a number is added. Returns the file.
-    Raises BaseMismatchError: what `diffusers_names` and `plain_clone` refuse, and runtime-exact
-    MODELs.
+    Raises BaseMismatchError: what `diffusers_names` and `plain_clone` refuse, edits that no weight
+    shows, and patches that the host cannot compute.
     """
-    if exact_edits(model):
-        raise BaseMismatchError(
-            "Export UNet writes weights, but this MODEL was erased with runtime_exact precision, "
-            "which leaves its weights as they are: the file would hold the model before the "
-            "erasure. Set precision to patch in Apply Negated TV and export its MODEL."
-        )
+    refuse_edits_at_use(model, "Export UNet")
     names = diffusers_names(model.model.model_config.unet_config, model.model_state_dict(PREFIX))
+    refuse_failing_patches(model)
     with _patched_weights(model) as patched:
         tensors = {name: patched[key].cpu().contiguous() for key, name in names.items()}
         root = folder_paths.get_output_directory()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import comfy.lora
 import torch
 
 from ....tverase_core.errors import (
@@ -15,6 +14,8 @@ from ....tverase_core.errors import (
     ShapeMismatchError,
     listed,
 )
+from .at_use import refuse_edits_at_use
+from .computed import computed
 from .weights import PREFIX, base_weight, effective_weights, model_shapes, refuse_quantised
 
 if TYPE_CHECKING:
@@ -25,31 +26,41 @@ Progress = Callable[[int, int, str], None]
 
 def deltas_between(
     base: ModelPatcher, tuned: ModelPatcher, progress: Progress
-) -> dict[str, torch.Tensor]:
-    """float32 CPU deltas by key; weights that do not differ are left out.
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """float32 CPU deltas by key, and the keys of patches that moved nothing; weights that do not
+    differ are left out.
 
     When both MODELs share one set of weights (one is a patched clone of the other), only the
     extra patches are evaluated: exact, and nothing is loaded. Otherwise both are read key by key.
     Raises KeyMismatchError, ShapeMismatchError, NonFiniteError (key named), BaseMismatchError.
     """
-    refuse_quantised(base, "Extract Task Vector")
-    refuse_quantised(tuned, "Extract Task Vector")
+    for model in (base, tuned):
+        refuse_quantised(model, "Extract Task Vector")
+        refuse_edits_at_use(model, "Extract Task Vector")
+    still: list[str] = []
     if base.model is tuned.model:
-        deltas = _from_patch_lists(base, tuned, progress)
+        deltas, still = _from_patch_lists(base, tuned, progress)
     else:
         deltas = _from_weights(base, tuned, progress)
+    if still and not deltas:
+        raise BaseMismatchError(
+            f"The tuned model's patches on {len(still)} weights ({listed(still)}) move none of "
+            "them, so there is no task vector. Give the LoRA or merge a strength above 0, or "
+            "connect the fine-tuned MODEL to `tuned`."
+        )
     if not deltas:
         raise BaseMismatchError(
             "The tuned model has exactly the base's weights, so there is no task vector. "
             "Connect the fine-tuned MODEL to `tuned` and the untouched MODEL to `base`."
         )
-    return deltas
+    return deltas, still
 
 
 def _from_patch_lists(
     base: ModelPatcher, tuned: ModelPatcher, progress: Progress
-) -> dict[str, torch.Tensor]:
-    deltas = {}
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    deltas: dict[str, torch.Tensor] = {}
+    still = []
     known, wanted = base.get_key_patches(PREFIX), tuned.get_key_patches(PREFIX)
     for done, (key, entry) in enumerate(wanted.items()):
         own = known[key][1:]
@@ -70,12 +81,14 @@ def _from_patch_lists(
             for _, v, scale, offset, fn in added
         )
         if plain:  # linear in the weight: evaluated on zero, so nothing is rounded away
-            delta = comfy.lora.calculate_weight(added, torch.zeros_like(weight), key)
+            delta = computed(added, torch.zeros_like(weight), key)
         else:
-            before = comfy.lora.calculate_weight(own, weight.clone(), key) if own else weight
-            delta = comfy.lora.calculate_weight(added, before.clone(), key) - before
+            before = computed(own, weight.clone(), key) if own else weight
+            delta = computed(added, before.clone(), key) - before
         _keep(deltas, key, delta)
-    return deltas
+        if key not in deltas:
+            still.append(key)
+    return deltas, still
 
 
 def _same_patch(a: tuple, b: tuple) -> bool:

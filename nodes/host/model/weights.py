@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-import comfy.lora
 import comfy.model_base
 import torch
 
@@ -16,9 +15,11 @@ from ....tverase_core.model.fingerprint import (
     architecture_of,
     key_digest,
     sample_sha256,
+    sampled,
     storage_of,
 )
 from ....tverase_core.model.layout import ModelLayout, detect_layout
+from .computed import computed
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -85,8 +86,16 @@ def effective_weights(model: ModelPatcher) -> Iterator[tuple[str, torch.Tensor]]
             continue
         weight = weight.detach().to("cpu", torch.float32, copy=True)
         if len(entry) > 1:
-            weight = comfy.lora.calculate_weight(entry[1:], weight, key)
+            weight = computed(entry[1:], weight, key)
         yield key, weight
+
+
+def refuse_failing_patches(model: ModelPatcher) -> None:
+    """Raise BaseMismatchError when the host would leave a patch out of the weights it computes."""
+    for key, entry in model.get_key_patches(PREFIX).items():
+        if len(entry) > 1:
+            weight = base_weight(entry).detach().to("cpu", torch.float32, copy=True)
+            computed(entry[1:], weight, key)
 
 
 def base_reader(model: ModelPatcher) -> Callable[[str], torch.Tensor]:
@@ -96,16 +105,40 @@ def base_reader(model: ModelPatcher) -> Callable[[str], torch.Tensor]:
 
 
 def _sample_of(model: ModelPatcher) -> tuple[str, str]:
-    """`sample_sha256` of the base weights and what they are stored in; once per loaded model."""
+    """`sample_sha256` of the base weights and what they are stored in; once per loaded model.
+
+    Merges are part of the base, LoRAs and erasures after them are edits of it.
+    """
     module = model.model
-    if module not in _sampled:
+    merged = any(_merges(patch) for patches in model.patches.values() for patch in patches)
+    if merged or module not in _sampled:
         entries = model.get_key_patches(PREFIX)
         weights = {key: base_weight(entry).detach() for key, entry in entries.items()}
         # Not the dtype that the host names: with dynamic memory management weights stay as the
         # file has them until they are used, and the name is of what they become then.
         storage = storage_of((weight.dtype, weight.numel()) for weight in weights.values())
+        if merged:
+            samples = {key: _merged_sample(key, entry) for key, entry in entries.items()}
+            return sample_sha256(samples), storage
         _sampled[module] = (sample_sha256(weights), storage)
     return _sampled[module]
+
+
+def _merges(patch: tuple) -> bool:
+    """Whether a patch brings another model's weights or takes from the model's own, as the stock
+    merge nodes' do, where a LoRA's or an erasure's adds something."""
+    strength, value, own_share = patch[:3]
+    return own_share != 1 or (strength != 0 and (isinstance(value, list) or value[0] == "set"))
+
+
+def _merged_sample(key: str, entry: list) -> torch.Tensor:
+    """`sampled` of the weight with its merges in it, in the stored dtype."""
+    weight, patches = base_weight(entry).detach(), entry[1:]
+    last = max((i + 1 for i, patch in enumerate(patches) if _merges(patch)), default=0)
+    if last:
+        own = weight.to("cpu", torch.float32, copy=True)
+        weight = computed(patches[:last], own, key).to(weight.dtype)
+    return sampled(weight)
 
 
 def layout_of(model: ModelPatcher) -> ModelLayout:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import comfy.float
 import torch
 
-from ....tverase_core.errors import BaseMismatchError
+from ....tverase_core.errors import BaseMismatchError, listed
 from ....tverase_core.model.block_mask import BlockMask
 from ....tverase_core.model.fingerprint import (
     BaseFingerprint,
@@ -25,6 +25,7 @@ from ....tverase_core.vector.delta_map import stored_delta
 from ....tverase_core.vector.erase import Plan, masked_deltas
 from ....tverase_core.vector.rounding import RoundingLoss, rounding_loss
 from ....tverase_core.vector.task_vector import TaskVector
+from ..model.at_use import edits_at_use
 from ..model.attachments import Attachment, attached_to
 from ..model.conditioning import to_context
 from ..model.patching import patched_clone
@@ -89,6 +90,12 @@ class EditableHostTextEncoder(HostTextEncoder):
 
 def refuse_patched_clip(clip: Any) -> None:
     """Raise when the CLIP is already edited: a vector learned on top is not the base's."""
+    at_use = edits_at_use(clip.patcher)
+    if at_use:
+        raise BaseMismatchError(
+            f"This CLIP already carries edits that act when it computes ({listed(at_use)}), for "
+            "example a bypassed LoRA. Connect the CLIP straight from the checkpoint loader."
+        )
     if clip.patcher.patches:
         raise BaseMismatchError(
             f"This CLIP already carries patches on {len(clip.patcher.patches)} weights, for "

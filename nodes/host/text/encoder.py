@@ -9,12 +9,12 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import comfy.clip_model
-import comfy.lora
 import comfy.model_patcher
 import torch
 
 from ....tverase_core.errors import BaseMismatchError, ConfigError, TextWidthError
 from ....tverase_core.ports import Context
+from ..model.computed import computed
 from ..model.conditioning import rows_of, to_context
 from ..model.weights import base_weight
 
@@ -64,6 +64,15 @@ class HostTextEncoder:
     def word_vectors(self, word: str) -> Mapping[str, torch.Tensor]:
         with torch.inference_mode(False):
             return {t: self._embedded(t, self._words(word, t)) for t in self._towers}
+
+    def last_tokens(self, texts: Sequence[str], tower: str) -> list[int]:
+        return [self._last_token(text, tower) for text in texts]
+
+    def _last_token(self, text: str, tower: str) -> int:
+        # Split as `encode` splits it: its brackets are weights, a long one fills several rows.
+        rows = self._clip.tokenize(text, return_word_ids=True)[tower]
+        words = [word for row in rows for _, _, word in row]  # 0 for marks and padding
+        return max((i for i, word in enumerate(words) if word), default=0)
 
     def encode(self, texts: Sequence[str]) -> Context:
         """As CLIPTextEncode does, prompt weights and long prompts included."""
@@ -169,7 +178,7 @@ def _effective(key: str, entry: list[Any]) -> torch.Tensor:
             f"The text encoder's weight {key} is stored in 8 bits. Load the full checkpoint's CLIP."
         )
     weight = weight.to("cpu", torch.float32, copy=True)
-    return comfy.lora.calculate_weight(entry[1:], weight, key) if len(entry) > 1 else weight
+    return computed(entry[1:], weight, key) if len(entry) > 1 else weight
 
 
 def _layer_forward(self: Any, x: Any, mask: Any = None, optimized_attention: Any = None) -> Any:

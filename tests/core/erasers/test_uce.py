@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -75,8 +75,8 @@ def test_only_matrices_that_read_the_context_are_named() -> None:
 class CountingEncoder:
     """Token i of a text's row is (i, number of words)."""
 
-    def word_vectors(self, word: str) -> Mapping[str, Tensor]:
-        return {"l": torch.zeros(len(word.split()), 2)}
+    def last_tokens(self, texts: Sequence[str], tower: str) -> list[int]:
+        return [len(text.split()) for text in texts]
 
     def encode(self, texts: Sequence[str]) -> Context:
         rows = [[[float(i), float(len(t.split()))] for i in range(9)] for t in texts]
@@ -89,6 +89,11 @@ def test_last_word_is_found_in_every_expanded_prompt() -> None:
     assert all(text.endswith("red heart") for text in texts[:-1])
     rows = last_word_vectors(CountingEncoder(), texts, "l")  # type: ignore[arg-type]
     assert rows.tolist() == [[float(max(1, len(t.split()))), float(len(t.split()))] for t in texts]
+
+
+def test_a_name_without_tokens_is_refused() -> None:
+    with pytest.raises(ConfigError, match="finds no word in '  '"):
+        last_word_vectors(CountingEncoder(), ["cat", "  "], "l")  # type: ignore[arg-type]
 
 
 def test_bad_input() -> None:

@@ -140,9 +140,11 @@ class Ranks:
         return torch.tensor(told).repeat_interleave(2).float()
 
 
-def validated(answers: Sequence[float], rounds: int = 1, at_once: int = 2) -> InversionSet:
+def validated(
+    answers: Sequence[float], rounds: int = 1, at_once: int = 2, edited: bool = False
+) -> InversionSet:
     judge = Ranks(answers)
-    validation = Validation(Drawn(), judge, "a cat", (1, 2), rounds, at_once=at_once)
+    validation = Validation(Drawn(), judge, "a cat", (1, 2), rounds, at_once=at_once, edited=edited)
     return diverse_inversion(TinyDenoiser(), TinyEncoder(), pictures(), FAST, validation, silent)
 
 
@@ -168,6 +170,24 @@ def test_failed_ones_restart_then_drop_and_the_set_says_so(at_once: int) -> None
     assert found.seeds[1] not in plain.seeds
     assert torch.equal(found.vectors["l"][0], plain.vectors["l"][0])
     assert not torch.equal(found.vectors["l"][1], plain.vectors["l"][1])
+
+
+@pytest.mark.parametrize(
+    ("answers", "back", "rate"),
+    [([0] * 8, 0, "0%"), ([0, 1, 0, 0, 0, 1, 0], 2, "50%"), ([1, 1, 1, 1], 4, "100%")],
+)
+def test_on_an_edited_model_failing_is_a_result(answers: list[float], back: int, rate: str) -> None:
+    """No answer is spent on the plain prompt, and none of the four is dropped."""
+    found = validated(answers, edited=True)
+    assert len(found) == 4
+    assert int(found.valid.sum()) == back
+    assert found.notes[-1] == (
+        f"{back} of 4 bring 'cat' back on the edited MODEL; the judge saw it in {rate} of all "
+        "pictures drawn with them"
+    )
+    if not back:
+        with pytest.raises(InversionError):
+            found.require_valid()
 
 
 def test_blind_judge_and_hopeless_search_are_refused() -> None:

@@ -250,3 +250,57 @@ def test_equal_prompts_find_nothing(pack: Any, model: Any, tiny_clip: Any) -> No
     with pytest.raises(EmptyMaskError, match="No weight works harder"):
         erase(model, tiny_clip, contrast=WIDGETS["prompts"])
     assert hooks(model) == 0
+
+
+@pytest.mark.parametrize("order", ["first, second", "second, first", "combined", "exact, second"])
+def test_two_prunings_leave_the_union_at_zero(
+    pack: Any, model: Any, tiny_clip: Any, order: str
+) -> None:
+    """One after the other on one MODEL, in either order, or combined before."""
+    import comfy.model_management as management
+
+    from host_support.host_steps import materialised, node, weights
+
+    first, second = (erase(model, tiny_clip, seed=seed)[0] for seed in (3, 4))
+    management.unload_all_models()
+    given = {"strength": 1.0, "other_weights": "refuse"}
+    if order == "combined":
+        factors = {"first_factor": 1.0, "second_factor": 1.0, "orthogonalise": False}
+        both = node(pack, "CombineTaskVectors", first=first, second=second, **factors)[0]
+        edited = node(pack, "ApplyNegatedTV", model=model, task_vector=both, **given)[0]
+    else:
+        edited = model
+        for name in order.split(", "):
+            vector = second if name == "second" else first
+            precision = "runtime_exact" if name == "exact" else "patch"
+            more = {"task_vector": vector, "precision": precision, **given}
+            edited = node(pack, "ApplyNegatedTV", model=edited, **more)[0]
+    now, before, shared = materialised(edited), weights(model), 0
+    for key, old in before.items():
+        ours, theirs = (
+            vector.deltas[key] != 0 if key in vector.deltas else torch.zeros(old.shape).bool()
+            for vector in (first, second)
+        )
+        shared += int((ours & theirs).sum())
+        if order == "exact, second":  # only the second is in the weights, and takes what is left
+            assert torch.equal(now[key], torch.where(theirs & ~ours, 0, old))
+        else:
+            assert torch.equal(now[key], torch.where(ours | theirs, 0, old))
+    assert shared > 0
+
+
+def test_pruning_after_another_edit_takes_that_away_too(
+    pack: Any, model: Any, tiny_clip: Any
+) -> None:
+    import comfy.model_management as management
+
+    from host_support.host_steps import materialised, node
+
+    vector, _ = erase(model, tiny_clip)
+    management.unload_all_models()
+    styled = model.clone()
+    styled.add_patches({LAYER: ("diff", (torch.full_like(vector.deltas[LAYER], 0.5),))}, 1.0)
+    given = {"task_vector": vector, "strength": 1.0, "other_weights": "refuse"}
+    edited = node(pack, "ApplyNegatedTV", model=styled, **given)[0]
+    now, before = materialised(edited)[LAYER], materialised(styled)[LAYER]
+    assert torch.equal(now, torch.where(vector.deltas[LAYER] != 0, 0, before))

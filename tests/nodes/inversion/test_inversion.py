@@ -371,3 +371,49 @@ def test_the_fast_way_computes_the_same(pack: Any, fresh_model: Any, monkeypatch
     for exact, fast_one in zip(*found, strict=True):
         assert float((exact - fast_one).norm() / exact.norm()) < 0.08
         assert not torch.equal(exact, fast_one)
+
+
+def attacked(pack: Any, model: Any, how: str) -> Any:
+    """The MODEL with an edit that leaves no cat in any picture: bright ones only."""
+    from host_support import attack_steps as world
+    from host_support.host_steps import node
+
+    vector = world.bright_vector(model, 100.0)
+    if how == "wrapper":
+        edited = model.clone()
+        edited.add_weight_wrapper(world.BIAS, lambda bias: bias - 100)
+        return edited
+    given = {"model": model, "task_vector": vector, "strength": 1.0, "other_weights": "refuse"}
+    return node(pack, "ApplyNegatedTV", **given, precision=how)[0]
+
+
+@pytest.mark.parametrize("how", ["patch", "runtime_exact", "wrapper"])
+def test_an_erasure_that_holds_is_a_result(
+    pack: Any, fresh_model: Any, tiny_clip: Any, how: str
+) -> None:
+    from host_support.attack_steps import BlindJudge
+    from host_support.host_steps import same, weights
+
+    before = weights(fresh_model)
+    edited = attacked(pack, fresh_model, how)
+    found, grid, text = run(pack, edited, tiny_clip)
+    assert found.hit_rates is not None
+    assert found.hit_rates.tolist() == [0, 0]
+    assert "0 embeddings that draw" in text
+    assert "0 of 2 bring 'cat' back on the edited MODEL; the judge saw it in 0% of all" in text
+    assert grid.ndim == 4
+    with pytest.raises(JudgeError, match="that the base model drew"):
+        run(pack, edited, tiny_clip, BlindJudge())
+    assert same(weights(fresh_model), before)
+
+
+def test_an_edit_that_erases_nothing_lets_all_through(
+    pack: Any, fresh_model: Any, tiny_clip: Any
+) -> None:
+    from host_support.attack_steps import BIAS
+
+    edited = fresh_model.clone()
+    edited.add_patches({BIAS: ("diff", (torch.full((4,), 1e-6),))}, 1.0)
+    found, _, text = run(pack, edited, tiny_clip)
+    assert found.valid.all()
+    assert "2 of 2 bring 'cat' back" in text

@@ -247,3 +247,26 @@ def test_models_that_predict_something_else(pack: Any, tiny_model: Any) -> None:
     made = extract(pack, tiny_model, patched_clone(tiny_model, {1.0: vector.deltas}))
     assert made.provenance.prediction == ""
     assert made.base == vector.base
+
+
+def test_a_vector_of_files_of_a_v_model_combines_with_an_extracted_one(
+    pack: Any, make_sd2: Callable[[str], Any]
+) -> None:
+    """Extract from Files cannot see that a model predicts v; its weights are the same."""
+    from tverase_pack.nodes.host.model.patching import patched_clone
+    from tverase_pack.nodes.host.model.weights import fingerprint
+    from tverase_pack.tverase_core.vector.provenance import Provenance
+
+    from host_support.attack_steps import defaults
+    from host_support.host_steps import node
+
+    model, delta = make_sd2("v"), {"diffusion_model.out.2.bias": torch.ones(4)}
+    extracted = extract(pack, model, patched_clone(model, {1.0: delta}))
+    of_files = TaskVector(delta, fingerprint(model, "epsilon"), Provenance())
+    assert extracted.base.architecture != of_files.base.architecture
+    cls = pack.NODE_CLASS_MAPPINGS["TVEraseCombineTaskVectors"]
+    for first, second in ((extracted, of_files), (of_files, extracted)):
+        given = defaults(cls, first=first, second=second)
+        both = node(pack, "CombineTaskVectors", **given)[0]
+        assert both.base == extracted.base
+        assert both.provenance.prediction == "v"

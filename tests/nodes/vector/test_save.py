@@ -145,7 +145,7 @@ def test_export_refuses_an_edit_that_is_not_in_the_weights(
     exact = node(pack, "ApplyNegatedTV", model=model, **given, precision="runtime_exact")[0]
     lora_on_top = erased(pack, exact)
     for made in (exact, lora_on_top):
-        with pytest.raises(BaseMismatchError, match="Set precision to patch"):
+        with pytest.raises(BaseMismatchError, match="set precision to patch"):
             node(pack, "ExportUNet", model=made, filename_prefix="erased/exact")
     assert not list(Path(comfy_host.folder_paths.get_output_directory()).rglob("exact_*"))
 
