@@ -16,7 +16,6 @@ from ..finetune.node import ConceptFinetune
 from ..inversion.node import DiverseInversionNode
 from ..shared.prompt_lines import PROMPT_MARK
 from ..strength.node import AutoStrength
-from ..vector.extract_save_load import ExtractTaskVector
 from .judges import judge_for
 from .plan import DEMO, ConceptList
 from .settings import Settings
@@ -74,7 +73,7 @@ class ConceptRun:
         return self._pictures
 
     def vector(self) -> TaskVector:
-        """Fine-tune and extract."""
+        """What the fine-tune learned."""
         pictures, retained = self.pictures(), None
         if self.settings.retained:
             self.say("pictures of what must stay")
@@ -82,10 +81,10 @@ class ConceptRun:
             own = {"caption": PROMPT_MARK, "caption_share": 1.0, "contrast": ""}
             retained = self._drawn(prompts, "what must stay", **own)
         self.say("fine-tune")
-        tuned = ConceptFinetune().tune(
+        made = ConceptFinetune().tune(
             self.base.model, pictures, retained_set=retained, **self.settings.finetune
-        )["result"][0]
-        return ExtractTaskVector().extract(self.base.model, tuned, "")[0]
+        )
+        return made["result"][2]
 
     def strength(self, vector: TaskVector) -> tuple[float, str]:
         """(strength, why): the given one, or that of Diverse Inversion and Auto-Strength."""
