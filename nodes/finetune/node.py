@@ -15,7 +15,7 @@ from ..pictures.loss_curve import loss_curve
 from ..shared.shown import with_pictures
 from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, TASK_VECTOR
 from .additions import ADDITIONS
-from .settings import MORE_SETTINGS, SETTINGS, WHEN_NEEDED, finetune_config
+from .settings import CHECKPOINTING, MORE_SETTINGS, SETTINGS, finetune_config
 
 
 class _LossWatch:
@@ -112,7 +112,7 @@ class ConceptFinetune:
             config,
             block_mask,
             watch,
-            checkpointing=widgets.get("gradient_checkpointing", WHEN_NEEDED),
+            recompute=CHECKPOINTING[widgets.get("gradient_checkpointing", "when needed")],
             checkpoint_every=widgets.get("checkpoint_every", 0),
             retained=retained_set,
         ) as session:

@@ -59,14 +59,14 @@ def tuning_session(
     mask: BlockMask | None,
     watch: Any,
     *,
-    checkpointing: str,
+    recompute: bool | None,
     checkpoint_every: int,
     retained: ConceptSet | None = None,
 ) -> Iterator[TuningSession]:
     """Load the model for a fine-tune.
 
     Every refusal (patched or quantised model, no room, old host, missing optimizer) comes before
-    the first step. checkpointing: one of `finetune_settings.CHECKPOINTING`.
+    the first step. recompute: blocks in the backward pass; None when nothing else fits.
     """
     require_training()
     refuse_patched(model)
@@ -78,7 +78,7 @@ def tuning_session(
     if mask is not None:
         mask.check(layout.blocks())
         config = replace(config, trainable=lambda key: mask.coefficient(key, layout) > 0)
-    plan = fitting_plan(model, pictures, config, checkpointing)
+    plan = fitting_plan(model, pictures, config, recompute)
     bar = NodeProgress(watch.picture)
     bar(0, config.steps, f"memory: {plan.sentence()}")
 
