@@ -1,8 +1,8 @@
 """Parts of a task vector against the whole at equal erasure: `python dev.py bench masks`.
 
-Auto Block Mask keeps all blocks of the demo model's vectors, so `bench claims` never puts a
-subset to the test. Here subsets are forced, for the vector of the automatic graph (with a retained
-set) and for one learned as in the paper. One process per concept and seed; finished ones are kept
+The automatic graph edits all blocks, so `bench claims` never puts a subset to the test. Here they
+are, for the vector of the automatic graph (with a retained set) and for one learned as in the
+paper. One process per concept and seed; finished ones are kept
 in bench/results/masks/ (--finished measures nothing more). Writes bench/results/masks.json and
 docs/masks.md.
 """

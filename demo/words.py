@@ -16,7 +16,6 @@ STARTS = {
     "TVEraseSaveTaskVector": "saving the task vector",
     "TVEraseLoadTaskVector": "loading the task vector",
     "TVEraseDiverseInversion": "searching {count} triggers of it",
-    "TVEraseAutoBlockMask": "ranking the blocks",
     "TVEraseAutoStrength": "measuring the strength",
 }
 

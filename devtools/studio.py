@@ -101,17 +101,13 @@ class Studio:
             kept["retained_set"], _ = self.latents(
                 self.model, recipe.retained, count, 1, "what must stay", caption="{prompt}"
             )
-        tuned = self.run(
+        return self.run(
             "TVEraseConceptFinetune",
             model=self.model,
             concept_set=pictures,
             **kept,
             **recipe.tune,
-        )[0]
-        losses = list(self.shown)
-        vector = self.run("TVEraseExtractTaskVector", base=self.model, tuned=tuned)[0]
-        self.shown = losses
-        return vector
+        )[2]
 
     def erase(self, vector: Any, strength: float = DEMO.strength) -> Any:
         """The model less the vector."""

@@ -78,7 +78,7 @@ def apply(options: argparse.Namespace) -> None:
         strength,
         options.output,
         options.mask,
-        allow_different_weights=options.allow_different_weights,
+        allow_other_weights=options.allow_other_weights,
         progress=_show,
     )
     _say(f"base   {made.base} ({made.verdict.replace('_', ' ')})")

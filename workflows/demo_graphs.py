@@ -90,7 +90,7 @@ def erase_concept(g: Graph) -> None:
 
 
 def erase_concept_auto(g: Graph) -> None:
-    """Mask and strength found by measurement."""
+    """Triggers and strength found by measurement."""
     source = load(g, notes.ABOUT_AUTO.format(concept=DEMO.concept))
     pictures, vector = learn(g, source, AUTO, notes.STAGE_1, notes.STAGE_2_RETAINED, None)
     drawing = {name: DEMO.draw[name] for name in ("cfg", "sampler_name", "scheduler")}
@@ -109,28 +109,14 @@ def erase_concept_auto(g: Graph) -> None:
         **INVERT,
         **drawing,
     )
-    mask = g.add(
-        "TVEraseAutoBlockMask",
-        (1820, TOP),
-        size=(320, 820),
-        task_vector=vector,
-        concept_set=pictures,
-        inversion_set=found.out(),
-        retained=RETAINED,
-        strength=1.0,  # near what Auto-Strength chooses on the demo model
-        probes=8,
-        **base,
-        **drawing,
-    )
     strength = g.add(
         "TVEraseAutoStrength",
-        (2200, TOP),
+        (1820, TOP),
         size=(340, 960),
         vae=source.vae,
         task_vector=vector,
         inversion_set=found.out(),
         judge=judge.out(),
-        block_mask=mask.out(),
         retained=RETAINED,
         when_infeasible="nearest",
         target=0.12,  # one hit in forty pictures still shows it with 95 % confidence
@@ -139,13 +125,13 @@ def erase_concept_auto(g: Graph) -> None:
         **base,
         **drawing,
     )
-    erased = subtracted(g, (2600, TOP), source, vector, strength.out(), block_mask=mask.out())
+    erased = subtracted(g, (2220, TOP), source, vector, strength.out())
     g.note((1440, NOTES), notes.STAGE_TRIGGERS, (320, NOTES_HIGH))
-    g.note((1820, NOTES), notes.STAGE_CHOICE, (720, NOTES_HIGH))
+    g.note((1820, NOTES), notes.STAGE_CHOICE, (340, NOTES_HIGH))
     g.group("3 Triggers", [judge, found], RED)
-    g.group("4 Where, how much, subtract", [mask, strength, erased], RED)
+    g.group("4 How much, subtract", [strength, erased], RED)
     asked = notes.COMPARE_TWO.format(other="dog")
-    compare(g, 2960, 5, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
+    compare(g, 2580, 5, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
 
 
 def erase_from_images(g: Graph) -> None:

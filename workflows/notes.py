@@ -48,12 +48,12 @@ STAGE_3 = """### {stage} Subtract
 much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
 ABOUT_AUTO = (
     """# Erase a concept, measured
-Takes **{concept}** out of the demo model and finds by itself how much to subtract, and whether \
-some blocks are better left out. Press **Run**: it takes about ten minutes on two CPU cores.
+Takes **{concept}** out of the demo model and finds by itself how much to subtract. \
+Press **Run**: it takes about ten minutes on two CPU cores.
 
 """
     + ANOTHER
-    + """ Take it out of what must stay, in stage 2 and, twice, in stage 4. The demo \
+    + """ Take it out of what must stay, in stages 2 and 4. The demo \
 model draws cat, dog, heart, flower, fruit, car, clock, moon, tree, fish, bird, house, umbrella, \
 book, ball and face."""
 )
@@ -61,10 +61,8 @@ STAGE_TRIGGERS = """### 3 Triggers
 **Diverse Inversion** finds many made-up words (embeddings) that still make the model draw the \
 concept, words that nobody would type. The judge checks each. How they are kept diverse is our \
 own derivation."""
-STAGE_CHOICE = """### 4 Where, and how much
-**Auto Block Mask** ranks the model's blocks by what they erase and what they harm. It keeps all \
-of them unless leaving some out promises much less harm; on the demo model it kept all in every \
-run that was measured. **Auto-Strength** takes the smallest strength that stops every trigger \
+STAGE_CHOICE = """### 4 How much
+**Auto-Strength** takes the smallest strength that stops every trigger \
 while the retained prompts stay, then checks it on triggers and seeds that played no part in the \
 choice. If no strength does both, it goes on with the strongest that still keeps 90 % of the \
 retained prompts (`budget`) and says so."""

@@ -222,7 +222,7 @@ def learn(
 
 
 def subtracted(
-    g: Graph, at: tuple[int, int], source: Source, vector: Output, strength: Any, **more: Any
+    g: Graph, at: tuple[int, int], source: Source, vector: Output, strength: Any
 ) -> Node:
     """The node that erases."""
     return g.add(
@@ -231,7 +231,6 @@ def subtracted(
         model=source.model,
         task_vector=vector,
         strength=strength,
-        **more,
     )
 
 

@@ -12,10 +12,9 @@ from .stages import Job
 HELD_OUT_DRAWS, HELD_OUT_FULL, PROMPT_DRAWS, ATTACK_DRAWS, RETAINED_DRAWS = 8, 20, 6, 16, 8
 ATTACKS, ATTACK_STEPS = 3, 120
 EVERY = ("plain", "paraphrases", "held_out", "retained")
-COMPARED = ("held_out", "retained")  # strengths and masks are compared on these
+COMPARED = ("held_out", "retained")  # strengths are compared on these
 GROUPS = {
     "tv": (*EVERY, "held_out_full"),
-    "whole": COMPARED,
     "plain_alpha": COMPARED,
     "alike_alpha": COMPARED,
 }

@@ -20,7 +20,7 @@ import torch  # noqa: E402 - after the path
 from erasure.concepts import CONCEPTS  # noqa: E402
 from erasure.counts import ATTACKS, attacked, built_battery, counted, held_out_cosines  # noqa: E402
 from erasure.kept import recipe  # noqa: E402
-from erasure.stages import Job, baselines, inversions, learned, measured_mask  # noqa: E402
+from erasure.stages import Job, baselines, inversions, learned  # noqa: E402
 from erasure.strengths import Tuner, described, swept, tuning_triggers  # noqa: E402
 
 EDIT_OF = {"plain_alpha": "tv", "alike_alpha": "tv"}  # searches on the same edit
@@ -37,18 +37,14 @@ def measure(job: Job) -> dict[str, Any]:
     diverse = job.timed("invert", lambda: inversions(job, pictures))
     alike = job.timed("invert without diversity", lambda: inversions(job, pictures, diversity=0.0))
     sets = {"diverse": split(diverse, job.seed), "alike": split(alike, job.seed)}
-    # As in the graph, what is held out has no part in the choice of the blocks.
-    mask = job.timed("mask", lambda: measured_mask(job, vector, pictures, sets["diverse"][0]))
     others = job.timed("baselines", lambda: baselines(job, pictures))
     edits = {
-        "tv": deltas_of(job, vector, mask),
-        "whole": deltas_of(job, vector),
+        "tv": deltas_of(job, vector),
         **{name: deltas_of(job, other) for name, other in others.items()},
     }
     drawing = drawing_of(job.settings("TVEraseAutoStrength"))
     extra = gradient_bytes(job.model, pictures.latents, ATTACKS * 4)
     result: dict[str, Any] = {"concept": job.concept.name, "seed": job.seed}
-    result["mask"] = {"all_blocks": set(edits["tv"]) == set(edits["whole"])}
     with open_studio(
         job.model,
         job.clip,
@@ -61,8 +57,6 @@ def measure(job: Job) -> dict[str, Any]:
         tuner = Tuner(job, studio)
         triggers, rows = tuning_triggers(job, studio, sets)
         choices = tuner.choices(edits["tv"], triggers, rows)
-        if not result["mask"]["all_blocks"]:
-            choices |= tuner.choices(edits["whole"], triggers, {"whole": rows["tv"]})
         result["choices"] = {name: described(choice) for name, choice in choices.items()}
         print(json.dumps(result["choices"]), flush=True)
         methods = (

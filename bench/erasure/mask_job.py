@@ -1,7 +1,6 @@
 """One concept, one seed: parts of two task vectors, each at the least strength that erases.
 
-Run by bench/masks.py in a process of its own; writes one JSON file. Every part is forced, whether
-Auto Block Mask would keep it or not.
+Run by bench/masks.py in a process of its own; writes one JSON file.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import torch  # noqa: E402 - after the path
 from erasure.battery import Battery  # noqa: E402
 from erasure.concepts import CONCEPTS  # noqa: E402
 from erasure.job import deltas_of, split  # noqa: E402
-from erasure.stages import Job, inversions, learned, learned_pictures, measured_mask  # noqa: E402
+from erasure.stages import Job, inversions, learned, learned_pictures  # noqa: E402
 
 STEP, MOST = 0.1, 4.0  # of the strengths that are tried
 ALLOWED = 0.03  # share of the tuning pictures that may still show the concept
@@ -34,6 +33,9 @@ PARTS = {
 }
 RANKS = (4, 16)
 VECTORS = ("retained", "paper")
+# Of Auto Block Mask: compared at about the strength that Auto-Strength chooses on the demo model.
+RANKED = {"strength": 1.0, "probes": 8, "most_triggers": 4, "other_weights": "refuse"}
+DRAWN = ("sampling_steps", "cfg", "width", "height", "sampler_name", "scheduler")
 
 
 def measure(job: Job, vectors: Sequence[str]) -> dict[str, Any]:
@@ -68,10 +70,10 @@ def learned_plainly(job: Job) -> tuple[Any, Any]:
     widgets = {node["class_type"]: dict(node["inputs"]) for node in PAPER.values()}
     job = with_widgets(job, "TVEraseConceptFinetune", widgets["TVEraseConceptFinetune"])
     pictures = learned_pictures(job, caption="", caption_share=1.0, contrast="")
-    tuned = job.nodes["TVEraseConceptFinetune"]().tune(
+    made = job.nodes["TVEraseConceptFinetune"]().tune(
         job.model, pictures, **job.settings("TVEraseConceptFinetune")
-    )["result"][0]
-    return pictures, job.nodes["TVEraseExtractTaskVector"]().extract(job.model, tuned, "")[0]
+    )
+    return pictures, made["result"][2]
 
 
 def with_widgets(job: Job, kind: str, inputs: dict[str, Any]) -> Job:
@@ -87,9 +89,7 @@ def parts_of(job: Job, vector: Any, pictures: Any, tuning: Any) -> Iterator[tupl
 
     yield "whole", deltas_of(job, vector)
     for fraction, by_kind in ((0.8, False), (0.6, False), (0.8, True)):
-        forced = {"pick": "fewest blocks", "fraction": fraction, "by_kind": by_kind}
-        chosen = with_forced(job, forced)
-        mask = measured_mask(chosen, vector, pictures, tuning)
+        mask = measured_mask(job, vector, pictures, tuning, fraction=fraction, by_kind=by_kind)
         label = f"measured {fraction:.0%} by {'block and kind' if by_kind else 'block'}"
         yield label, deltas_of(job, vector, mask)
     blocks = layout_of(job.model).blocks()
@@ -113,11 +113,20 @@ def of_rank(vector: Any, rank: int) -> Any:
     return vector.changed({key: cut(d) for key, d in vector.deltas.items()}, f"rank {rank}")
 
 
-def with_forced(job: Job, changed: dict[str, Any]) -> Job:
-    """The job, with these widgets of Auto Block Mask."""
-    return with_widgets(
-        job, "TVEraseAutoBlockMask", {**job.widgets["TVEraseAutoBlockMask"], **changed}
-    )
+def measured_mask(job: Job, vector: Any, pictures: Any, found: Any, **asked: Any) -> Any:
+    """The block mask that Auto Block Mask chooses, drawing as Auto-Strength does."""
+    strength = job.settings("TVEraseAutoStrength")
+    return job.nodes["TVEraseAutoBlockMask"]().rank(
+        job.model,
+        job.clip,
+        vector,
+        pictures,
+        found,
+        retained="\n".join(f"{prompt} | {name}" for prompt, name in job.concept.tuning),
+        **{name: strength[name] for name in ("seed", "pictures_at_once", *DRAWN)},
+        **RANKED,
+        **asked,
+    )["result"][0]
 
 
 def battery_of(job: Job, studio: Any, found: tuple[Any, Any]) -> Battery:

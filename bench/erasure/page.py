@@ -57,7 +57,7 @@ def text(
         f"Written by `{document['command']}` on {document['date']}; do not edit. Model: the demo "
         f"model. Concepts: {', '.join(names)}; {len(results)} runs, each with its own "
         "seeds, of the nine that the whole measurement has. Everything is automatic: fine-tune, "
-        "Diverse Inversion, Auto Block Mask and Auto-Strength run with the settings of "
+        "Diverse Inversion and Auto-Strength run with the settings of "
         "`workflows/erase_concept_auto.json`, but for the style: it is learned under its "
         "subjects' names, its own prompts and none, at the noisiest two fifths of the noise levels "
         "(`bench/erasure/concepts.py`). ESD-x and UCE run at fixed settings. Strengths are "
@@ -105,8 +105,8 @@ def text(
         "met both. Plain: tuned on the plain prompt alone. Alike: tuned on inversions found "
         "without the diversity term.",
         "",
-        "| concept | seed | automatic | plain | alike | blocks |",
-        "|---|---|---|---|---|---|",
+        "| concept | seed | automatic | plain | alike |",
+        "|---|---|---|---|---|",
         *per_job(results, strength_row),
     ]
     if swept:
@@ -143,9 +143,8 @@ def strength_row(result: Result) -> list[object]:
         choice = result["choices"][name]
         return f"{choice['strength']:g}" + ("" if choice["feasible"] else " (nearest)")
 
-    blocks = "all" if result["mask"]["all_blocks"] else "a subset"
     names = ("tv", "plain_alpha", "alike_alpha")
-    return [result["concept"], result["seed"], *map(shown, names), blocks]
+    return [result["concept"], result["seed"], *map(shown, names)]
 
 
 def method_table(results: Sequence[Result]) -> list[str]:
@@ -180,8 +179,6 @@ CLAIMS = {
     "triggers than the one from the plain prompt",
     "claim_diversity": "Diversity: the strength from diverse inversions leaves less than the one "
     "from inversions without the diversity term",
-    "claim_mask": "Masks: the measured subset keeps more of the retained prompts than the whole "
-    "UNet at equal erasure",
 }
 
 
@@ -199,7 +196,6 @@ def tried(results: Sequence[Result]) -> list[str]:
     """What is behind the claims that are not shown."""
     asked = [[r["choices"][name]["strength"] for name in ("tv", "plain_alpha")] for r in results]
     same = sum(tuned == plain for tuned, plain in asked)
-    whole = sum(result["mask"]["all_blocks"] for result in results)
     return [
         f"Strength and diversity: in {same} of {len(results)} runs the plain prompt alone asks "
         "for the strength that Diverse Inversion asks for, and where it asks for less, that "
@@ -208,10 +204,9 @@ def tried(results: Sequence[Result]) -> list[str]:
         "Inversion left less by 0.026, but a few runs made all of that (0.000 to 0.060); diversity "
         "made no difference either.",
         "",
-        f"Masks: Auto Block Mask kept all blocks in {whole} of {len(results)} runs, so there the "
-        "claim compares an edit with itself. Subsets that are forced, at equal erasure, are in "
-        "[masks.md](masks.md): the measured ones did as well as the whole with about half of its "
-        "weights, and none did better.",
+        "Masks: the automatic graph edits all blocks. Measured subsets, at equal erasure, are in "
+        "[masks.md](masks.md): they did as well as the whole with about half of its weights, and "
+        "none did better.",
         "",
     ]
 

@@ -93,13 +93,13 @@ def retained_pictures(job: Job) -> Any:
 def learned(job: Job) -> tuple[Any, Any]:
     """Stages 1 and 2: (concept set, task vector)."""
     drawn = learned_pictures(job)
-    tuned = job.nodes["TVEraseConceptFinetune"]().tune(
+    made = job.nodes["TVEraseConceptFinetune"]().tune(
         job.model,
         drawn,
         retained_set=retained_pictures(job),
         **job.settings("TVEraseConceptFinetune", least_noise=job.concept.least_noise),
-    )["result"][0]
-    return drawn, job.nodes["TVEraseExtractTaskVector"]().extract(job.model, tuned, "")[0]
+    )
+    return drawn, made["result"][2]
 
 
 def inversions(job: Job, pictures: Any, **changed: Any) -> Any:
@@ -117,22 +117,6 @@ def inversions(job: Job, pictures: Any, **changed: Any) -> Any:
             **changed,
         ),
     )["result"][0]
-
-
-def measured_mask(job: Job, vector: Any, pictures: Any, found: Any) -> Any:
-    """Stage 4: the block mask that Auto Block Mask chooses."""
-    return job.nodes["TVEraseAutoBlockMask"]().rank(
-        job.model,
-        job.clip,
-        vector,
-        pictures,
-        found,
-        **job.settings("TVEraseAutoBlockMask", retained=retained_text(job.concept)),
-    )["result"][0]
-
-
-def retained_text(concept: Concept) -> str:
-    return "\n".join(f"{prompt} | {name}" for prompt, name in concept.tuning)
 
 
 def baselines(job: Job, pictures: Any) -> dict[str, Any]:

@@ -100,7 +100,6 @@ def claim_figures(results: Sequence[Result]) -> dict[str, Figure]:
     )
     figures["claim_strength"] = gap_figure(results, "plain_alpha", "tv", "held_out")
     figures["claim_diversity"] = gap_figure(results, "alike_alpha", "tv", "held_out")
-    figures["claim_mask"] = mask_figure(results)
     shares = [
         choice["images"] / choice["grid_images"]
         for result in results
@@ -112,20 +111,6 @@ def claim_figures(results: Sequence[Result]) -> dict[str, Figure]:
         mean(shares), "<= 0.3333", len(shares), interval, "ratio"
     )
     return figures
-
-
-def mask_figure(results: Sequence[Result]) -> Figure:
-    """Retained rate with the measured subset minus with the whole UNet, each at its own strength.
-
-    Where the subset is the whole UNet the two are one model and the gap is zero.
-    """
-    completed = [
-        result
-        if "whole" in result["counts"]
-        else {**result, "counts": {**result["counts"], "whole": result["counts"]["tv"]}}
-        for result in results
-    ]
-    return gap_figure(completed, "tv", "whole", "retained")
 
 
 def per_job(results: Iterable[Result], row: Callable[[Result], Sequence[object]]) -> list[str]:

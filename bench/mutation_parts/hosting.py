@@ -156,7 +156,7 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "the base is not checked",
-            "    check_base(task_vector.base, base, allow_different_weights=allow_other_weights)\n",
+            "    check_base(task_vector.base, base, allow_other_weights=allow_other_weights)\n",
             "",
         ),
         Fault(
@@ -166,8 +166,8 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "other weights are always allowed",
-            "allow_different_weights=allow_other_weights)",
-            "allow_different_weights=True)",
+            "allow_other_weights=allow_other_weights)",
+            "allow_other_weights=True)",
         ),
     ],
     "nodes/host/model/extraction.py": [

@@ -265,7 +265,7 @@ VECTORS: dict[str, list[Fault]] = {
         ),
         Fault(
             "the base is not checked",
-            "            allow_different_weights,\n        )\n",
+            "            allow_other_weights,\n        )\n",
             "            True,\n        )\n",
             ("tests/core/files/test_apply.py", "tests/project/test_command_line.py"),
         ),
@@ -326,8 +326,8 @@ VECTORS: dict[str, list[Fault]] = {
         ),
         Fault(
             "other weights are taken unasked",
-            "and not allow_different_weights",
-            "and allow_different_weights is None",
+            "and not allow_other_weights",
+            "and allow_other_weights is None",
         ),
         Fault(
             "the last values of a weight are not looked at",

@@ -12,7 +12,7 @@ from ...tverase_core.model.layout import ModelLayout
 from ...tverase_core.vector.pruned import PRUNED
 from ...tverase_core.vector.task_vector import TaskVector
 from ..concept.from_images import CONCEPT
-from ..shared.drawing_settings import Drawing, drawing_of, drawing_widgets
+from ..shared.drawing_settings import drawing_of, drawing_widgets
 from ..shared.prompt_lines import caption_lines, prompt_lines
 from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, TASK_VECTOR
@@ -121,19 +121,17 @@ def _heard(
     pairs: list[tuple[str, str]],
     seeds: list[int],
     steps: int,
-    drawing: Drawing,
+    settings: Any,
 ) -> tuple[ColumnNorms, ColumnNorms]:
     """Column norms while drawing the prompts with the concept, and those without, at the same
     seeds: as many seeds of each pair, in turns."""
     from ...tverase_core.erasers import ColumnNorms
     from ..host.app.progress import NodeProgress
     from ..host.drawing.layer_inputs import draw_first_steps, listening, noise_ladder
-    from ..host.drawing.studio import sampler_settings
     from ..host.model.conditioning import encode_texts, to_context
 
     channels = model.get_model_object("latent_format").latent_channels
-    shape = (channels, drawing.height // 8, drawing.width // 8)
-    settings = sampler_settings(drawing)
+    shape = (channels, settings.height, settings.width)
     ladder = noise_ladder(model, settings)
     empty = to_context(model, encode_texts(clip, [""]), shape)
     turns = torch.arange(len(seeds)) % len(pairs)

@@ -9,11 +9,11 @@ import torch
 from ...tverase_core.concept_set import ConceptSet
 from ..concept.from_prompt import ConceptSetFromPrompt
 from ..judging.judges import DemoJudgeNode, JudgeFromExamples
+from .base import Base
 from .plan import DEMO
 
 if TYPE_CHECKING:
     from .settings import Settings
-    from .stages import Base
 
 EXAMPLES = 16  # pictures of each name
 

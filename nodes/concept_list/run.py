@@ -17,11 +17,13 @@ from ...tverase_core.files.task_vector_file import (
     save_task_vector,
 )
 from ...tverase_core.vector.provenance import Recommendation
-from ..shared.saved_files import TASK_VECTORS, utc_now
+from ..host.app.file_kinds import TASK_VECTORS
+from ..shared.saved_files import utc_now
+from .base import Base, load_base
 from .plan import DEMO, ConceptList, read_list
 from .settings import Settings, settings_of
 from .shares import Processes, launched_processes
-from .stages import Base, ConceptRun, Say, load_base
+from .stages import ConceptRun, Say
 from .status import ConceptFiles, Status
 from .summary import save_combined, save_table
 

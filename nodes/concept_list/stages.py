@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ...tverase_core.concept_set import ConceptSet
@@ -11,37 +10,15 @@ from ...tverase_core.vector.task_vector import TaskVector
 from ..concept.from_images import ConceptSetFromImages
 from ..concept.from_prompt import ConceptSetFromPrompt
 from ..concept.image_folder import LoadImageFolder
-from ..demo_nodes import DemoModel
 from ..finetune.node import ConceptFinetune
 from ..inversion.node import DiverseInversionNode
 from ..shared.prompt_lines import PROMPT_MARK
 from ..strength.node import AutoStrength
-from ..vector.extract_save_load import ExtractTaskVector
+from .base import Base
 from .judges import judge_for
-from .plan import DEMO, ConceptList
 from .settings import Settings
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """The loaded checkpoint. identity: of its weights, for the status files."""
-
-    model: Any
-    clip: Any
-    vae: Any
-    identity: str
-
-
-def load_base(plan: ConceptList) -> Base:
-    """Raises ConfigError when the checkpoint lacks a part."""
-    from ..host.app.stock_loaders import load_checkpoint
-    from ..host.model.weights import fingerprint
-
-    loaded = DemoModel().load() if plan.checkpoint == DEMO else load_checkpoint(plan.checkpoint)
-    base = fingerprint(loaded[0])
-    return Base(*loaded, f"{base.key_digest}:{base.sample_sha256}")
 
 
 class ConceptRun:
@@ -74,7 +51,7 @@ class ConceptRun:
         return self._pictures
 
     def vector(self) -> TaskVector:
-        """Fine-tune and extract."""
+        """What the fine-tune learned."""
         pictures, retained = self.pictures(), None
         if self.settings.retained:
             self.say("pictures of what must stay")
@@ -82,10 +59,10 @@ class ConceptRun:
             own = {"caption": PROMPT_MARK, "caption_share": 1.0, "contrast": ""}
             retained = self._drawn(prompts, "what must stay", **own)
         self.say("fine-tune")
-        tuned = ConceptFinetune().tune(
+        made = ConceptFinetune().tune(
             self.base.model, pictures, retained_set=retained, **self.settings.finetune
-        )["result"][0]
-        return ExtractTaskVector().extract(self.base.model, tuned, "")[0]
+        )
+        return made["result"][2]
 
     def strength(self, vector: TaskVector) -> tuple[float, str]:
         """(strength, why): the given one, or that of Diverse Inversion and Auto-Strength."""

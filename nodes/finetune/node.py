@@ -13,9 +13,9 @@ from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.vector.provenance import Provenance
 from ..pictures.loss_curve import loss_curve
 from ..shared.shown import with_pictures
-from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET
+from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, TASK_VECTOR
 from .additions import ADDITIONS
-from .settings import MORE_SETTINGS, SETTINGS, WHEN_NEEDED, finetune_config
+from .settings import CHECKPOINTING, MORE_SETTINGS, SETTINGS, finetune_config
 
 
 class _LossWatch:
@@ -76,12 +76,13 @@ class ConceptFinetune:
             },
         }
 
-    RETURN_TYPES = ("MODEL", "LOSS_MAP")
-    RETURN_NAMES = ("tuned", "loss_map")
+    RETURN_TYPES = ("MODEL", "LOSS_MAP", TASK_VECTOR)
+    RETURN_NAMES = ("tuned", "loss_map", "task_vector")
     OUTPUT_TOOLTIPS = (
         "The tuned model: it draws the concept more readily. Connect to Extract Task Vector, or "
         "to a KSampler to see what was learned.",
         "Losses, for the stock Plot Loss Graph node.",
+        "Tuned minus base: the same vector that Extract Task Vector gives.",
     )
     FUNCTION = "tune"
     CATEGORY = CATEGORY
@@ -100,7 +101,8 @@ class ConceptFinetune:
         retained_set: ConceptSet | None = None,
         **widgets: Any,
     ) -> dict[str, Any]:
-        from ..host.training.session import tuned_clone, tuning_session
+        from ..host.model.weights import prediction_of
+        from ..host.training.session import learned_vector, tuned_clone, tuning_session
 
         config = finetune_config(widgets)
         watch = _LossWatch(concept_set.concept, config.steps)
@@ -110,7 +112,7 @@ class ConceptFinetune:
             config,
             block_mask,
             watch,
-            checkpointing=widgets.get("gradient_checkpointing", WHEN_NEEDED),
+            recompute=CHECKPOINTING[widgets.get("gradient_checkpointing", "when needed")],
             checkpoint_every=widgets.get("checkpoint_every", 0),
             retained=retained_set,
         ) as session:
@@ -124,10 +126,10 @@ class ConceptFinetune:
                 checkpoints=session.checkpoints,
                 make_optimizer=session.make_optimizer,
             )
-            prediction = session.denoiser.schedule.prediction
-        tuned = tuned_clone(model, result.deltas, story(result, prediction, retained_set))
+        told = provenance(result, prediction_of(model), retained_set)
+        vector = learned_vector(model, result.deltas, told)
         picture = loss_curve(result.losses, config.steps, f"Learning {concept_set.concept!r}")
-        outputs = (tuned, {"loss": list(result.losses)})
+        outputs = (tuned_clone(model, vector), {"loss": list(result.losses)}, vector)
         estimate = session.plan.on(session.denoiser.device)
         text = memory_text(session.plan, estimate, session.peak.extra)
         return with_pictures({"loss": picture}, outputs, text)
@@ -142,7 +144,7 @@ def memory_text(plan: MemoryPlan, estimate: int, used: int) -> str:
     )
 
 
-def story(
+def provenance(
     result: FinetuneResult, prediction: str, retained: ConceptSet | None = None
 ) -> Provenance:
     """What the task vector's file will tell of this fine-tune."""

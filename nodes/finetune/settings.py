@@ -111,7 +111,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
-WHEN_NEEDED, ALWAYS, NEVER = CHECKPOINTING = ("when needed", "always", "never")
+CHECKPOINTING: dict[str, bool | None] = {"when needed": None, "always": True, "never": False}
 OPTIMIZERS = {"AdamW": "adamw", "AdamW 8-bit": "adamw8bit"}
 
 # Newer widgets, optional so that older workflows stay valid.
@@ -119,7 +119,7 @@ MORE_SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gradient_checkpointing": (
         list(CHECKPOINTING),
         {
-            "default": WHEN_NEEDED,
+            "default": "when needed",
             "tooltip": "Compute blocks again in the backward pass instead of keeping them: less "
             "memory, more time, the same result. When needed: only if the estimate does not fit.",
             "advanced": True,

@@ -10,7 +10,8 @@ from ...tverase_core.inversion.files import (
     save_inversion_set,
 )
 from ...tverase_core.inversion.inversion_set import InversionSet
-from ..shared.saved_files import INVERSION_SETS, ReadsFile, utc_now
+from ..host.app.file_kinds import INVERSION_SETS
+from ..shared.saved_files import ReadsFile, utc_now
 from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, INVERSION_SET
 from .node import described

@@ -1,4 +1,4 @@
-"""Auto Block Mask: where the edit erases most for the least harm."""
+"""Auto Block Mask: which blocks erase most for the least harm."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..shared.retained_prompts import parse_retained
 from ..shared.shown import with_pictures
 from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, INVERSION_SET, TASK_VECTOR
 from ..strength.settings import SETTINGS as AUTO_STRENGTH
-from .settings import PICKS, SETTINGS
+from .settings import SETTINGS
 
 
 class AutoBlockMask:
-    """Ranks blocks and keeps the best."""
+    """Ranks blocks and keeps the fewest that erase enough."""
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -48,8 +48,9 @@ class AutoBlockMask:
     FUNCTION = "rank"
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Measures what each block of the task vector erases and what it harms, keeps the best "
-        "subset and shows the ranking on a map of the model. Run Auto-Strength with this mask."
+        "Measures what each block of the task vector erases and what it harms, shows the ranking "
+        "on a map of the model, and keeps the fewest blocks that erase enough. Run Auto-Strength "
+        "with this mask."
     )
     SEARCH_ALIASES = ["block weight", "layers", "auto mask", "lbw"]
 
@@ -77,7 +78,6 @@ class AutoBlockMask:
             fraction=widgets["fraction"],
             probes=widgets["probes"],
             seed=widgets["seed"] % 2**32,
-            pick=PICKS[widgets["pick"]],  # type: ignore[arg-type]
         )
         allow = widgets.get("other_weights") == "allow"
         deltas = checked_deltas(model, task_vector, None, allow_other_weights=allow)

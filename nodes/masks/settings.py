@@ -7,17 +7,8 @@ from typing import Any
 from ..shared.drawing_settings import seed_widget
 from ..shared.retained_prompts import RETAINED
 
-PICKS = {"least harm at equal erasure": "equal_gain", "fewest blocks": "fraction"}
 SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "retained": RETAINED,
-    "pick": (
-        list(PICKS),
-        {
-            "default": "least harm at equal erasure",
-            "tooltip": "Which blocks to keep: the subset that harms least when it is strengthened "
-            "to erase as much as the whole, or the fewest that reach `fraction`.",
-        },
-    ),
     "by_kind": (
         "BOOLEAN",
         {
@@ -29,11 +20,12 @@ SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "fraction": (
         "FLOAT",
         {
-            "default": 1.0,
+            "default": 0.8,
             "min": 0.05,
             "max": 1.0,
             "step": 0.05,
-            "tooltip": "The subset must keep this share of the whole vector's erasure.",
+            "tooltip": "The fewest blocks are kept that reach this share of the whole vector's "
+            "erasure.",
             "advanced": True,
         },
     ),

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A KSampler's settings and the picture size in pixels; batch_size: pictures at once."""
-
-    steps: int
-    cfg: float
-    sampler_name: str
-    scheduler: str
-    width: int
-    height: int
-    batch_size: int = 8
+if TYPE_CHECKING:
+    from ..host.drawing.sampling import SamplerSettings
 
 
 def drawing_widgets() -> dict[str, tuple[Any, dict[str, Any]]]:
-    """In their frozen order, by the names of `Drawing`."""
+    """In their frozen order."""
     from ..host.drawing.sampling import SAMPLERS, SCHEDULERS
 
     size = {"min": 16, "max": 4096, "step": 8}
@@ -67,15 +56,17 @@ def drawing_widgets() -> dict[str, tuple[Any, dict[str, Any]]]:
     }
 
 
-def drawing_of(widgets: dict[str, Any]) -> Drawing:
-    """The widgets' values as a `Drawing`; other names are left alone."""
-    return Drawing(
+def drawing_of(widgets: dict[str, Any]) -> SamplerSettings:
+    """The widgets' values for the host's sampler; other names are left alone."""
+    from ..host.drawing.sampling import SamplerSettings
+
+    return SamplerSettings(
         widgets["sampling_steps"],
         widgets["cfg"],
         widgets["sampler_name"],
         widgets["scheduler"],
-        widgets["width"],
-        widgets["height"],
+        widgets["height"] // 8,
+        widgets["width"] // 8,
         widgets["pictures_at_once"],
     )
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-TASK_VECTORS, INVERSION_SETS = "task_vectors", "inversion_sets"
-
 
 class ReadsFile:
     """Base of the nodes that load the listed file `file` of one kind."""

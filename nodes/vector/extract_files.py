@@ -7,7 +7,8 @@ from typing import Any
 from ...tverase_core.files.task_vector_file import load_task_vector
 from ...tverase_core.vector.provenance import Provenance
 from ...tverase_core.vector.task_vector import TaskVector
-from ..shared.saved_files import TASK_VECTORS, utc_now, vector_file_widgets
+from ..host.app.file_kinds import TASK_VECTORS
+from ..shared.saved_files import utc_now, vector_file_widgets
 from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, TASK_VECTOR
 

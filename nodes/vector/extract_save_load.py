@@ -9,7 +9,8 @@ from ...tverase_core.errors import listed
 from ...tverase_core.files.compact import save_compact
 from ...tverase_core.files.task_vector_file import load_task_vector, save_task_vector
 from ...tverase_core.vector.task_vector import TaskVector
-from ..shared.saved_files import TASK_VECTORS, ReadsFile, utc_now, vector_file_widgets
+from ..host.app.file_kinds import TASK_VECTORS
+from ..shared.saved_files import ReadsFile, utc_now, vector_file_widgets
 from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, TASK_VECTOR
 

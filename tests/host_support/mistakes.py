@@ -158,7 +158,6 @@ def measuring() -> Graph:
             task_vector=["extract", 0],
             concept_set=["set", 0],
             **triggers,
-            pick="fewest blocks",
             by_kind=False,
             seed=1,
             fraction=0.9,

@@ -26,7 +26,6 @@ QUICK = {
         "restarts": 0,
         "sampling_steps": 8,
     },
-    "TVEraseAutoBlockMask": {"probes": 2, "most_triggers": 1, "sampling_steps": 2},
     "TVEraseAutoStrength": {
         "retained": "a clock | clock",
         "target": 0.6,

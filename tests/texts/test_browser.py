@@ -29,13 +29,11 @@ PRESET_OF = {
     "TVEraseConceptSetFromPrompt": "paper",
     "TVEraseConceptFinetune": "quick",
     "TVEraseDiverseInversion": "paper",
-    "TVEraseAutoBlockMask": "thorough",
     "TVEraseAutoStrength": "quick",
 }
 SHOWS_PICTURES = {
     "PreviewImage",
     "SaveImage",
-    "TVEraseAutoBlockMask",
     "TVEraseAutoStrength",
     "TVEraseBeforeAfterGrid",
     "TVEraseConceptFinetune",

@@ -45,7 +45,7 @@ def apply_to_file(
     out: str | os.PathLike[str],
     mask_text: str = "",
     *,
-    allow_different_weights: bool = False,
+    allow_other_weights: bool = False,
     progress: Progress = quiet,
 ) -> Applied:
     """Write `out`: the file `base` with W - strength * mask * delta in place of its weights.
@@ -69,7 +69,7 @@ def apply_to_file(
         verdict = check_base(
             task_vector.base,
             file_fingerprint(checkpoint, task_vector.provenance.prediction or "epsilon"),
-            allow_different_weights,
+            allow_other_weights,
         )
         plan = subtracted(masked_deltas(task_vector, mask, layout, sizes), strength)
         size = source.stat().st_size

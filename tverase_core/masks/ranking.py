@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -36,9 +35,7 @@ class BlockRanking:
 
     blocks, gain, damage, ratio: by group, in the order given; order: indices, best first.
     prefix_gain, prefix_damage: of the first 1, 2, ... groups of `order` together, the last being
-    the whole vector. equal_strength, equal_damage: strength at which a prefix gains as much as the
-    whole and its damage there (None where not asked or not reached).
-    chosen: names of the subset, best first.
+    the whole vector. chosen: names of the subset, best first.
     """
 
     blocks: tuple[str, ...]
@@ -48,8 +45,6 @@ class BlockRanking:
     order: tuple[int, ...]
     prefix_gain: tuple[float, ...]
     prefix_damage: tuple[float, ...]
-    equal_strength: tuple[float | None, ...]
-    equal_damage: tuple[float | None, ...]
     chosen: tuple[str, ...]
     strength: float
 
@@ -73,10 +68,6 @@ class BlockRanking:
             ("^(" + "|".join(map(re.escape, groups[name])) + ")$", 1.0) for name in self.chosen
         )
         return BlockMask(patterns=patterns, other_blocks=0.0, other_kinds=0.0)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, ready for JSON."""
-        return asdict(self)
 
 
 def group_keys(keys: Iterable[str], layout: ModelLayout, by_kind: bool = False) -> Groups:
@@ -107,19 +98,15 @@ class _Effects:
         self.loss = concept[0].losses(denoiser, concept[1])
         self.prediction = retained[0].predictions(denoiser, retained[1])
 
-    def measure(
-        self, names: Sequence[str], strength: float, damage: bool = True
-    ) -> tuple[float, float]:
-        """(gain, damage); damage is 0 when not asked for."""
+    def measure(self, names: Sequence[str], strength: float) -> tuple[float, float]:
+        """(gain, damage)."""
         place = self.denoiser.device
         part = {k: self.deltas[k].detach().to(place) for name in names for k in self.groups[name]}
         with self.denoiser.attached(part) as attachment:
             attachment.scale = signed_scale(strength)
             rise = self.concept[0].losses(self.denoiser, self.concept[1]) - self.loss
-            change = 0.0
-            if damage:
-                moved = self.retained[0].predictions(self.denoiser, self.retained[1])
-                change = float((moved - self.prediction).double().square().mean())
+            moved = self.retained[0].predictions(self.denoiser, self.retained[1])
+        change = float((moved - self.prediction).double().square().mean())
         gain = float(rise.mean())
         if not math.isfinite(gain + change):
             raise NonFiniteError(
@@ -127,18 +114,6 @@ class _Effects:
                 "infinity; use a smaller strength"
             )
         return gain, change
-
-    def equal_gain(
-        self, names: Sequence[str], goal: float, low: float, high: float
-    ) -> float | None:
-        """The strength in low..high at which the gain reaches `goal`, by bisection."""
-        if self.measure(names, high, damage=False)[0] < goal:
-            return None
-        for _ in range(6):
-            middle = (low + high) / 2
-            enough = self.measure(names, middle, damage=False)[0] >= goal
-            low, high = (low, middle) if enough else (middle, high)
-        return high
 
 
 def rank_blocks(
@@ -151,16 +126,13 @@ def rank_blocks(
     retained: Context,
     config: RankingConfig | None = None,
     progress: Progress = quiet,
-    confirm: Callable[[tuple[str, ...]], bool] | None = None,
 ) -> BlockRanking:
     """Rank groups of weights and choose a subset.
 
     deltas: float32 by key, towards the concept. groups: keys of `deltas` by name, see
     `group_keys`. concept_latents, retained_latents: float32 [j, c, h, w]. triggers, retained:
-    one row a context. confirm: asked whether a subset also erases in drawn pictures; while it says
-    no, the next best group is added, until all are in.
-    Raises EmptyMaskError without groups, or when the whole vector does not raise the loss;
-    ConfigError when a context or a key is missing; NonFiniteError.
+    one row a context. Raises EmptyMaskError without groups, or when the whole vector does not raise
+    the loss; ConfigError when a context or a key is missing; NonFiniteError.
     """
     config = config or RankingConfig()
     _check(deltas, groups, triggers, retained)
@@ -179,9 +151,7 @@ def rank_blocks(
     for size in range(1, len(names) + 1):
         together.append(effects.measure(ranked[:size], config.strength))
         progress(len(names) + size, total, f"best {size} together")
-    equal, size = _pick(effects, ranked, together, config)
-    while confirm is not None and size < len(names) and not confirm(tuple(ranked[:size])):
-        size += 1
+    size = _fewest([gain for gain, _ in together], config)
     return BlockRanking(
         blocks=names,
         gain=tuple(g for g, _ in alone),
@@ -190,8 +160,6 @@ def rank_blocks(
         order=order,
         prefix_gain=tuple(g for g, _ in together),
         prefix_damage=tuple(d for _, d in together),
-        equal_strength=tuple(s for s, _ in equal),
-        equal_damage=tuple(d for _, d in equal),
         chosen=tuple(ranked[:size]),
         strength=config.strength,
     )
@@ -211,58 +179,12 @@ def _check(
         )
 
 
-def _pick(
-    effects: _Effects,
-    ranked: Sequence[str],
-    together: Sequence[tuple[float, float]],
-    config: RankingConfig,
-) -> tuple[list[tuple[float | None, float | None]], int]:
-    """(strength, damage) at equal gain by prefix, and the length of the prefix to take."""
-    gains = [gain for gain, _ in together]
-    if gains[-1] <= 0:
+def _fewest(gains: Sequence[float], config: RankingConfig) -> int:
+    """Length of the shortest prefix that reaches `fraction` of the whole vector's gain."""
+    whole = gains[-1]
+    if whole <= 0:
         raise EmptyMaskError(
             f"block ranking: at strength {config.strength:g} the task vector does not raise the "
-            f"denoising loss of the concept ({gains[-1]:.3g}), so no block erases anything"
+            f"denoising loss of the concept ({whole:.3g}), so no block erases anything"
         )
-    enough = [i for i, g in enumerate(gains) if g >= config.fraction * gains[-1]]
-    if config.pick == "fraction":
-        return [(None, None)] * len(ranked), min(enough) + 1
-    equal = _equal_gains(effects, ranked, together, enough, config)
-    best = min(enough, key=lambda i: _or_infinite(equal[i][1]))
-    worth_it = _or_infinite(equal[best][1]) <= (1 - config.least_saving) * together[-1][1]
-    return equal, best + 1 if worth_it else len(ranked)
-
-
-def _may_save(part: tuple[float, float], whole: tuple[float, float], config: RankingConfig) -> bool:
-    """Whether a subset could save `least_saving` of the whole's damage at the whole's gain.
-
-    Gain and damage both grow about as the square of the strength, so their ratio foretells the
-    damage at equal gain. The allowance is for what is not a square; it only saves searches.
-    """
-    (gain, damage), (goal, most) = part, whole
-    return damage * goal <= (1 - config.least_saving) * ALLOWANCE * most * gain
-
-
-def _or_infinite(value: float | None) -> float:
-    return math.inf if value is None else value
-
-
-def _equal_gains(
-    effects: _Effects,
-    ranked: Sequence[str],
-    together: Sequence[tuple[float, float]],
-    enough: Sequence[int],
-    config: RankingConfig,
-) -> list[tuple[float | None, float | None]]:
-    """(strength, damage) at the whole vector's gain for the prefixes that may be picked."""
-    rows: list[tuple[float | None, float | None]] = [(None, None)] * len(ranked)
-    for i in enough:
-        if not _may_save(together[i], together[-1], config):
-            continue
-        low, high = config.strength, config.most_raise * config.strength
-        if together[i][0] >= together[-1][0]:  # already as strong: weaken it instead
-            low, high = 0.0, config.strength
-        strength = effects.equal_gain(ranked[: i + 1], together[-1][0], low, high)
-        if strength is not None:
-            rows[i] = strength, effects.measure(ranked[: i + 1], strength)[1]
-    return rows
+    return next(i for i, gain in enumerate(gains, 1) if gain >= config.fraction * whole)

@@ -77,12 +77,12 @@ class BaseFingerprint:
 
 
 def check_base(
-    vector_base: BaseFingerprint, model: BaseFingerprint, allow_different_weights: bool = False
+    vector_base: BaseFingerprint, model: BaseFingerprint, allow_other_weights: bool = False
 ) -> Verdict:
     """The verdict of `compare`, or BaseMismatchError when a task vector must not be used here."""
     verdict = vector_base.compare(model)
     refused = verdict == "different_architecture" or (
-        verdict == "different_weights" and not allow_different_weights
+        verdict == "different_weights" and not allow_other_weights
     )
     if refused:
         advice = (

@@ -10,7 +10,7 @@ import comfy.utils
 import folder_paths
 
 from ....tverase_core.errors import ConfigError
-from ...shared.saved_files import INVERSION_SETS, TASK_VECTORS
+from .file_kinds import INVERSION_SETS, TASK_VECTORS
 
 SUFFIX, INVERSIONS_SUFFIX = ".tv.safetensors", ".inversions.safetensors"
 # Saved vectors go where the stock Load LoRA node looks as well.

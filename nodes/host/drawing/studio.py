@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ....tverase_core.ports import Context
-from ...shared.drawing_settings import Drawing
 from ..model.denoiser import HostDenoiser, open_denoiser
 from ..text.encoder import HostTextEncoder
 from .sampling import SamplerSettings, sample_latents
@@ -57,25 +56,12 @@ class Studio:
     empty: Context
 
 
-def sampler_settings(drawing: Drawing) -> SamplerSettings:
-    """The host's sampler, set as the user's; sizes are those of latents."""
-    return SamplerSettings(
-        drawing.steps,
-        drawing.cfg,
-        drawing.sampler_name,
-        drawing.scheduler,
-        drawing.height // 8,
-        drawing.width // 8,
-        drawing.batch_size,
-    )
-
-
 @contextmanager
 def open_studio(
     model: ModelPatcher,
     clip: Any,
     vae: Any,
-    drawing: Drawing,
+    settings: SamplerSettings,
     *,
     purpose: str,
     extra_memory_bytes: int = 0,
@@ -86,9 +72,8 @@ def open_studio(
     vae: None where only latents are wanted.
     """
     channels = model.get_model_object("latent_format").latent_channels
-    shape = (channels, drawing.height // 8, drawing.width // 8)
+    shape = (channels, settings.height, settings.width)
     encoder = HostTextEncoder(model, clip, shape)
     empty = encoder.encode([""])
-    settings = sampler_settings(drawing)
     with open_denoiser(model, extra_memory_bytes, purpose=purpose, autocast=autocast) as denoiser:
         yield Studio(denoiser, encoder, HostSampler(denoiser, vae, empty, settings), empty)

@@ -44,7 +44,7 @@ def checked_deltas(
     shapes = model_shapes(model)
     deltas = masked_deltas(task_vector, mask, detect_layout(shapes), shapes)
     base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
-    check_base(task_vector.base, base, allow_different_weights=allow_other_weights)
+    check_base(task_vector.base, base, allow_other_weights=allow_other_weights)
     if task_vector.provenance.content == PRUNED:
         return {factor: _pruned_now(model, group) for factor, group in deltas.items()}
     return deltas

@@ -142,7 +142,7 @@ def checked_clip_deltas(
             "used here."
         )
     if part.base.architecture.startswith(ARCHITECTURE):
-        check_base(part.base, clip_fingerprint(clip), allow_different_weights=allow_other_weights)
+        check_base(part.base, clip_fingerprint(clip), allow_other_weights=allow_other_weights)
     else:
         notes.append(
             "The vector says which diffusion model it is of, not which CLIP: only the names and "

@@ -11,7 +11,6 @@ import psutil
 from ....tverase_core.concept_set import ConceptSet
 from ....tverase_core.finetuning.config import FinetuneConfig
 from ....tverase_core.finetuning.memory_plan import GIB, MemoryPlan, memory_plan
-from ...finetune.settings import ALWAYS, NEVER
 from ..model.weights import wrappable_shapes
 from .activations import activations
 
@@ -38,16 +37,16 @@ def tuning_plan(
 
 
 def fitting_plan(
-    model: ModelPatcher, pictures: ConceptSet, config: FinetuneConfig, checkpointing: str
+    model: ModelPatcher, pictures: ConceptSet, config: FinetuneConfig, recompute: bool | None
 ) -> MemoryPlan:
-    """The plan that will run: with recomputation when asked for, or when nothing else fits.
+    """The plan that will run. recompute: None recomputes when nothing else fits.
 
     Raises MemoryError with the estimate, what can be had, and what would need less.
     """
-    plan = tuning_plan(model, pictures, config, checkpointing == ALWAYS)
+    plan = tuning_plan(model, pictures, config, bool(recompute))
     if _missing(model, plan) is None:
         return plan
-    if checkpointing not in (ALWAYS, NEVER):
+    if recompute is None:
         plan = tuning_plan(model, pictures, config, True)
         if _missing(model, plan) is None:
             return plan

@@ -15,12 +15,13 @@ from ....tverase_core.finetuning.memory_plan import MemoryPlan
 from ....tverase_core.finetuning.train import Checkpoints, OptimizerMaker
 from ....tverase_core.model.block_mask import BlockMask
 from ....tverase_core.vector.provenance import Provenance
+from ....tverase_core.vector.task_vector import TaskVector
 from ..app.progress import NodeProgress
 from ..app.version import require_training
 from ..model.denoiser import HostDenoiser, open_denoiser, refuse_patched
 from ..model.own_pictures import require_own_pictures
 from ..model.patching import patched_clone
-from ..model.weights import layout_of, refuse_quantised, wrappable_shapes
+from ..model.weights import fingerprint, layout_of, refuse_quantised, wrappable_shapes
 from .activations import Peak, measured_peak
 from .adamw_8bit import eight_bit_adamw, require_eight_bit
 from .plan import fitting_plan
@@ -30,7 +31,7 @@ from .unfinished import unfinished_finetune
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-STORY = "tverase_provenance"  # name of the attachment that travels with a tuned MODEL
+PROVENANCE = "tverase_provenance"  # name of the attachment that travels with a tuned MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,14 @@ def tuning_session(
     mask: BlockMask | None,
     watch: Any,
     *,
-    checkpointing: str,
+    recompute: bool | None,
     checkpoint_every: int,
     retained: ConceptSet | None = None,
 ) -> Iterator[TuningSession]:
     """Load the model for a fine-tune.
 
     Every refusal (patched or quantised model, no room, old host, missing optimizer) comes before
-    the first step. checkpointing: one of `finetune_settings.CHECKPOINTING`.
+    the first step. recompute: blocks in the backward pass; None when nothing else fits.
     """
     require_training()
     refuse_patched(model)
@@ -77,7 +78,7 @@ def tuning_session(
     if mask is not None:
         mask.check(layout.blocks())
         config = replace(config, trainable=lambda key: mask.coefficient(key, layout) > 0)
-    plan = fitting_plan(model, pictures, config, checkpointing)
+    plan = fitting_plan(model, pictures, config, recompute)
     bar = NodeProgress(watch.picture)
     bar(0, config.steps, f"memory: {plan.sentence()}")
 
@@ -100,18 +101,23 @@ def tuning_session(
         yield TuningSession(denoiser, config, progress, checkpoints, make, plan, peak)
 
 
-def tuned_clone(
+def learned_vector(
     model: ModelPatcher, deltas: Mapping[str, torch.Tensor], provenance: Provenance
-) -> ModelPatcher:
-    """The base with the learned deltas as patches of strength 1, and their story attached."""
+) -> TaskVector:
+    """What Extract Task Vector would find between the base and its `tuned_clone`, to the bit."""
     moved = {key: delta for key, delta in deltas.items() if bool(delta.any())}
-    clone = patched_clone(model, {1.0: moved})
+    return TaskVector(moved, fingerprint(model), provenance)
+
+
+def tuned_clone(model: ModelPatcher, vector: TaskVector) -> ModelPatcher:
+    """The base with the vector's deltas as patches of strength 1, its provenance attached."""
+    clone = patched_clone(model, {1.0: vector.deltas})
     if hasattr(clone, "set_attachments"):
-        clone.set_attachments(STORY, provenance)
+        clone.set_attachments(PROVENANCE, vector.provenance)
     return clone
 
 
 def provenance_of(model: ModelPatcher) -> Provenance:
-    """The story that a fine-tune attached, or an empty one."""
-    found = model.get_attachment(STORY) if hasattr(model, "get_attachment") else None
+    """What a fine-tune attached, or an empty one."""
+    found = model.get_attachment(PROVENANCE) if hasattr(model, "get_attachment") else None
     return found if found is not None else Provenance()

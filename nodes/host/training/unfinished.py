@@ -22,7 +22,7 @@ from ....tverase_core.storage.training_state import (
     load_training_state,
     save_training_state,
 )
-from ...shared.saved_files import INVERSION_SETS, TASK_VECTORS
+from ..app.file_kinds import INVERSION_SETS, TASK_VECTORS
 from ..app.paths import unfinished_path
 from ..model.exact import exact_edits
 from ..model.weights import fingerprint

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
@@ -85,29 +83,6 @@ def test_subset_is_the_shortest_that_reaches_the_fraction() -> None:
     assert both.share_of_damage < 1
 
 
-def test_equal_gain_prefers_the_harmless_block_at_a_higher_strength() -> None:
-    config = RankingConfig(fraction=0.1, pick="equal_gain")
-    ranking = ranked(PLANTED, config)
-    assert ranking.chosen == ("IN01",)
-    assert ranking.equal_strength[0] == pytest.approx(2, abs=0.1)
-    assert ranking.equal_damage[0] == 0
-    out_of_reach = ranked(PLANTED, replace(config, most_raise=1.5))
-    assert out_of_reach.equal_strength[0] is None
-    assert out_of_reach.chosen != ("IN01",)
-
-
-def test_a_small_saving_is_not_worth_a_mask() -> None:
-    """OUT does all the harm that can be saved; MIDDLE must stay."""
-    deltas = {MIDDLE: PLANTED[MIDDLE], OUT: column(1, 0.1)}
-    config = RankingConfig(fraction=0.1, pick="equal_gain", least_saving=0.0)
-    with_mask = ranked(deltas, config)
-    assert with_mask.chosen == ("M00",)
-    saved = 1 - with_mask.equal_damage[0] / with_mask.prefix_damage[-1]
-    assert 0 < saved < 0.1
-    assert ranked(deltas, replace(config, least_saving=saved / 2)).chosen == ("M00",)
-    assert ranked(deltas, replace(config, least_saving=saved * 2)).chosen == ("M00", "OUT01")
-
-
 def test_mask_keeps_exactly_the_chosen_weights() -> None:
     denoiser = blank()
     layout = denoiser.layout()
@@ -121,28 +96,6 @@ def test_mask_keeps_exactly_the_chosen_weights() -> None:
         kept = {key for name in ranking.chosen for key in groups[name]}
         assert {k for k in deltas if mask.coefficient(k, layout) == 1} == kept
         assert {k for k in deltas if mask.coefficient(k, layout) == 0} == set(deltas) - kept
-
-
-def test_a_confirming_look_can_ask_for_more() -> None:
-    denoiser, asked = blank(), []
-
-    def confirm(names: tuple[str, ...]) -> bool:
-        asked.append(names)
-        return len(names) >= 2
-
-    ranking = rank_blocks(
-        denoiser,
-        PLANTED,
-        group_keys(PLANTED, denoiser.layout()),
-        latents(4),
-        TRIGGERS,
-        latents(4, 1),
-        RETAINED,
-        RankingConfig(fraction=0.1),
-        confirm=confirm,
-    )
-    assert ranking.chosen == ("IN01", "M00")
-    assert asked == [("IN01",), ("IN01", "M00")]
 
 
 def test_repeatable_and_leaves_the_model_alone() -> None:

@@ -280,9 +280,9 @@ def test_check_base() -> None:
     base, cousin = BaseFingerprint("sd", a, b), BaseFingerprint("sd", a, c)
     with pytest.raises(BaseMismatchError, match="allow different weights"):
         check_base(base, cousin)
-    assert check_base(base, cousin, allow_different_weights=True) == "different_weights"
+    assert check_base(base, cousin, allow_other_weights=True) == "different_weights"
     with pytest.raises(BaseMismatchError, match="different architecture"):
-        check_base(base, BaseFingerprint("xl", c), allow_different_weights=True)
+        check_base(base, BaseFingerprint("xl", c), allow_other_weights=True)
 
 
 def test_malformed_fingerprint_names_every_problem() -> None:

@@ -148,7 +148,9 @@ def test_it_learns(
     stored, computed = STORAGES[storage]
     model = make_tiny_model(stored, computed, prediction)
     changes = {**SETTINGS, "steps": 12, "batch_size": 4, "accumulation": 1, "flip": False}
-    tuned, losses = node(pack, "ConceptFinetune", model=model, concept_set=pictures(), **changes)
+    tuned, losses, vector = node(
+        pack, "ConceptFinetune", model=model, concept_set=pictures(), **changes
+    )
     curve = losses["loss"]
     assert len(curve) == 12
     assert sum(curve[-4:]) < sum(curve[:4])
@@ -156,6 +158,10 @@ def test_it_learns(
     assert tuned.model is model.model
     learned = deltas(pack, model, tuned)
     assert len(learned) > 100
+    extracted = node(pack, "ExtractTaskVector", base=model, tuned=tuned, concept="")[0]
+    assert vector.digest() == extracted.digest()
+    assert list(vector.deltas) == list(extracted.deltas)
+    assert (vector.base, vector.provenance) == (extracted.base, extracted.provenance)
     assert all(bool(d.isfinite().all()) and d.dtype == torch.float32 for d in learned.values())
 
 

@@ -222,7 +222,8 @@ def test_the_model_says_what_it_predicts(
     model = make_sd2(prediction)
     key = "diffusion_model.out.2.bias"
     delta = {key: torch.ones(4)}
-    told = extract(pack, model, tuned_clone(model, delta, Provenance(prediction=prediction)))
+    learned = TaskVector(delta, fingerprint(model), Provenance(prediction=prediction))
+    told = extract(pack, model, tuned_clone(model, learned))
     untold = extract(pack, model, patched_clone(model, {1.0: delta}))
     assert told.base.architecture == untold.base.architecture == family
     assert untold.provenance.prediction == prediction
