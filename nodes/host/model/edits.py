@@ -17,6 +17,7 @@ from ....tverase_core.vector.task_vector import TaskVector
 from .computed import computed
 from .exact import exact_edits
 from .patching import Plan
+from .siblings import FIRST, of_text_to_image, widened
 from .weights import PREFIX, base_weight, fingerprint, model_shapes
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ def checked_plan(
         )
     mask = block_mask or BlockMask.full()
     shapes = model_shapes(model)
+    channels = model.get_model_object("latent_format").latent_channels
+    sibling = of_text_to_image(shapes, channels, task_vector, allow_other_weights)
+    if sibling is not None:
+        plan = plan_patches(task_vector, strength, mask, detect_layout(shapes), sibling)
+        for deltas in plan.values():
+            if FIRST in deltas:
+                deltas[FIRST] = widened(deltas[FIRST], shapes[FIRST][1])
+        return plan
     plan = plan_patches(task_vector, strength, mask, detect_layout(shapes), shapes)
     base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
     check_base(task_vector.base, base, allow_different_weights=allow_other_weights)
