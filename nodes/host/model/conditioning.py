@@ -77,5 +77,6 @@ def refuse_extra_inputs(model: ModelPatcher) -> None:
             f"This MODEL takes a picture beside the noise{beside}: its network has {taken} input "
             f"channels, its latents have {wanted}. It is made for inpainting, editing or "
             "upscaling; expected a text-to-image model. Load the text-to-image checkpoint of the "
-            "family. Applying and extracting vectors works for this one."
+            "family. Extracting vectors works for this one, and so does applying them: those of "
+            "the text-to-image model with other_weights set to allow."
         )

@@ -16,6 +16,7 @@ from ....tverase_core.vector.pruned import PRUNED, pruned_of
 from ....tverase_core.vector.task_vector import TaskVector
 from .computed import computed
 from .exact import exact_edits
+from .siblings import FIRST, of_text_to_image, widened
 from .weights import PREFIX, base_weight, fingerprint, model_shapes
 
 if TYPE_CHECKING:
@@ -42,7 +43,15 @@ def checked_deltas(
         )
     mask = block_mask or BlockMask.full()
     shapes = model_shapes(model)
-    deltas = masked_deltas(task_vector, mask, detect_layout(shapes), shapes)
+    channels = model.get_model_object("latent_format").latent_channels
+    sibling = of_text_to_image(shapes, channels, task_vector, allow_other_weights)
+    deltas = masked_deltas(task_vector, mask, detect_layout(shapes), sibling or shapes)
+    if sibling is not None:
+        wide = shapes[FIRST][1]
+        return {
+            factor: {k: widened(d, wide) if k == FIRST else d for k, d in group.items()}
+            for factor, group in deltas.items()
+        }
     base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
     check_base(task_vector.base, base, allow_other_weights=allow_other_weights)
     if task_vector.provenance.content == PRUNED:

@@ -128,7 +128,8 @@ def _merges(patch: tuple) -> bool:
     """Whether a patch brings another model's weights or takes from the model's own, as the stock
     merge nodes' do, where a LoRA's or an erasure's adds something."""
     strength, value, own_share = patch[:3]
-    return own_share != 1 or (strength != 0 and (isinstance(value, list) or value[0] == "set"))
+    replaces = isinstance(value, list) or (isinstance(value, tuple) and value[0] == "set")
+    return own_share != 1 or (strength != 0 and replaces)
 
 
 def _merged_sample(key: str, entry: list) -> torch.Tensor:
