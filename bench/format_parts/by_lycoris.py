@@ -66,8 +66,8 @@ def _one(work: Path, place: str, name: str, family: str, words: dict[str, Any]) 
     # here both ways give the same.
     network.restore()
     network.merge_to([], trained, network.state_dict(), None, None)
-    merged = unet(family)
-    merged.load_state_dict({name: weights(trained)[name] for name in merged.state_dict()})
+    after, merged = weights(trained), unet(family)
+    merged.load_state_dict({name: after[name] for name in merged.state_dict()})
     merged.save_pretrained(work / f"{place}_merged")
     case = Case(
         name=f"LyCORIS {name}",

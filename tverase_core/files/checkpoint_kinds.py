@@ -19,6 +19,7 @@ ADAPTER_NAME = re.compile(
     r"|\.oft_(?:blocks|diag|R)\b|\.boft_|\.ia3_l$|\.on_input$|\.[ab][12]\.weight$"
     r"|\.(?:diff|diff_b|w_norm|b_norm|set_weight)$"
 )
+_ADAPTER = "It cannot be a base. Give it as the tuned model, beside the base it was made for."
 _WHOLE_MODEL = "Give the checkpoint, or the file of its UNet or diffusion transformer."
 _TEXT_ENCODER = (
     r"^(?:transformer\.)?text_model\.|(?:^|\.)(?:embed_tokens|token_embedding|token_embed)\."
@@ -29,7 +30,7 @@ _NOT_MODELS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         ADAPTER_NAME,
         "a LoRA or a file of differences",
-        "It cannot be a base. Give it as the tuned model, beside the base it was made for.",
+        _ADAPTER,
     ),
     (
         re.compile(r"^(?:single_transformer_blocks\.|transformer_blocks\.\d+\.norm1_context\.)"),
@@ -109,7 +110,7 @@ def recognise(
         parts = ", ".join(sorted({_other_part(name) for name in every}))
         held = f"only tensors of: {parts}" if every else "no tensors"
         raise FormatError(f"{file}: holds no diffusion model, {held}. {_WHOLE_MODEL}")
-    _refuse_other_files(own, file)
+    _refuse_other_files(own, file, base_keys is not None)
     if prefix:
         kind = "ComfyUI or CompVis checkpoint"
         if prefix == DIFFUSION_PREFIX or len(own) == len(every):
@@ -127,10 +128,12 @@ def _other_part(name: str) -> str:
     return next((part for starts, part in _OTHER_PARTS if name.startswith(starts)), "")
 
 
-def _refuse_other_files(names: list[str], file: str) -> None:
+def _refuse_other_files(names: list[str], file: str, beside_base: bool) -> None:
     for pattern, what, advice in _NOT_MODELS:
         found = next((name for name in names if pattern.search(name)), None)
         if found is not None:
+            if beside_base and advice is _ADAPTER:
+                advice = "It is no whole model: read it by extract_from_lora."
             raise FormatError(f"{file}: {found!r} shows that it is {what}. {advice}")
 
 

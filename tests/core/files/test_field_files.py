@@ -164,7 +164,7 @@ def test_layers_beside_embeddings_of_tokens_are_a_text_encoder(tmp_path: Path) -
 
 
 def test_a_trained_text_encoder_is_told_and_never_called_equal(tmp_path: Path) -> None:
-    before, after = {TEXT: torch.zeros(4, 4)}, {TEXT: torch.ones(4, 4)}
+    before, after = {TEXT: torch.full((4, 4), 0.1)}, {TEXT: torch.ones(4, 4)}
     base = checkpoint(tmp_path / "base.safetensors", **before)
     alone = checkpoint(tmp_path / "alone.safetensors", **after)
     with pytest.raises(BaseMismatchError, match=r"in its text encoder alone \(1 tensors\)"):
