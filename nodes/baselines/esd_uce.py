@@ -15,6 +15,7 @@ from ..pictures.loss_curve import loss_curve
 from ..shared.prompt_lines import prompt_lines
 from ..shared.shown import with_picture
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
+from ..shared.widgets import socket
 from .esd_uce_settings import ESD_SETTINGS, UCE_SETTINGS
 
 ADAM_BYTES = 16  # a trained weight's delta, gradient and two moments, float32 each
@@ -28,11 +29,10 @@ class EsdNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "concept_set": (
-                    CONCEPT_SET,
-                    {"tooltip": "Pictures of the concept; noise is added to them."},
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "concept_set": socket(
+                    CONCEPT_SET, "Pictures of the concept; noise is added to them."
                 ),
                 **ESD_SETTINGS,
             }
@@ -89,8 +89,8 @@ class UceNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
                 **UCE_SETTINGS,
             }
         }

@@ -12,6 +12,7 @@ from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.loss_curve import loss_curve
 from ..shared.shown import with_picture, with_text
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
+from ..shared.widgets import socket
 from .few_shot_settings import CLIP_STRENGTH, FEW_SHOT_SETTINGS
 
 METHOD = "Few-shot Unlearning"
@@ -25,12 +26,9 @@ class FewShotNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model. Only its text encoder is edited."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder, of which an edit is learned."}),
-                "concept_set": (
-                    CONCEPT_SET,
-                    {"tooltip": "Pictures of the concept; a handful is enough."},
-                ),
+                "model": socket("MODEL", "The base model. Only its text encoder is edited."),
+                "clip": socket("CLIP", "Its text encoder, of which an edit is learned."),
+                "concept_set": socket(CONCEPT_SET, "Pictures of the concept; a handful is enough."),
                 **FEW_SHOT_SETTINGS,
             }
         }
@@ -102,13 +100,9 @@ class ApplyNegatedTVToCLIP:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "clip": (
-                    "CLIP",
-                    {"tooltip": "The text encoder to edit. It is not changed itself."},
-                ),
-                "task_vector": (
-                    TASK_VECTOR,
-                    {"tooltip": "The concept's task vector, from Few-shot Unlearning."},
+                "clip": socket("CLIP", "The text encoder to edit. It is not changed itself."),
+                "task_vector": socket(
+                    TASK_VECTOR, "The concept's task vector, from Few-shot Unlearning."
                 ),
                 **CLIP_STRENGTH,
             }

@@ -14,6 +14,7 @@ from ..shared.drawing_settings import drawing_of, drawing_widgets
 from ..shared.prompt_lines import caption_lines, prompt_lines
 from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, TASK_VECTOR
+from ..shared.widgets import socket
 from .esd_uce import story_of
 from .prune_settings import PRUNE_SETTINGS
 
@@ -30,8 +31,8 @@ class ConceptPruneNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
                 "concept": CONCEPT,
                 **PRUNE_SETTINGS,
                 **drawing_widgets(),

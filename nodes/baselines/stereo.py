@@ -11,6 +11,7 @@ from ..pictures.loss_curve import loss_curve
 from ..shared.prompt_lines import prompt_lines
 from ..shared.shown import with_pictures
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
+from ..shared.widgets import socket
 from .esd_uce import ADAM_BYTES, STRENGTH_1, story_of
 from .stereo_settings import STEREO_SETTINGS
 
@@ -26,9 +27,9 @@ class StereoNode:
         shown = "Pictures of the concept. Each round attacks with a share of its own."
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "concept_set": (CONCEPT_SET, {"tooltip": shown}),
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "concept_set": socket(CONCEPT_SET, shown),
                 **STEREO_SETTINGS,
             }
         }

@@ -14,6 +14,7 @@ from ..host.app.file_kinds import INVERSION_SETS
 from ..shared.saved_files import ReadsFile, utc_now
 from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, INVERSION_SET
+from ..shared.widgets import socket, text
 from .node import described
 
 
@@ -36,14 +37,9 @@ class SaveInversionSet:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "inversion_set": (INVERSION_SET, {"tooltip": "What to save."}),
-                "filename_prefix": (
-                    "STRING",
-                    {
-                        "default": "concept",
-                        "tooltip": "Folder and name under output/inversion_sets; a number is "
-                        "added.",
-                    },
+                "inversion_set": socket(INVERSION_SET, "What to save."),
+                "filename_prefix": text(
+                    "concept", "Folder and name under output/inversion_sets; a number is added."
                 ),
             }
         }
@@ -112,14 +108,11 @@ class ExportEmbeddings:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "inversion_set": (INVERSION_SET, {"tooltip": "The embeddings to export."}),
-                "name": (
-                    "STRING",
-                    {
-                        "default": "concept",
-                        "tooltip": "Letters, digits, - and _. Files are named name-00, name-01, "
-                        "... and replaced when they exist.",
-                    },
+                "inversion_set": socket(INVERSION_SET, "The embeddings to export."),
+                "name": text(
+                    "concept",
+                    "Letters, digits, - and _. Files are named name-00, name-01, "
+                    "... and replaced when they exist.",
                 ),
             }
         }

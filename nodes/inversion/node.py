@@ -19,6 +19,7 @@ from ..pictures.inversion_grid import inversion_grid
 from ..shared.drawing_settings import drawing_of, drawing_widgets
 from ..shared.shown import with_pictures
 from ..shared.sockets import CATEGORY, CONCEPT_SET, INVERSION_SET, JUDGE
+from ..shared.widgets import socket
 from .settings import SETTINGS, inversion_config
 
 CHECK_SEEDS = 900_000_000  # far from the seeds that the strength is tuned and verified with
@@ -31,11 +32,11 @@ class DiverseInversionNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model. Or an erased one, to attack it."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "vae": ("VAE", {"tooltip": "Its VAE, to draw what each embedding makes."}),
-                "concept_set": (CONCEPT_SET, {"tooltip": "Pictures of the concept."}),
-                "judge": (JUDGE, {"tooltip": "Tells whether the concept is in a picture."}),
+                "model": socket("MODEL", "The base model. Or an erased one, to attack it."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "vae": socket("VAE", "Its VAE, to draw what each embedding makes."),
+                "concept_set": socket(CONCEPT_SET, "Pictures of the concept."),
+                "judge": socket(JUDGE, "Tells whether the concept is in a picture."),
                 **SETTINGS,
                 **drawing_widgets(),
             }

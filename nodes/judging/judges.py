@@ -12,6 +12,7 @@ from ...tverase_core.errors import ConfigError
 from ...tverase_core.judging.prototype_judge import PrototypeJudge, fit_prototype
 from ..demo_nodes import MODEL_FOLDER
 from ..shared.sockets import CATEGORY, JUDGE
+from ..shared.widgets import socket, text
 
 
 class DemoJudgeNode:
@@ -49,37 +50,28 @@ class JudgeFromExamples:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "clip_vision": (
-                    "CLIP_VISION",
-                    {"tooltip": "A CLIP vision model, from the stock Load CLIP Vision node."},
+                "clip_vision": socket(
+                    "CLIP_VISION", "A CLIP vision model, from the stock Load CLIP Vision node."
                 ),
-                "concept": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "tooltip": "The name this judge answers to, written as in the concept set "
-                        "or behind the | of a retained prompt.",
-                    },
+                "concept": text(
+                    "",
+                    "The name this judge answers to, written as in the concept set "
+                    "or behind the | of a retained prompt.",
                 ),
-                "examples": (
+                "examples": socket(
                     "IMAGE",
-                    {
-                        "tooltip": "Pictures that show the concept, 4 or more, better 16, best "
-                        "drawn by the model itself."
-                    },
+                    "Pictures that show the concept, 4 or more, better 16, best "
+                    "drawn by the model itself.",
                 ),
-                "counter_examples": (
+                "counter_examples": socket(
                     "IMAGE",
-                    {
-                        "tooltip": "Pictures of other things: related subjects, and what the model "
-                        "draws instead. As many as examples."
-                    },
+                    "Pictures of other things: related subjects, and what the model "
+                    "draws instead. As many as examples.",
                 ),
             },
             "optional": {
-                "others": (
-                    JUDGE,
-                    {"tooltip": "A judge that already knows other concepts; this one is added."},
+                "others": socket(
+                    JUDGE, "A judge that already knows other concepts; this one is added."
                 ),
             },
         }

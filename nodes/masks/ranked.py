@@ -17,6 +17,7 @@ from ..shared.drawing_settings import drawing_of, drawing_widgets
 from ..shared.retained_prompts import parse_retained
 from ..shared.shown import with_pictures
 from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, INVERSION_SET, TASK_VECTOR
+from ..shared.widgets import socket
 from ..strength.settings import SETTINGS as AUTO_STRENGTH
 from .settings import SETTINGS
 
@@ -28,11 +29,11 @@ class AutoBlockMask:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "task_vector": (TASK_VECTOR, {"tooltip": "The vector whose blocks are ranked."}),
-                "concept_set": (CONCEPT_SET, {"tooltip": "Pictures of the concept."}),
-                "inversion_set": (INVERSION_SET, {"tooltip": "Triggers that should stop."}),
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "task_vector": socket(TASK_VECTOR, "The vector whose blocks are ranked."),
+                "concept_set": socket(CONCEPT_SET, "Pictures of the concept."),
+                "inversion_set": socket(INVERSION_SET, "Triggers that should stop."),
                 **SETTINGS,
                 **drawing_widgets(),
             },

@@ -2,62 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..shared.drawing_settings import seed_widget
 from ..shared.retained_prompts import RETAINED
+from ..shared.widgets import Widgets, number, seed, switch, whole
 
-SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
+SETTINGS: Widgets = {
     "retained": RETAINED,
-    "by_kind": (
-        "BOOLEAN",
-        {
-            "default": False,
-            "tooltip": "Rank each kind of layer in each block by itself: finer, slower.",
-        },
+    "by_kind": switch(False, "Rank each kind of layer in each block by itself: finer, slower."),
+    "seed": seed("Seed of the noise that is measured with, and of the retained pictures."),
+    "fraction": number(
+        0.8,
+        (0.05, 1.0, 0.05),
+        "The fewest blocks are kept that reach this share of the whole vector's erasure.",
+        advanced=True,
     ),
-    "seed": seed_widget("Seed of the noise that is measured with, and of the retained pictures."),
-    "fraction": (
-        "FLOAT",
-        {
-            "default": 0.8,
-            "min": 0.05,
-            "max": 1.0,
-            "step": 0.05,
-            "tooltip": "The fewest blocks are kept that reach this share of the whole vector's "
-            "erasure.",
-            "advanced": True,
-        },
+    "strength": number(
+        1.0, (0.01, 100.0, 0.05), "Strength at which blocks are compared.", advanced=True
     ),
-    "strength": (
-        "FLOAT",
-        {
-            "default": 1.0,
-            "min": 0.01,
-            "max": 100.0,
-            "step": 0.05,
-            "tooltip": "Strength at which blocks are compared.",
-            "advanced": True,
-        },
+    "probes": whole(
+        16, (1, 1024), "Noised pictures a measure. More is surer and slower.", advanced=True
     ),
-    "probes": (
-        "INT",
-        {
-            "default": 16,
-            "min": 1,
-            "max": 1024,
-            "tooltip": "Noised pictures a measure. More is surer and slower.",
-            "advanced": True,
-        },
-    ),
-    "most_triggers": (
-        "INT",
-        {
-            "default": 4,
-            "min": 1,
-            "max": 256,
-            "tooltip": "Embeddings of the set that are measured with.",
-            "advanced": True,
-        },
+    "most_triggers": whole(
+        4, (1, 256), "Embeddings of the set that are measured with.", advanced=True
     ),
 }

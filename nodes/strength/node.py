@@ -20,6 +20,7 @@ from ..shared.drawing_settings import drawing_of, drawing_widgets
 from ..shared.retained_prompts import parse_retained
 from ..shared.shown import with_pictures
 from ..shared.sockets import BLOCK_MASK, CATEGORY, INVERSION_SET, JUDGE, TASK_VECTOR
+from ..shared.widgets import socket
 from .report import counts, strength_report
 from .settings import SETTINGS, held_out_seeds, search_config
 
@@ -31,25 +32,22 @@ class AutoStrength:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "vae": ("VAE", {"tooltip": "Its VAE."}),
-                "task_vector": (TASK_VECTOR, {"tooltip": "What will be subtracted."}),
-                "inversion_set": (
-                    INVERSION_SET,
-                    {"tooltip": "Triggers that must stop working, from Diverse Inversion."},
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "vae": socket("VAE", "Its VAE."),
+                "task_vector": socket(TASK_VECTOR, "What will be subtracted."),
+                "inversion_set": socket(
+                    INVERSION_SET, "Triggers that must stop working, from Diverse Inversion."
                 ),
-                "judge": (
-                    JUDGE,
-                    {"tooltip": "Tells whether the concept, and each retained one, is seen."},
+                "judge": socket(
+                    JUDGE, "Tells whether the concept, and each retained one, is seen."
                 ),
                 **SETTINGS,
                 **drawing_widgets(),
             },
             "optional": {
-                "block_mask": (
-                    BLOCK_MASK,
-                    {"tooltip": "The mask that Apply Negated TV will use. Not connected: none."},
+                "block_mask": socket(
+                    BLOCK_MASK, "The mask that Apply Negated TV will use. Not connected: none."
                 ),
             },
         }

@@ -11,6 +11,7 @@ from ..host.app.file_kinds import TASK_VECTORS
 from ..shared.saved_files import utc_now, vector_file_widgets
 from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, TASK_VECTOR
+from ..shared.widgets import choice, socket, text
 
 
 class ExtractFromFiles:
@@ -23,35 +24,26 @@ class ExtractFromFiles:
         files = list_model_files()
         return {
             "required": {
-                "base_file": (
+                "base_file": socket(
                     files,
-                    {
-                        "tooltip": "The model before it learned the concept: a checkpoint, or a "
-                        "UNet or diffusion transformer alone, under ComfyUI's or diffusers' names."
-                    },
+                    "The model before it learned the concept: a checkpoint, or a "
+                    "UNet or diffusion transformer alone, under ComfyUI's or diffusers' names.",
                 ),
                 "tuned_file": (
                     [*files, *list_model_files(LORA_FOLDERS)],
                     {"tooltip": "The model after, of the same family, or a LoRA made for it."},
                 ),
-                "concept": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "tooltip": "What the tuned model learned. Leave empty to take the name of "
-                        "its file.",
-                    },
+                "concept": text(
+                    "", "What the tuned model learned. Leave empty to take the name of its file."
                 ),
                 **vector_file_widgets("task_vectors/extracted"),
             },
             "optional": {
-                "absent_weights": (
+                "absent_weights": choice(
                     ["refuse", "unchanged"],
-                    {
-                        "default": "refuse",
-                        "tooltip": "What weights count as that tuned_file lacks. unchanged: for "
-                        "files that hold edited weights alone, as UCE and ESD save them.",
-                    },
+                    "What weights count as that tuned_file lacks. unchanged: for "
+                    "files that hold edited weights alone, as UCE and ESD save them.",
+                    default="refuse",
                 ),
             },
         }

@@ -12,6 +12,7 @@ from ..host.app.file_kinds import TASK_VECTORS
 from ..shared.saved_files import ReadsFile, utc_now, vector_file_widgets
 from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, TASK_VECTOR
+from ..shared.widgets import number, socket, text
 
 
 class ExtractTaskVector:
@@ -21,21 +22,16 @@ class ExtractTaskVector:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "base": ("MODEL", {"tooltip": "The model before it learned the concept."}),
-                "tuned": (
+                "base": socket("MODEL", "The model before it learned the concept."),
+                "tuned": socket(
                     "MODEL",
-                    {
-                        "tooltip": "The model after: from Concept Fine-tune, another checkpoint, "
-                        "or the base with a LoRA of the concept loaded."
-                    },
+                    "The model after: from Concept Fine-tune, another checkpoint, "
+                    "or the base with a LoRA of the concept loaded.",
                 ),
-                "concept": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "tooltip": "What the tuned model learned. Leave empty to take the name "
-                        "from Concept Fine-tune.",
-                    },
+                "concept": text(
+                    "",
+                    "What the tuned model learned. Leave empty to take the name "
+                    "from Concept Fine-tune.",
                 ),
             }
         }
@@ -74,22 +70,17 @@ class SaveTaskVector:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "task_vector": (TASK_VECTOR, {"tooltip": "What to save."}),
+                "task_vector": socket(TASK_VECTOR, "What to save."),
                 **vector_file_widgets("task_vectors/concept"),
             },
             "optional": {
-                "max_error": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 0.99,
-                        "step": 0.01,
-                        "tooltip": "0 saves everything. Above 0 each matrix is stored as two thin "
-                        "ones whose relative error is not above this: a far smaller file that Load "
-                        "LoRA reads as well.",
-                        "advanced": True,
-                    },
+                "max_error": number(
+                    0.0,
+                    (0.0, 0.99, 0.01),
+                    "0 saves everything. Above 0 each matrix is stored as two thin "
+                    "ones whose relative error is not above this: a far smaller file that Load "
+                    "LoRA reads as well.",
+                    advanced=True,
                 ),
             },
         }
