@@ -10,7 +10,7 @@ from ...tverase_core.vector.provenance import Provenance
 from ...tverase_core.vector.rounding import LOSS_TO_WARN
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.loss_curve import loss_curve
-from ..shared.shown import with_picture, with_text
+from ..shared.node_output import with_picture, with_text
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
 from ..shared.widgets import socket
 from .few_shot_settings import CLIP_STRENGTH, FEW_SHOT_SETTINGS
@@ -78,7 +78,7 @@ class FewShotNode:
             needed += trained * TRAINED_BYTES + 4 * weights
         with open_denoiser(model, needed, purpose=METHOD) as denoiser:
             result = few_shot(denoiser, encoder, latents, texts, config, NodeProgress())
-        story = Provenance(
+        provenance = Provenance(
             concepts=(name,),
             recipe={
                 "method": f"{METHOD} (arXiv 2405.07288)",
@@ -89,7 +89,7 @@ class FewShotNode:
             title=f"{name}, {METHOD}",
             tags=("concept-erasure", "few-shot-unlearning"),
         )
-        vector = TaskVector(result.deltas, clip_fingerprint(clip), story)
+        vector = TaskVector(result.deltas, clip_fingerprint(clip), provenance)
         return with_picture(loss_curve(result.losses, config.steps, METHOD), "few_shot", (vector,))
 
 

@@ -12,10 +12,10 @@ from ...tverase_core.finetuning.train import FinetuneResult, FinetuneStep, finet
 from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.vector.provenance import Provenance
 from ..pictures.loss_curve import loss_curve
-from ..shared.shown import with_pictures
+from ..shared.node_output import with_pictures
 from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, TASK_VECTOR
 from ..shared.widgets import socket
-from .settings import ADDITIONS, CHECKPOINTING, MORE_SETTINGS, SETTINGS, finetune_config
+from .finetune_settings import ADDITIONS, CHECKPOINTING, MORE_SETTINGS, SETTINGS, finetune_config
 
 
 class _LossWatch:
@@ -120,8 +120,8 @@ class ConceptFinetune:
                 checkpoints=session.checkpoints,
                 make_optimizer=session.make_optimizer,
             )
-        told = provenance(result, prediction_of(model), retained_set)
-        vector = learned_vector(model, result.deltas, told)
+        origin = provenance(result, prediction_of(model), retained_set)
+        vector = learned_vector(model, result.deltas, origin)
         picture = loss_curve(result.losses, config.steps, f"Learning {concept_set.concept!r}")
         outputs = (tuned_clone(model, vector), {"loss": list(result.losses)}, vector)
         estimate = session.plan.on(session.denoiser.device)

@@ -11,11 +11,11 @@ from ...tverase_core.inversion.files import (
 )
 from ...tverase_core.inversion.inversion_set import InversionSet
 from ..host.app.file_kinds import INVERSION_SETS
+from ..shared.node_output import with_text
 from ..shared.saved_files import ReadsFile, utc_now
-from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, INVERSION_SET
 from ..shared.widgets import socket, text
-from .node import described
+from .node import inversions_text
 
 
 def _architecture(inversions: InversionSet) -> str:
@@ -98,7 +98,7 @@ class LoadInversionSet(ReadsFile):
         from ..host.app.paths import find_file
 
         found = load_inversion_set(find_file(self.KIND, file))
-        return found, described(found)
+        return found, inversions_text(found)
 
 
 class ExportEmbeddings:

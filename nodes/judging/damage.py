@@ -11,11 +11,11 @@ from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.damage_table import damage_picture
 from ..pictures.figure import to_tensor
 from ..shared.drawing_settings import drawing_of, drawing_widgets
+from ..shared.node_output import with_pictures
 from ..shared.retained_prompts import parse_prompts
-from ..shared.shown import with_pictures
 from ..shared.sockets import CATEGORY, JUDGE
 from ..shared.widgets import Widget, number, seed, socket, text, whole
-from ..strength.settings import SETTINGS as AUTO_STRENGTH
+from ..strength.strength_settings import SETTINGS as AUTO_STRENGTH
 from ..vector.compare import PLACES, VECTORS
 
 
@@ -101,8 +101,11 @@ class MeasureInterference:
                 together |= group
             edits.append((given.get(f"{place}_strength", 1.0), vector.deltas))
         # The sum of all is the largest edit that is tried.
-        room = {"purpose": "Measure Interference", "extra_memory_bytes": plan_bytes({1: together})}
-        with open_studio(model, clip, vae, drawing_of(given), **room) as studio:
+        loading = {
+            "purpose": "Measure Interference",
+            "extra_memory_bytes": plan_bytes({1: together}),
+        }
+        with open_studio(model, clip, vae, drawing_of(given), **loading) as studio:
             found = measure_damage(
                 studio.denoiser,
                 studio.sampler,

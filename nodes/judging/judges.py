@@ -104,8 +104,8 @@ class JudgeFromExamples:
         if not name:
             raise ConfigError("The judge's concept has no name. Write it into `concept`.")
         features = vision_features(clip_vision)
-        shown, counter = features(examples), features(counter_examples)
-        found = fit_prototype(name, shown, counter)
+        positive, counter = features(examples), features(counter_examples)
+        found = fit_prototype(name, positive, counter)
         report = (
             f"Judge for {name!r}: saw it in {found.must_fire:.0%} of {len(examples)} left-out "
             f"examples, stayed silent on {found.must_not_fire:.0%} of {len(counter_examples)} "

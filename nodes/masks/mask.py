@@ -7,7 +7,7 @@ from typing import Any
 from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.model.mask_text import PRESETS, parse_mask
 from ..pictures.block_map import block_map
-from ..shared.shown import with_picture
+from ..shared.node_output import with_picture
 from ..shared.sockets import BLOCK_MASK, CATEGORY
 from ..shared.widgets import choice, socket, text
 

@@ -9,7 +9,7 @@ from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.model.layout import ModelLayout, detect_layout
 from ...tverase_core.vector.algebra import cosine, orthogonalise
 from ...tverase_core.vector.task_vector import TaskVector
-from ..shared.shown import with_text
+from ..shared.node_output import with_text
 from ..shared.sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
 from ..shared.widgets import number, socket, switch
 

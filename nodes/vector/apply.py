@@ -13,7 +13,7 @@ from ...tverase_core.vector.rounding import LOSS_TO_WARN
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.compare import compare_grid
 from ..pictures.figure import to_tensor
-from ..shared.shown import with_picture, with_text
+from ..shared.node_output import with_picture, with_text
 from ..shared.sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
 from ..shared.widgets import choice, number, socket, text, whole
 

@@ -9,7 +9,7 @@ from ...tverase_core.vector.interference import interference
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.figure import to_tensor
 from ..pictures.interference_map import interference_map
-from ..shared.shown import with_pictures
+from ..shared.node_output import with_pictures
 from ..shared.sockets import CATEGORY, TASK_VECTOR
 from ..shared.widgets import number, socket
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..shared.shown import with_text
+from ..shared.node_output import with_text
 from ..shared.sockets import CATEGORY
 from ..shared.widgets import socket, text
 

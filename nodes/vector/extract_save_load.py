@@ -9,8 +9,8 @@ from ...tverase_core.files.compact import save_compact
 from ...tverase_core.files.task_vector_file import load_task_vector, save_task_vector
 from ...tverase_core.vector.task_vector import TaskVector
 from ..host.app.file_kinds import TASK_VECTORS
+from ..shared.node_output import with_text
 from ..shared.saved_files import ReadsFile, utc_now, vector_file_widgets
-from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, TASK_VECTOR
 from ..shared.widgets import number, socket, text
 
@@ -53,14 +53,14 @@ class ExtractTaskVector:
         deltas = deltas_between(base, tuned, NodeProgress())
         known = provenance_of(tuned)
         name = concept.strip() or (known.concepts[0] if known.concepts else "concept")
-        story = replace(
+        provenance = replace(
             known,
             concepts=(name,),
             title=f"{name} task vector",
             prediction=prediction_of(base),
         )
         show_text(f"task vector of {name!r}: {len(deltas)} weights differ")
-        return (TaskVector(deltas, fingerprint(base), story),)
+        return (TaskVector(deltas, fingerprint(base), provenance),)
 
 
 class SaveTaskVector:
@@ -103,8 +103,8 @@ class SaveTaskVector:
         from ..host.app.paths import new_file, output_relative
         from ..host.app.progress import NodeProgress
 
-        story = replace(task_vector.provenance, created=utc_now())
-        dated = replace(task_vector, provenance=story)
+        provenance = replace(task_vector.provenance, created=utc_now())
+        dated = replace(task_vector, provenance=provenance)
         path = new_file(TASK_VECTORS, filename_prefix)
         place = output_relative(path)
         if not max_error:

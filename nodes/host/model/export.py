@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 
-def diffusers_names(unet_config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
+def unet_export_names(unet_config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
     """Our key -> diffusers' name, for every key, by the host's own table.
 
     Raises BaseMismatchError for a model that is no UNet, or a weight without such a name.
@@ -48,7 +48,7 @@ def export_unet(model: ModelPatcher, prefix: str) -> Path:
     """Write all weights as stored, patched by the host as its own savers have them patched.
 
     prefix: folder and name under the output folder; a number is added. Returns the file.
-    Raises BaseMismatchError: what `diffusers_names` and `plain_clone` refuse, and runtime-exact
+    Raises BaseMismatchError: what `unet_export_names` and `plain_clone` refuse, and runtime-exact
     MODELs.
     """
     if exact_edits(model):
@@ -57,7 +57,7 @@ def export_unet(model: ModelPatcher, prefix: str) -> Path:
             "which leaves its weights as they are: the file would hold the model before the "
             "erasure. Set precision to patch in Apply Negated TV and export its MODEL."
         )
-    names = diffusers_names(model.model.model_config.unet_config, model.model_state_dict(PREFIX))
+    names = unet_export_names(model.model.model_config.unet_config, model.model_state_dict(PREFIX))
     with _patched_weights(model) as patched:
         tensors = {name: patched[key].cpu().contiguous() for key, name in names.items()}
         root = folder_paths.get_output_directory()
