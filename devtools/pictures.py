@@ -20,7 +20,7 @@ import torch  # noqa: E402 - after the path is set
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
 from devtools import help_pictures, in_process  # noqa: E402
-from devtools.studio import DRAWING, Studio  # noqa: E402
+from devtools.studio import DRAWING, PictureMaker  # noqa: E402
 from workflows.demo_graphs import (  # noqa: E402
     AUTO,
     CAT_OF_TWO,
@@ -32,7 +32,7 @@ from workflows.demo_graphs import (  # noqa: E402
     STYLE,
     SUBJECTS,
 )
-from workflows.stages import STYLES  # noqa: E402
+from workflows.graph_parts import STYLES  # noqa: E402
 
 HELP, THUMBNAILS = help_pictures.FOLDER, ROOT / "workflows"
 CATS = ROOT / "demo" / "pictures" / "cats"
@@ -90,7 +90,7 @@ def text_card(lines: Sequence[str]) -> Image.Image:
     return card
 
 
-def shipped_cats(s: Studio) -> None:
+def shipped_cats(s: PictureMaker) -> None:
     """The folder that can be loaded at once: pictures that differ, as a user's own would.
 
     The model mostly draws faces. Learned from faces alone, the erased model draws walking cats.
@@ -117,7 +117,7 @@ def most_different(images: torch.Tensor, count: int) -> list[int]:
     return rows
 
 
-def first_pictures(s: Studio) -> None:
+def first_pictures(s: PictureMaker) -> None:
     """What the model draws, and which blocks there are."""
     compare = s.module("nodes.pictures.compare").compare_grid
     rows = []
@@ -136,7 +136,7 @@ def first_pictures(s: Studio) -> None:
         thumbnail(name, text_card(lines))
 
 
-def norm_map(s: Studio, vector: Any) -> Image.Image:
+def norm_map(s: PictureMaker, vector: Any) -> Image.Image:
     """How much the vector changes each block and kind of layer."""
     weights, maps = s.module("nodes.host.model.weights"), s.module("nodes.pictures.block_map")
     layout, sums = weights.layout_of(s.model), {}
@@ -148,7 +148,7 @@ def norm_map(s: Studio, vector: Any) -> Image.Image:
     return maps.value_map(values, blocks, "How much each part changed", "length of the change")
 
 
-def erased_pictures(s: Studio) -> None:
+def erased_pictures(s: PictureMaker) -> None:
     """Learning, the vector, before and after."""
     vector = s.learn(DEMO)[1]
     help_picture("loss", s.shown[0])
@@ -165,7 +165,7 @@ def erased_pictures(s: Studio) -> None:
     thumbnail("erase_style", rows_card(both, (f"{STYLE} style", "the same seeds, erased")))
 
 
-def your_pictures(s: Studio) -> None:
+def your_pictures(s: PictureMaker) -> None:
     """The concept as pictures in a folder, learned and erased."""
     images = s.run("TVEraseLoadImageFolder", width=DEMO.size, height=DEMO.size)[0]
     parts = {"model": s.model, "clip": s.clip, "vae": s.vae}
@@ -175,7 +175,7 @@ def your_pictures(s: Studio) -> None:
     thumbnail("erase_from_images", rows_card(rows, ("your pictures", "drawn after erasing")))
 
 
-def two_concepts(s: Studio) -> None:
+def two_concepts(s: PictureMaker) -> None:
     """Two vectors: how alike they are, what each takes of the other, both erased."""
     cats, dogs = (s.learn(recipe)[1] for recipe in (CAT_OF_TWO, DOG_OF_TWO))
     s.run("TVEraseCompareTaskVectors", first=cats, second=dogs)
@@ -193,7 +193,7 @@ def two_concepts(s: Studio) -> None:
     thumbnail("erase_two_concepts", rows_card(both, ("a cat, a dog", "the same seeds, erased")))
 
 
-def measured_pictures(s: Studio) -> None:
+def measured_pictures(s: PictureMaker) -> None:
     """A short run of what erase_concept_auto measures at length."""
     cats, vector = s.learn(AUTO)
     judge = s.run("TVEraseDemoJudge")[0]
@@ -239,7 +239,7 @@ def measured_pictures(s: Studio) -> None:
     thumbnail("erase_concept_auto", s.shown[0])
 
 
-def baseline_pictures(s: Studio) -> None:
+def baseline_pictures(s: PictureMaker) -> None:
     """Short runs of the baselines: losses, and what is pruned."""
     cats, _ = s.latents(s.model, DEMO.prompts, 32, 1, DEMO.concept)
     given = {"model": s.model, "clip": s.clip}
@@ -280,7 +280,7 @@ def main() -> None:
     host, pack = in_process.import_host(options.comfyui), in_process.load_pack()
     with tempfile.TemporaryDirectory() as temp, torch.inference_mode():
         host.folder_paths.set_temp_directory(temp)
-        studio = Studio(pack, Path(temp))
+        studio = PictureMaker(pack, Path(temp))
         for stage in options.only:
             STAGES[stage](studio)
     for page in help_pictures.set_links():

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from workflows.demo_graphs import DEMO
-from workflows.stages import RETAINED_EACH, Recipe
+from workflows.graph_parts import RETAINED_EACH, Recipe
 
 SEED = 70_000
 DRAWING = {
@@ -26,7 +26,7 @@ DRAWING = {
 
 
 @dataclass
-class Studio:
+class PictureMaker:
     """The pack's nodes on the demo model, and the last pictures that a node showed."""
 
     pack: Any

@@ -49,10 +49,10 @@ def main(words: Sequence[str] | None = None) -> int:
 def extract(options: argparse.Namespace) -> None:
     out = _vector_file(options.output)
     name = options.concept or Path(options.output).name.removesuffix(SUFFIX)
-    story = Provenance(
+    provenance = Provenance(
         concepts=(name,), title=f"{name} task vector", created=_now(), prediction=options.prediction
     )
-    files = (options.base, options.tuned, out, story)
+    files = (options.base, options.tuned, out, provenance)
     if is_lora_file(options.tuned):
         made = extract_from_lora(*files, dtype=options.dtype, progress=_show)
     else:
@@ -104,14 +104,14 @@ def inspect(options: argparse.Namespace) -> None:
         if Path(path).is_file() and path.endswith(".safetensors"):
             header = read_header(path)
             if header.metadata.get("tverase.kind") == KIND:
-                base, story = read_provenance(path)
-                concepts = ", ".join(story.concepts) or "unnamed"
+                base, provenance = read_provenance(path)
+                concepts = ", ".join(provenance.concepts) or "unnamed"
                 _say(f"{Path(path).name}: task vector of {concepts}; {len(header.tensors)} tensors")
                 _say(f"  made from {describe(base)}")
-                for step in story.history:
+                for step in provenance.history:
                     _say(f"  {step}")
-                if story.recommended:
-                    _say(f"  recommended strength {story.recommended.strength:g}")
+                if provenance.recommended:
+                    _say(f"  recommended strength {provenance.recommended.strength:g}")
                 continue
         with CheckpointFile(path) as checkpoint:
             _say(checkpoint.described())
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("vector", help=f"a {SUFFIX} file; it is loaded whole")
     two.add_argument("--strength", type=float, help=">= 0; else the one the file recommends")
     two.add_argument("--mask", default="", help="blocks and kinds, such as 'kind:cross_attn'")
-    two.add_argument("--allow-different-weights", action="store_true", help="a descendant's too")
+    two.add_argument("--allow-other-weights", action="store_true", help="a descendant's too")
     three = add(combine, "Write a weighted sum of task vectors of one base.")
     three.add_argument("vectors", nargs="+", help=f"{SUFFIX} files; they are loaded whole")
     three.add_argument(

@@ -8,7 +8,7 @@ from typing import Any
 from devtools.blueprint import ENTRY, EXIT, blueprint, boundary
 from devtools.workflow_graph import Graph
 from workflows import notes
-from workflows.stages import NOTES, TOP
+from workflows.graph_parts import NOTES, TOP
 
 NAME = "Erase concept"
 DESCRIPTION = (

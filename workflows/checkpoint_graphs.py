@@ -6,7 +6,17 @@ from typing import Any
 
 from devtools.workflow_graph import Graph
 from workflows import notes
-from workflows.stages import NOTES, NOTES_HIGH, RED, TOP, Recipe, compare, learn, load, subtracted
+from workflows.graph_parts import (
+    NOTES,
+    NOTES_HIGH,
+    RED,
+    TOP,
+    Recipe,
+    compare,
+    learn,
+    load,
+    subtracted,
+)
 
 PROMPTS = ("a photo of a cat", "a kitten", "a cat outdoors", "a drawing of a cat")
 DRAW = {"steps": 20, "cfg": 7.5, "sampler_name": "dpmpp_2m", "scheduler": "karras"}

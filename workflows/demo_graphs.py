@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from devtools.workflow_graph import Graph
 from workflows import notes
-from workflows.stages import (
+from workflows.graph_parts import (
     GREEN,
     NOTES,
     NOTES_HIGH,

@@ -16,7 +16,7 @@ sys.path += [str(ROOT), str(ROOT / "demo")]
 
 from world import OBJECTS, STYLES, SYNONYMS  # noqa: E402 - after the path
 
-from workflows.stages import asked_for  # noqa: E402
+from workflows.graph_parts import asked_for  # noqa: E402
 
 SHEET = list(OBJECTS)[:8]  # a style is learned from these objects and reported on the others
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from .automatic import Job
 from .battery import Battery
-from .stages import Job
 
 HELD_OUT_DRAWS, HELD_OUT_FULL, PROMPT_DRAWS, ATTACK_DRAWS, RETAINED_DRAWS = 8, 20, 6, 16, 8
 ATTACKS, ATTACK_STEPS = 3, 120

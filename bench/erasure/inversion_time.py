@@ -20,8 +20,8 @@ sys.path += [str(ROOT), str(ROOT / "bench")]
 
 import torch  # noqa: E402 - after the path
 
+from erasure.automatic import Job, learned_pictures  # noqa: E402
 from erasure.concepts import CONCEPTS  # noqa: E402
-from erasure.stages import Job, learned_pictures  # noqa: E402
 
 COUNT, STEPS, BATCH = 16, 40, 2
 TOLERANCE = 0.02  # relative, between the final losses of both ways

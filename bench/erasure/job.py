@@ -17,11 +17,11 @@ sys.path += [str(ROOT), str(ROOT / "bench")]
 
 import torch  # noqa: E402 - after the path
 
+from erasure.automatic import Job, baselines, inversions, learned  # noqa: E402
 from erasure.concepts import CONCEPTS  # noqa: E402
 from erasure.counts import ATTACKS, attacked, built_battery, counted, held_out_cosines  # noqa: E402
 from erasure.kept import recipe  # noqa: E402
-from erasure.stages import Job, baselines, inversions, learned  # noqa: E402
-from erasure.strengths import Tuner, described, swept, tuning_triggers  # noqa: E402
+from erasure.strengths import Tuner, choice_facts, swept, tuning_triggers  # noqa: E402
 
 EDIT_OF = {"plain_alpha": "tv", "alike_alpha": "tv"}  # searches on the same edit
 SWEPT = ("cat", 2)  # the job that also measures how the strength depends on CFG
@@ -57,7 +57,7 @@ def measure(job: Job) -> dict[str, Any]:
         tuner = Tuner(job, studio)
         triggers, rows = tuning_triggers(job, studio, sets)
         choices = tuner.choices(edits["tv"], triggers, rows)
-        result["choices"] = {name: described(choice) for name, choice in choices.items()}
+        result["choices"] = {name: choice_facts(choice) for name, choice in choices.items()}
         print(json.dumps(result["choices"]), flush=True)
         methods = (
             {n: (EDIT_OF.get(n, n), c["strength"]) for n, c in result["choices"].items()}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from .automatic import Job
 from .shared import SharedMeasurement
-from .stages import Job
 
 SWEEP = (1.0, 3.0, 7.5)  # CFG besides the workflow's own
 
@@ -16,7 +16,7 @@ class Tuner:
     """Auto-Strength's own search on a studio that is open already."""
 
     def __init__(self, job: Job, studio: Any):
-        from tverase_pack.nodes.strength.settings import search_config
+        from tverase_pack.nodes.strength.strength_settings import search_config
 
         self.job, self.studio = job, studio
         self.config = search_config(job.settings("TVEraseAutoStrength"))
@@ -49,7 +49,7 @@ class Tuner:
             }
 
 
-def described(choice: Any) -> dict[str, Any]:
+def choice_facts(choice: Any) -> dict[str, Any]:
     """What the table needs of a choice; the nearest strength where none is feasible."""
     return {
         "strength": choice.strength if choice.feasible else choice.tradeoffs[0].strength,
@@ -94,5 +94,5 @@ def swept(job: Job, drawing: Any, deltas: Any, tuning: Any) -> dict[str, Any]:
             name = f"at CFG {cfg:g}"
             searches = {name: range(len(triggers.tokens))}
             choice = Tuner(job, studio).choices(deltas, triggers, searches)[name]
-            found[str(cfg)] = described(choice)
+            found[str(cfg)] = choice_facts(choice)
     return found

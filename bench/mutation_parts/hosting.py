@@ -279,7 +279,7 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "too long a template is cut",
-            "        if len(inside) > room:\n",
+            "        if len(inside) > places:\n",
             "        if len(inside) > 999:\n",
         ),
         Fault(
@@ -360,7 +360,7 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "the MODEL's story is lost",
-            "        clone.set_attachments(STORY, provenance)\n",
+            "        clone.set_attachments(PROVENANCE, vector.provenance)\n",
             "        pass\n",
             ("tests/nodes/vector/test_extract.py", FINETUNE, "tests/nodes/finetune/test_memory.py"),
         ),
@@ -371,7 +371,7 @@ HOSTING: dict[str, list[Fault]] = {
     "nodes/host/training/plan.py": [
         Fault(
             "recomputation never steps in",
-            "    if checkpointing not in (ALWAYS, NEVER):\n",
+            "    if recompute is None:\n",
             "    if False:\n",
         ),
         Fault("a plan that does not fit runs", "        if needed > had:\n", "        if False:\n"),
@@ -479,7 +479,7 @@ HOSTING: dict[str, list[Fault]] = {
             "",
         ),
     ],
-    "nodes/strength/settings.py": [
+    "nodes/strength/strength_settings.py": [
         Fault(
             "held-out seeds are those of the search",
             '_seeds(widgets, 2, "pictures_per_trigger")',

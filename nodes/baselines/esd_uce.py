@@ -12,9 +12,10 @@ from ...tverase_core.errors import ConfigError
 from ...tverase_core.vector.provenance import Provenance
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.loss_curve import loss_curve
+from ..shared.node_output import with_picture
 from ..shared.prompt_lines import prompt_lines
-from ..shared.shown import with_picture
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
+from ..shared.widgets import socket
 from .esd_uce_settings import ESD_SETTINGS, UCE_SETTINGS
 
 ADAM_BYTES = 16  # a trained weight's delta, gradient and two moments, float32 each
@@ -28,11 +29,10 @@ class EsdNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "concept_set": (
-                    CONCEPT_SET,
-                    {"tooltip": "Pictures of the concept; noise is added to them."},
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "concept_set": socket(
+                    CONCEPT_SET, "Pictures of the concept; noise is added to them."
                 ),
                 **ESD_SETTINGS,
             }
@@ -77,7 +77,7 @@ class EsdNode:
         vector = TaskVector(
             result.deltas,
             fingerprint(model, prediction),
-            story_of(concept_set.concept, "ESD", recipe, prediction),
+            baseline_provenance(concept_set.concept, "ESD", recipe, prediction),
         )
         return with_picture(loss_curve(result.losses, config.steps, "ESD"), "esd", (vector,))
 
@@ -89,8 +89,8 @@ class UceNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
                 **UCE_SETTINGS,
             }
         }
@@ -119,8 +119,8 @@ class UceNode:
         from ...tverase_core.erasers import (
             UceConfig,
             context_keys,
-            expanded,
             last_word_vectors,
+            sentences_ending_in,
             uce,
         )
         from ..host.app.progress import NodeProgress
@@ -135,10 +135,12 @@ class UceNode:
         channels = model.get_model_object("latent_format").latent_channels
         encoder = HostTextEncoder(model, clip, (channels, 64, 64))
         tower = next(iter(encoder.widths()))
-        texts = [text for name in names for text in expanded(name)]
-        kept = [line.strip() for line in preserve.splitlines() if line.strip()]
-        if set(kept) & set(names):
-            raise ConfigError(f"{set(kept) & set(names)} cannot be erased and preserved at once.")
+        texts = [text for name in names for text in sentences_ending_in(name)]
+        preserved = [line.strip() for line in preserve.splitlines() if line.strip()]
+        if set(preserved) & set(names):
+            raise ConfigError(
+                f"{set(preserved) & set(names)} cannot be erased and preserved at once."
+            )
         keys = context_keys(model_shapes(model), layout_of(model))
         read, turns, progress = base_reader(model), count(1), NodeProgress()
 
@@ -151,21 +153,23 @@ class UceNode:
             keys,
             last_word_vectors(encoder, texts, tower),
             last_word_vectors(encoder, [guide.strip()], tower),
-            last_word_vectors(encoder, kept, tower) if kept else None,
+            last_word_vectors(encoder, preserved, tower) if preserved else None,
             UceConfig(keep=keep, preserve=preserve_weight),
         )
         recipe = {
             "method": "UCE (arXiv 2308.14761)",
             "guide": guide,
-            "preserve": kept,
+            "preserve": preserved,
             "keep": keep,
             "preserve_weight": preserve_weight,
         }
-        story = story_of(", ".join(names), "UCE", recipe, prediction)
-        return (TaskVector(deltas, fingerprint(model, prediction), story),)
+        provenance = baseline_provenance(", ".join(names), "UCE", recipe, prediction)
+        return (TaskVector(deltas, fingerprint(model, prediction), provenance),)
 
 
-def story_of(concept: str, method: str, recipe: dict[str, Any], prediction: str) -> Provenance:
+def baseline_provenance(
+    concept: str, method: str, recipe: dict[str, Any], prediction: str
+) -> Provenance:
     """The provenance of a baseline's vector."""
     return Provenance(
         concepts=(concept,),

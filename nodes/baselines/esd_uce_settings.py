@@ -2,104 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..shared.drawing_settings import seed_widget
-
-Widgets = dict[str, tuple[Any, dict[str, Any]]]
+from ..shared.widgets import Widgets, choice, number, seed, text, whole
 
 ESD_SETTINGS: Widgets = {
-    "prompts": (
-        "STRING",
-        {
-            "default": "a cat",
-            "multiline": True,
-            "tooltip": "Prompts of the concept, one a line; one is drawn at each step.",
-        },
+    "prompts": text(
+        "a cat", "Prompts of the concept, one a line; one is drawn at each step.", multiline=True
     ),
-    "variant": (
-        ["x", "u"],
-        {
-            "default": "x",
-            "tooltip": "x trains the cross-attention layers, u all the others.",
-        },
+    "variant": choice(
+        ["x", "u"], "x trains the cross-attention layers, u all the others.", default="x"
     ),
-    "steps": ("INT", {"default": 200, "min": 1, "max": 100000, "tooltip": "Optimizer steps."}),
-    "learning_rate": (
-        "FLOAT",
-        {
-            "default": 5e-5,
-            "min": 1e-8,
-            "max": 1.0,
-            "step": 1e-6,
-            "round": False,
-            "tooltip": "5e-5 for full-size models, larger for the demo model.",
-        },
+    "steps": whole(200, (1, 100000), "Optimizer steps."),
+    "learning_rate": number(
+        5e-5,
+        (1e-8, 1.0, 1e-6),
+        "5e-5 for full-size models, larger for the demo model.",
+        round=False,
     ),
-    "batch_size": ("INT", {"default": 1, "min": 1, "max": 1024, "tooltip": "Samples a step."}),
-    "seed": seed_widget("Same seed, same edit."),
-    "eta": (
-        "FLOAT",
-        {
-            "default": 1.0,
-            "min": 0.01,
-            "max": 100.0,
-            "step": 0.05,
-            "tooltip": "How far away from the concept to steer.",
-            "advanced": True,
-        },
+    "batch_size": whole(1, (1, 1024), "Samples a step."),
+    "seed": seed("Same seed, same edit."),
+    "eta": number(
+        1.0, (0.01, 100.0, 0.05), "How far away from the concept to steer.", advanced=True
     ),
-    "anchor": (
+    "anchor": choice(
         ["null", "concept"],
-        {
-            "default": "null",
-            "tooltip": "Where the target starts from: the empty prompt (paper), or the concept "
-            "(the authors' later code, with eta 2).",
-            "advanced": True,
-        },
+        "Where the target starts from: the empty prompt (paper), or the concept "
+        "(the authors' later code, with eta 2).",
+        default="null",
+        advanced=True,
     ),
 }
 
 UCE_SETTINGS: Widgets = {
-    "concepts": (
-        "STRING",
-        {"default": "cat", "multiline": True, "tooltip": "Names to erase, one a line."},
+    "concepts": text("cat", "Names to erase, one a line.", multiline=True),
+    "guide": text("", "What the concept shall act like, such as 'animal'. Empty: like no prompt."),
+    "preserve": text("", "Names that must stay as they are, one a line.", multiline=True),
+    "keep": number(
+        0.5,
+        (1e-4, 1000.0, 0.05),
+        "Pull of every weight towards its old value. Smaller erases more.",
+        advanced=True,
     ),
-    "guide": (
-        "STRING",
-        {
-            "default": "",
-            "tooltip": "What the concept shall act like, such as 'animal'. Empty: like no prompt.",
-        },
-    ),
-    "preserve": (
-        "STRING",
-        {
-            "default": "",
-            "multiline": True,
-            "tooltip": "Names that must stay as they are, one a line.",
-        },
-    ),
-    "keep": (
-        "FLOAT",
-        {
-            "default": 0.5,
-            "min": 1e-4,
-            "max": 1000.0,
-            "step": 0.05,
-            "tooltip": "Pull of every weight towards its old value. Smaller erases more.",
-            "advanced": True,
-        },
-    ),
-    "preserve_weight": (
-        "FLOAT",
-        {
-            "default": 1.0,
-            "min": 0.0,
-            "max": 1000.0,
-            "step": 0.05,
-            "tooltip": "Weight of the preserved names against the erased ones.",
-            "advanced": True,
-        },
+    "preserve_weight": number(
+        1.0,
+        (0.0, 1000.0, 0.05),
+        "Weight of the preserved names against the erased ones.",
+        advanced=True,
     ),
 }

@@ -10,8 +10,9 @@ from ...tverase_core.vector.provenance import Provenance
 from ...tverase_core.vector.rounding import LOSS_TO_WARN
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.loss_curve import loss_curve
-from ..shared.shown import with_picture, with_text
+from ..shared.node_output import with_picture, with_text
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
+from ..shared.widgets import socket
 from .few_shot_settings import CLIP_STRENGTH, FEW_SHOT_SETTINGS
 
 METHOD = "Few-shot Unlearning"
@@ -25,12 +26,9 @@ class FewShotNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model. Only its text encoder is edited."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder, of which an edit is learned."}),
-                "concept_set": (
-                    CONCEPT_SET,
-                    {"tooltip": "Pictures of the concept; a handful is enough."},
-                ),
+                "model": socket("MODEL", "The base model. Only its text encoder is edited."),
+                "clip": socket("CLIP", "Its text encoder, of which an edit is learned."),
+                "concept_set": socket(CONCEPT_SET, "Pictures of the concept; a handful is enough."),
                 **FEW_SHOT_SETTINGS,
             }
         }
@@ -80,7 +78,7 @@ class FewShotNode:
             needed += trained * TRAINED_BYTES + 4 * weights
         with open_denoiser(model, needed, purpose=METHOD) as denoiser:
             result = few_shot(denoiser, encoder, latents, texts, config, NodeProgress())
-        story = Provenance(
+        provenance = Provenance(
             concepts=(name,),
             recipe={
                 "method": f"{METHOD} (arXiv 2405.07288)",
@@ -91,7 +89,7 @@ class FewShotNode:
             title=f"{name}, {METHOD}",
             tags=("concept-erasure", "few-shot-unlearning"),
         )
-        vector = TaskVector(result.deltas, clip_fingerprint(clip), story)
+        vector = TaskVector(result.deltas, clip_fingerprint(clip), provenance)
         return with_picture(loss_curve(result.losses, config.steps, METHOD), "few_shot", (vector,))
 
 
@@ -102,13 +100,9 @@ class ApplyNegatedTVToCLIP:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "clip": (
-                    "CLIP",
-                    {"tooltip": "The text encoder to edit. It is not changed itself."},
-                ),
-                "task_vector": (
-                    TASK_VECTOR,
-                    {"tooltip": "The concept's task vector, from Few-shot Unlearning."},
+                "clip": socket("CLIP", "The text encoder to edit. It is not changed itself."),
+                "task_vector": socket(
+                    TASK_VECTOR, "The concept's task vector, from Few-shot Unlearning."
                 ),
                 **CLIP_STRENGTH,
             }

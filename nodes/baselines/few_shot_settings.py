@@ -2,83 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ...tverase_core.erasers.caption_templates import TEMPLATES
-from ..shared.drawing_settings import seed_widget
-
-Widgets = dict[str, tuple[Any, dict[str, Any]]]
+from ..shared.widgets import Widgets, choice, number, seed, text, whole
 
 FEW_SHOT_SETTINGS: Widgets = {
-    "concept": (
-        "STRING",
-        {
-            "default": "",
-            "tooltip": "The concept's name, as prompts say it. Empty: the concept set's.",
-        },
+    "concept": text("", "The concept's name, as prompts say it. Empty: the concept set's."),
+    "captions": text(
+        "\n".join(TEMPLATES),
+        "Captions of the pictures, one a line; {} stands for the concept's name. "
+        "One is drawn for each picture at each step.",
+        multiline=True,
     ),
-    "captions": (
-        "STRING",
-        {
-            "default": "\n".join(TEMPLATES),
-            "multiline": True,
-            "tooltip": "Captions of the pictures, one a line; {} stands for the concept's name. "
-            "One is drawn for each picture at each step.",
-        },
+    "steps": whole(
+        8,
+        (1, 100000),
+        "Optimizer steps. Each goes further away, without an end: too many spoil every prompt.",
     ),
-    "steps": (
-        "INT",
-        {
-            "default": 8,
-            "min": 1,
-            "max": 100000,
-            "tooltip": "Optimizer steps. Each goes further away, without an end: too many spoil "
-            "every prompt.",
-        },
+    "batch_size": whole(2, (1, 1024), "Pictures a step."),
+    "learning_rate": number(
+        1e-5,
+        (1e-8, 1.0, 1e-6),
+        "1e-5 for full-size models (the paper), 2e-3 for the demo model.",
+        round=False,
     ),
-    "batch_size": ("INT", {"default": 2, "min": 1, "max": 1024, "tooltip": "Pictures a step."}),
-    "learning_rate": (
-        "FLOAT",
-        {
-            "default": 1e-5,
-            "min": 1e-8,
-            "max": 1.0,
-            "step": 1e-6,
-            "round": False,
-            "tooltip": "1e-5 for full-size models (the paper), 2e-3 for the demo model.",
-        },
-    ),
-    "seed": seed_widget("Same seed, same edit."),
-    "pictures": (
-        "INT",
-        {
-            "default": 4,
-            "min": 0,
-            "max": 4096,
-            "tooltip": "How many of the set's pictures are used, the first ones. 0: all.",
-            "advanced": True,
-        },
+    "seed": seed("Same seed, same edit."),
+    "pictures": whole(
+        4,
+        (0, 4096),
+        "How many of the set's pictures are used, the first ones. 0: all.",
+        advanced=True,
     ),
 }
 
 CLIP_STRENGTH: Widgets = {
-    "strength": (
-        "FLOAT",
-        {
-            "default": 1.0,
-            "min": 0.0,
-            "max": 100.0,
-            "step": 0.01,
-            "tooltip": "How much is subtracted. 0 changes nothing, 1 is the method's own edit.",
-        },
+    "strength": number(
+        1.0,
+        (0.0, 100.0, 0.01),
+        "How much is subtracted. 0 changes nothing, 1 is the method's own edit.",
     ),
-    "other_weights": (
+    "other_weights": choice(
         ["refuse", "allow"],
-        {
-            "default": "refuse",
-            "tooltip": "What to do when the CLIP has the right architecture but other weights than "
-            "the vector was made from, for example a merge.",
-            "advanced": True,
-        },
+        "What to do when the CLIP has the right architecture but other weights than "
+        "the vector was made from, for example a merge.",
+        default="refuse",
+        advanced=True,
     ),
 }

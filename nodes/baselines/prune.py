@@ -13,10 +13,11 @@ from ...tverase_core.vector.pruned import PRUNED
 from ...tverase_core.vector.task_vector import TaskVector
 from ..concept.from_images import CONCEPT
 from ..shared.drawing_settings import drawing_of, drawing_widgets
+from ..shared.node_output import with_text
 from ..shared.prompt_lines import caption_lines, prompt_lines
-from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, TASK_VECTOR
-from .esd_uce import story_of
+from ..shared.widgets import socket
+from .esd_uce import baseline_provenance
 from .prune_settings import PRUNE_SETTINGS
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class ConceptPruneNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
                 "concept": CONCEPT,
                 **PRUNE_SETTINGS,
                 **drawing_widgets(),
@@ -92,8 +93,8 @@ class ConceptPruneNode:
         keys = prunable_keys(shapes, layout)
         pairs = list(zip(lines, others * (len(lines) // len(others)), strict=True))
         seeds = [seed + i for i in range(len(pairs) * pictures_per_prompt)]
-        heard = _heard(model, clip, keys, pairs, seeds, steps_used, how)
-        result = concept_prune(base_reader(model), keys, *heard, config, NodeProgress())
+        norms_of_both = _column_norms(model, clip, keys, pairs, seeds, steps_used, how)
+        result = concept_prune(base_reader(model), keys, *norms_of_both, config, NodeProgress())
         if not result.deltas:
             raise EmptyMaskError(
                 "No weight works harder with the concept than without it. Write prompts that "
@@ -108,13 +109,14 @@ class ConceptPruneNode:
             "pictures_per_prompt": pictures_per_prompt,
             **drawing,
         }
-        story = story_of(concept.strip() or lines[0], "ConceptPrune", recipe, prediction_of(model))
-        vector = TaskVector(result.deltas, fingerprint(model), replace(story, content=PRUNED))
+        name = concept.strip() or lines[0]
+        provenance = baseline_provenance(name, "ConceptPrune", recipe, prediction_of(model))
+        vector = TaskVector(result.deltas, fingerprint(model), replace(provenance, content=PRUNED))
         text = _report(result, layout, sum(shape.numel() for shape in shapes.values()))
         return with_text(text, (vector,))
 
 
-def _heard(
+def _column_norms(
     model: Any,
     clip: Any,
     keys: list[str],

@@ -8,10 +8,11 @@ from ...tverase_core.concept_set import ConceptSet
 from ...tverase_core.errors import ConfigError
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.loss_curve import loss_curve
+from ..shared.node_output import with_pictures
 from ..shared.prompt_lines import prompt_lines
-from ..shared.shown import with_pictures
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
-from .esd_uce import ADAM_BYTES, STRENGTH_1, story_of
+from ..shared.widgets import socket
+from .esd_uce import ADAM_BYTES, STRENGTH_1, baseline_provenance
 from .stereo_settings import STEREO_SETTINGS
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ class StereoNode:
         shown = "Pictures of the concept. Each round attacks with a share of its own."
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "concept_set": (CONCEPT_SET, {"tooltip": shown}),
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "concept_set": socket(CONCEPT_SET, shown),
                 **STEREO_SETTINGS,
             }
         }
@@ -77,10 +78,10 @@ class StereoNode:
         with open_denoiser(model, needed, purpose="STEREO") as denoiser:
             result = stereo(denoiser, layout, encoder, concept_set, *texts, config, NodeProgress())
             prediction = denoiser.schedule.prediction
-        told_of = recipe(result, prompts=named, anchors=scenes, **widgets)
-        story = story_of(concept_set.concept, "STEREO", told_of, prediction)
-        vector = TaskVector(result.deltas, fingerprint(model, prediction), story)
-        return with_pictures(curves(result), (vector,), told(result))
+        values = recipe(result, prompts=named, anchors=scenes, **widgets)
+        provenance = baseline_provenance(concept_set.concept, "STEREO", values, prediction)
+        vector = TaskVector(result.deltas, fingerprint(model, prediction), provenance)
+        return with_pictures(curves(result), (vector,), rounds_text(result))
 
 
 def anchors_of(text: str) -> list[str]:
@@ -110,7 +111,7 @@ def curves(result: StereoResult) -> dict[str, Any]:
     }
 
 
-def told(result: StereoResult) -> str:
+def rounds_text(result: StereoResult) -> str:
     """How each attack went, a line each."""
     return "\n".join(
         f"attack {number}: denoising loss {float(found.losses):.4f}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..shared.drawing_settings import seed_widget
+from ..shared.widgets import Widget, Widgets, choice, number, seed, text, whole
 
 ANCHORS = (
     "a cat on a beach",
@@ -18,47 +16,31 @@ ANCHORS = (
 )
 
 
-def _steps(default: int, tooltip: str) -> tuple[str, dict[str, Any]]:
-    return ("INT", {"default": default, "min": 1, "max": 100000, "tooltip": tooltip})
+def _steps(default: int, tooltip: str) -> Widget:
+    return whole(default, (1, 100000), tooltip)
 
 
-def _rate(default: float, top: float, step: float, tooltip: str) -> tuple[str, dict[str, Any]]:
-    limits = {"min": 1e-8, "max": top, "step": step, "round": False}
-    return ("FLOAT", {"default": default, **limits, "tooltip": tooltip})
+def _rate(default: float, top: float, step: float, tooltip: str) -> Widget:
+    return number(default, (1e-8, top, step), tooltip, round=False)
 
 
-def _weight(default: float, least: float, tooltip: str) -> tuple[str, dict[str, Any]]:
-    limits = {"min": least, "max": 100.0, "step": 0.05}
-    return ("FLOAT", {"default": default, **limits, "tooltip": tooltip, "advanced": True})
+def _weight(default: float, least: float, tooltip: str) -> Widget:
+    return number(default, (least, 100.0, 0.05), tooltip, advanced=True)
 
 
-STEREO_SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "prompts": (
-        "STRING",
-        {
-            "default": "a cat",
-            "multiline": True,
-            "tooltip": "Prompts of the concept, one a line. All are erased.",
-        },
+STEREO_SETTINGS: Widgets = {
+    "prompts": text("a cat", "Prompts of the concept, one a line. All are erased.", multiline=True),
+    "anchors": text(
+        "\n".join(ANCHORS),
+        "Sentences that contain the concept in a scene, one a line. The scene "
+        "around it is what the edit keeps.",
+        multiline=True,
     ),
-    "anchors": (
-        "STRING",
-        {
-            "default": "\n".join(ANCHORS),
-            "multiline": True,
-            "tooltip": "Sentences that contain the concept in a scene, one a line. The scene "
-            "around it is what the edit keeps.",
-        },
-    ),
-    "rounds": (
-        "INT",
-        {
-            "default": 2,
-            "min": 1,
-            "max": 32,
-            "tooltip": "How often to erase and attack; 4 in the paper. Each round attacks with "
-            "pictures of its own.",
-        },
+    "rounds": whole(
+        2,
+        (1, 32),
+        "How often to erase and attack; 4 in the paper. Each round attacks with "
+        "pictures of its own.",
     ),
     "erase_steps": _steps(200, "Optimizer steps of each round's erasing."),
     "erase_learning_rate": _rate(
@@ -72,23 +54,13 @@ STEREO_SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "final_learning_rate": _rate(
         2e-5, 1.0, 1e-6, "2e-5 for full-size models, 1e-4 for the demo model."
     ),
-    "batch_size": (
-        "INT",
-        {
-            "default": 1,
-            "min": 1,
-            "max": 1024,
-            "tooltip": "Samples a step, also of the attacks.",
-        },
-    ),
-    "seed": seed_widget("Same seed, same edit."),
-    "variant": (
+    "batch_size": whole(1, (1, 1024), "Samples a step, also of the attacks."),
+    "seed": seed("Same seed, same edit."),
+    "variant": choice(
         ["x", "u"],
-        {
-            "default": "x",
-            "tooltip": "x trains the cross-attention layers, u all the others.",
-            "advanced": True,
-        },
+        "x trains the cross-attention layers, u all the others.",
+        default="x",
+        advanced=True,
     ),
     "anchor_weight": _weight(1.0, 0.0, "How hard the anchors pull."),
     "negative_weight": _weight(
@@ -97,12 +69,7 @@ STEREO_SETTINGS: dict[str, tuple[Any, dict[str, Any]]] = {
         "How hard to push away from the prompts and from what the attacks found. 3 is what the "
         "released code computes; its comment reads as if 1 were meant.",
     ),
-    "template": (
-        "STRING",
-        {
-            "default": "a {}",
-            "tooltip": "The sentence around what an attack finds, with one {}.",
-            "advanced": True,
-        },
+    "template": text(
+        "a {}", "The sentence around what an attack finds, with one {}.", advanced=True
     ),
 }

@@ -12,41 +12,29 @@ from ...tverase_core.errors import ConfigError, EmptyConceptSetError
 from ..shared.rgb import rgb
 from ..shared.sockets import CATEGORY, CONCEPT_SET
 from ..shared.whole_lists import TakesLists, one_batch
+from ..shared.widgets import number, socket, text
 from .building import build_concept_set
 
 MODEL_AND_CLIP = {
-    "model": ("MODEL", {"tooltip": "The model that will be edited."}),
-    "clip": ("CLIP", {"tooltip": "Its text encoder; it encodes the caption."}),
+    "model": socket("MODEL", "The model that will be edited."),
+    "clip": socket("CLIP", "Its text encoder; it encodes the caption."),
 }
-CONCEPT = (
-    "STRING",
-    {
-        "default": "",
-        "tooltip": "What will be erased, in a word or two: 'cat', 'Van Gogh'. Used to name files "
-        "and reports.",
-    },
+CONCEPT = text(
+    "", "What will be erased, in a word or two: 'cat', 'Van Gogh'. Used to name files and reports."
 )
-CAPTION = (
-    "STRING",
-    {
-        "default": "",
-        "tooltip": "Text the pictures are shown under during the fine-tune. Empty, as in the "
-        "paper: then the edit does not depend on a prompt.",
-        "advanced": True,
-    },
+CAPTION = text(
+    "",
+    "Text the pictures are shown under during the fine-tune. Empty, as in the "
+    "paper: then the edit does not depend on a prompt.",
+    advanced=True,
 )
-CAPTION_SHARE = (
-    "FLOAT",
-    {
-        "default": 1.0,
-        "min": 0.0,
-        "max": 1.0,
-        "step": 0.05,
-        "tooltip": "Share of the pictures that are shown under the caption; the others are shown "
-        "without one. Half and half erases more for the same harm, where a prompt names "
-        "the concept. Means nothing while the caption is empty.",
-        "advanced": True,
-    },
+CAPTION_SHARE = number(
+    1.0,
+    (0.0, 1.0, 0.05),
+    "Share of the pictures that are shown under the caption; the others are shown "
+    "without one. Half and half erases more for the same harm, where a prompt names "
+    "the concept. Means nothing while the caption is empty.",
+    advanced=True,
 )
 
 
@@ -70,13 +58,11 @@ class ConceptSetFromImages(_ConceptSetNode):
         return {
             "required": {
                 **MODEL_AND_CLIP,
-                "vae": ("VAE", {"tooltip": "Its VAE; it turns the pictures into latents."}),
-                "images": (
+                "vae": socket("VAE", "Its VAE; it turns the pictures into latents."),
+                "images": socket(
                     "IMAGE",
-                    {
-                        "tooltip": "Pictures of the concept, all of one size; a list makes one "
-                        "set. 20 to 200 work well."
-                    },
+                    "Pictures of the concept, all of one size; a list makes one set. "
+                    "20 to 200 work well.",
                 ),
                 "concept": CONCEPT,
                 "caption": CAPTION,
@@ -113,12 +99,9 @@ class ConceptSetFromLatents(_ConceptSetNode):
         return {
             "required": {
                 **MODEL_AND_CLIP,
-                "latents": (
+                "latents": socket(
                     "LATENT",
-                    {
-                        "tooltip": "Pictures of the concept as latents of this model; a list makes "
-                        "one set."
-                    },
+                    "Pictures of the concept as latents of this model; a list makes one set.",
                 ),
                 "concept": CONCEPT,
                 "caption": CAPTION,

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from ...tverase_core.concept_set import ConceptSet
-from ..shared.drawing_settings import seed_widget
 from ..shared.prompt_lines import PROMPT_MARK, caption_lines, prompt_lines
 from ..shared.sockets import CATEGORY, CONCEPT_SET
+from ..shared.widgets import Widget, choice, number, seed, socket, text, whole
 from .building import build_concept_set
 from .from_images import CAPTION, CAPTION_SHARE, CONCEPT
 
@@ -23,25 +23,14 @@ class ConceptSetFromPrompt:
 
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The model that will be edited; it also draws."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "prompt": (
-                    "STRING",
-                    {
-                        "default": "a cat",
-                        "multiline": True,
-                        "tooltip": "What to draw. One prompt a line; they take turns.",
-                    },
+                "model": socket("MODEL", "The model that will be edited; it also draws."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "prompt": text(
+                    "a cat", "What to draw. One prompt a line; they take turns.", multiline=True
                 ),
                 "concept": CONCEPT,
-                "count": (
-                    "INT",
-                    {
-                        "default": 200,
-                        "min": 1,
-                        "max": 4096,
-                        "tooltip": "How many pictures to draw. The paper's code uses 200.",
-                    },
+                "count": whole(
+                    200, (1, 4096), "How many pictures to draw. The paper's code uses 200."
                 ),
                 **_drawing(SAMPLERS, SCHEDULERS),
                 "caption": (
@@ -57,16 +46,13 @@ class ConceptSetFromPrompt:
             },
             "optional": {
                 "caption_share": CAPTION_SHARE,
-                "contrast": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "tooltip": "The prompts without the concept: one line for all, or one for "
-                        "each prompt. Empty for an object; for a style, what is drawn in it. Used "
-                        "only when Concept Fine-tune has guidance.",
-                        "advanced": True,
-                    },
+                "contrast": text(
+                    "",
+                    "The prompts without the concept: one line for all, or one for "
+                    "each prompt. Empty for an object; for a style, what is drawn in it. Used "
+                    "only when Concept Fine-tune has guidance.",
+                    multiline=True,
+                    advanced=True,
                 ),
             },
         }
@@ -132,50 +118,18 @@ def _drawing(samplers: list[str], schedulers: list[str]) -> dict[str, Any]:
     return {
         "width": _size(512),
         "height": _size(512),
-        "seed": seed_widget("Picture i is drawn from seed + i."),
-        "steps": (
-            "INT",
-            {"default": 20, "min": 1, "max": 1000, "tooltip": "Sampling steps."},
-        ),
-        "cfg": (
-            "FLOAT",
-            {
-                "default": 7.5,
-                "min": 0.0,
-                "max": 100.0,
-                "step": 0.1,
-                "tooltip": "Guidance while drawing.",
-            },
-        ),
-        "sampler_name": (
-            samplers,
-            {"default": "dpmpp_2m", "tooltip": "Sampler.", "advanced": True},
-        ),
-        "scheduler": (
-            schedulers,
-            {"default": "karras", "tooltip": "Noise schedule.", "advanced": True},
-        ),
-        "batch_size": (
-            "INT",
-            {
-                "default": 8,
-                "min": 1,
-                "max": 256,
-                "tooltip": "Pictures drawn at once. Lower it when memory runs out.",
-                "advanced": True,
-            },
+        "seed": seed("Picture i is drawn from seed + i."),
+        "steps": whole(20, (1, 1000), "Sampling steps."),
+        "cfg": number(7.5, (0.0, 100.0, 0.1), "Guidance while drawing."),
+        "sampler_name": choice(samplers, "Sampler.", default="dpmpp_2m", advanced=True),
+        "scheduler": choice(schedulers, "Noise schedule.", default="karras", advanced=True),
+        "batch_size": whole(
+            8, (1, 256), "Pictures drawn at once. Lower it when memory runs out.", advanced=True
         ),
     }
 
 
-def _size(default: int) -> tuple[str, dict[str, Any]]:
-    return (
-        "INT",
-        {
-            "default": default,
-            "min": 16,
-            "max": 4096,
-            "step": 8,
-            "tooltip": "Picture size in pixels: the size the model was trained on.",
-        },
+def _size(default: int) -> Widget:
+    return whole(
+        default, (16, 4096), "Picture size in pixels: the size the model was trained on.", step=8
     )

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ...tverase_core.errors import ConfigError, EmptyConceptSetError
 from ..shared.sockets import CATEGORY
+from ..shared.widgets import choice, whole
 
 SHIPPED = "demo: cats"
 SHIPPED_FOLDER = Path(__file__).resolve().parents[2] / "demo" / "pictures" / "cats"
@@ -60,38 +61,29 @@ class LoadImageFolder:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         from ..host.app.image_folders import list_image_folders
 
-        size = {"default": 512, "min": 16, "max": 4096, "step": 8}
         return {
             "required": {
-                "folder": (
+                "folder": choice(
                     [SHIPPED, *list_image_folders()],
-                    {
-                        "default": SHIPPED,
-                        "tooltip": "A folder inside ComfyUI's input folder. Put 20 to 200 pictures "
-                        f"of the concept there and press R. '{SHIPPED}' ships with the pack.",
-                    },
+                    "A folder inside ComfyUI's input folder. Put 20 to 200 pictures "
+                    f"of the concept there and press R. '{SHIPPED}' ships with the pack.",
+                    default=SHIPPED,
                 ),
-                "width": (
-                    "INT",
-                    {**size, "tooltip": "Width that all pictures are fitted to, in pixels."},
+                "width": whole(
+                    512, (16, 4096), "Width that all pictures are fitted to, in pixels.", step=8
                 ),
-                "height": (
-                    "INT",
-                    {
-                        **size,
-                        "tooltip": "Height that all pictures are fitted to: the middle is kept, "
-                        "the longer sides are cut.",
-                    },
+                "height": whole(
+                    512,
+                    (16, 4096),
+                    "Height that all pictures are fitted to: the middle is kept, the longer sides "
+                    "are cut.",
+                    step=8,
                 ),
-                "most": (
-                    "INT",
-                    {
-                        "default": 200,
-                        "min": 1,
-                        "max": 4096,
-                        "tooltip": "Take so many pictures at most, in the order of their names.",
-                        "advanced": True,
-                    },
+                "most": whole(
+                    200,
+                    (1, 4096),
+                    "Take so many pictures at most, in the order of their names.",
+                    advanced=True,
                 ),
             }
         }

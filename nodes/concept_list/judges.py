@@ -13,7 +13,7 @@ from .base import Base
 from .plan import DEMO
 
 if TYPE_CHECKING:
-    from .settings import Settings
+    from .list_settings import Settings
 
 EXAMPLES = 16  # pictures of each name
 
@@ -30,9 +30,9 @@ def judge_for(choice: str, base: Base, settings: Settings, pictures: ConceptSet)
     from ..host.app.stock_loaders import load_clip_vision
 
     features, judge = load_clip_vision(choice), None
-    shown = _examples(base, settings, pictures)
-    for name, own in shown.items():
-        others = torch.cat([drawn for other, drawn in shown.items() if other != name])
+    examples = _examples(base, settings, pictures)
+    for name, own in examples.items():
+        others = torch.cat([drawn for other, drawn in examples.items() if other != name])
         judge = JudgeFromExamples().fit(features, name, [own], [others], judge)[0]
     return judge
 
@@ -40,12 +40,12 @@ def judge_for(choice: str, base: Base, settings: Settings, pictures: ConceptSet)
 def _examples(base: Base, settings: Settings, pictures: ConceptSet) -> dict[str, torch.Tensor]:
     """Pictures float [n, H, W, 3] by name, the concept first."""
     latents = base.model.model.process_latent_out(pictures.latents[:EXAMPLES])
-    shown = {settings.concept.name: base.vae.decode(latents)}
+    examples = {settings.concept.name: base.vae.decode(latents)}
     retained = settings.retained
     for name in dict.fromkeys(retained.concepts if retained else ()):
         pairs = zip(retained.prompts, retained.concepts, strict=True)
         prompts = "\n".join(prompt for prompt, known in pairs if known == name)
         widgets = {**settings.pictures, "count": EXAMPLES}
         drawn = ConceptSetFromPrompt().draw(base.model, base.clip, prompts, name, **widgets)[1]
-        shown[name] = base.vae.decode(drawn["samples"])
-    return shown
+        examples[name] = base.vae.decode(drawn["samples"])
+    return examples

@@ -20,10 +20,10 @@ from ...tverase_core.vector.provenance import Recommendation
 from ..host.app.file_kinds import TASK_VECTORS
 from ..shared.saved_files import utc_now
 from .base import Base, load_base
+from .list_settings import Settings, settings_of
+from .one_concept import ConceptRun, Say
 from .plan import DEMO, ConceptList, read_list
-from .settings import Settings, settings_of
 from .shares import Processes, launched_processes
-from .stages import ConceptRun, Say
 from .status import ConceptFiles, Status
 from .summary import save_combined, save_table
 

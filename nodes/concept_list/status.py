@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...tverase_core.errors import TveraseError
 from ...tverase_core.files.metadata import SUFFIX
-from ...tverase_core.files.task_vector_file import read_header
+from ...tverase_core.files.task_vector_file import read_task_vector_header
 from ...tverase_core.storage.new_file import replacing
 
 SCHEMA = "tverase/listed-concept/1"
@@ -69,7 +69,7 @@ class ConceptFiles:
         if (status.settings, status.base) != (settings, base):
             return False
         try:
-            metadata = read_header(self.vector).metadata
+            metadata = read_task_vector_header(self.vector).metadata
         except (OSError, TveraseError):
             return False
         return metadata.get("modelspec.hash_sha256", "").removeprefix("0x") == status.content

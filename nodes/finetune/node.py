@@ -12,10 +12,10 @@ from ...tverase_core.finetuning.train import FinetuneResult, FinetuneStep, finet
 from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.vector.provenance import Provenance
 from ..pictures.loss_curve import loss_curve
-from ..shared.shown import with_pictures
+from ..shared.node_output import with_pictures
 from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, TASK_VECTOR
-from .additions import ADDITIONS
-from .settings import CHECKPOINTING, MORE_SETTINGS, SETTINGS, finetune_config
+from ..shared.widgets import socket
+from .finetune_settings import ADDITIONS, CHECKPOINTING, MORE_SETTINGS, SETTINGS, finetune_config
 
 
 class _LossWatch:
@@ -51,26 +51,20 @@ class ConceptFinetune:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": (
-                    "MODEL",
-                    {"tooltip": "The base model, straight from the checkpoint loader."},
-                ),
-                "concept_set": (CONCEPT_SET, {"tooltip": "Pictures of what will be erased."}),
+                "model": socket("MODEL", "The base model, straight from the checkpoint loader."),
+                "concept_set": socket(CONCEPT_SET, "Pictures of what will be erased."),
                 **SETTINGS,
             },
             "optional": {
-                "block_mask": (
-                    BLOCK_MASK,
-                    {"tooltip": "Train only these blocks. Not connected: all of the UNet."},
+                "block_mask": socket(
+                    BLOCK_MASK, "Train only these blocks. Not connected: all of the UNet."
                 ),
                 **MORE_SETTINGS,
-                "retained_set": (
+                "retained_set": socket(
                     CONCEPT_SET,
-                    {
-                        "tooltip": "Optional: pictures of what must stay, from Concept Set from "
-                        "Prompt with the caption {prompt}. The vector then harms them less when it "
-                        "is subtracted. Not in the paper."
-                    },
+                    "Optional: pictures of what must stay, from Concept Set from "
+                    "Prompt with the caption {prompt}. The vector then harms them less when it "
+                    "is subtracted. Not in the paper.",
                 ),
                 **ADDITIONS,
             },
@@ -126,8 +120,8 @@ class ConceptFinetune:
                 checkpoints=session.checkpoints,
                 make_optimizer=session.make_optimizer,
             )
-        told = provenance(result, prediction_of(model), retained_set)
-        vector = learned_vector(model, result.deltas, told)
+        origin = provenance(result, prediction_of(model), retained_set)
+        vector = learned_vector(model, result.deltas, origin)
         picture = loss_curve(result.losses, config.steps, f"Learning {concept_set.concept!r}")
         outputs = (tuned_clone(model, vector), {"loss": list(result.losses)}, vector)
         estimate = session.plan.on(session.denoiser.device)

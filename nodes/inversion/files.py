@@ -11,10 +11,11 @@ from ...tverase_core.inversion.files import (
 )
 from ...tverase_core.inversion.inversion_set import InversionSet
 from ..host.app.file_kinds import INVERSION_SETS
+from ..shared.node_output import with_text
 from ..shared.saved_files import ReadsFile, utc_now
-from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, INVERSION_SET
-from .node import described
+from ..shared.widgets import socket, text
+from .node import inversions_text
 
 
 def _architecture(inversions: InversionSet) -> str:
@@ -36,14 +37,9 @@ class SaveInversionSet:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "inversion_set": (INVERSION_SET, {"tooltip": "What to save."}),
-                "filename_prefix": (
-                    "STRING",
-                    {
-                        "default": "concept",
-                        "tooltip": "Folder and name under output/inversion_sets; a number is "
-                        "added.",
-                    },
+                "inversion_set": socket(INVERSION_SET, "What to save."),
+                "filename_prefix": text(
+                    "concept", "Folder and name under output/inversion_sets; a number is added."
                 ),
             }
         }
@@ -102,7 +98,7 @@ class LoadInversionSet(ReadsFile):
         from ..host.app.paths import find_file
 
         found = load_inversion_set(find_file(self.KIND, file))
-        return found, described(found)
+        return found, inversions_text(found)
 
 
 class ExportEmbeddings:
@@ -112,14 +108,11 @@ class ExportEmbeddings:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "inversion_set": (INVERSION_SET, {"tooltip": "The embeddings to export."}),
-                "name": (
-                    "STRING",
-                    {
-                        "default": "concept",
-                        "tooltip": "Letters, digits, - and _. Files are named name-00, name-01, "
-                        "... and replaced when they exist.",
-                    },
+                "inversion_set": socket(INVERSION_SET, "The embeddings to export."),
+                "name": text(
+                    "concept",
+                    "Letters, digits, - and _. Files are named name-00, name-01, "
+                    "... and replaced when they exist.",
                 ),
             }
         }

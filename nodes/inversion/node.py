@@ -18,9 +18,10 @@ from ..pictures.cosine_matrix import cosine_matrix
 from ..pictures.figure import to_tensor
 from ..pictures.inversion_grid import inversion_grid
 from ..shared.drawing_settings import drawing_of, drawing_widgets
-from ..shared.shown import with_pictures
+from ..shared.node_output import with_pictures
 from ..shared.sockets import CATEGORY, CONCEPT_SET, INVERSION_SET, JUDGE
-from .settings import SETTINGS, inversion_config
+from ..shared.widgets import socket
+from .inversion_settings import SETTINGS, inversion_config
 
 PURPOSE = "Diverse Inversion"
 CHECK_SEEDS = 900_000_000  # far from the seeds that the strength is tuned and verified with
@@ -33,11 +34,11 @@ class DiverseInversionNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model. Or an erased one, to attack it."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "vae": ("VAE", {"tooltip": "Its VAE, to draw what each embedding makes."}),
-                "concept_set": (CONCEPT_SET, {"tooltip": "Pictures of the concept."}),
-                "judge": (JUDGE, {"tooltip": "Tells whether the concept is in a picture."}),
+                "model": socket("MODEL", "The base model. Or an erased one, to attack it."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "vae": socket("VAE", "Its VAE, to draw what each embedding makes."),
+                "concept_set": socket(CONCEPT_SET, "Pictures of the concept."),
+                "judge": socket(JUDGE, "Tells whether the concept is in a picture."),
                 **SETTINGS,
                 **drawing_widgets(),
             }
@@ -117,8 +118,8 @@ class DiverseInversionNode:
                     state=u.state,
                     on_checkpoint=u.save,
                 )
-        kept = original_numbers(found, config, widgets["restarts"])
-        return shown(found, {place: drawn[k] for place, k in enumerate(kept)})
+        origins = original_numbers(found, config, widgets["restarts"])
+        return inversion_output(found, {place: drawn[k] for place, k in enumerate(origins)})
 
 
 def original_numbers(found: InversionSet, config: InversionConfig, restarts: int) -> list[int]:
@@ -131,7 +132,7 @@ def original_numbers(found: InversionSet, config: InversionConfig, restarts: int
     return [started[seed] for seed in found.seeds.tolist()]
 
 
-def shown(found: InversionSet, drawn: Mapping[int, torch.Tensor]) -> dict[str, Any]:
+def inversion_output(found: InversionSet, drawn: Mapping[int, torch.Tensor]) -> dict[str, Any]:
     """The node's outputs and pictures; drawn: by place in the set."""
     rates = found.hit_rates
     labels = [
@@ -143,11 +144,11 @@ def shown(found: InversionSet, drawn: Mapping[int, torch.Tensor]) -> dict[str, A
     pictures = {"inversions": grid}
     if len(found) > 1:
         pictures["cosines"] = cosine_matrix(found.cosine_matrix(), f"{found.concept}: likeness")
-    text = described(found)
+    text = inversions_text(found)
     return with_pictures(pictures, (found, to_tensor(grid), text), text)
 
 
-def described(found: InversionSet) -> str:
+def inversions_text(found: InversionSet) -> str:
     """The set in a few plain lines."""
     nearest = found.max_cosine()
     lines = [

@@ -10,11 +10,12 @@ from ...tverase_core.judging.prototype_judge import check_names
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.damage_table import damage_picture
 from ..pictures.figure import to_tensor
-from ..shared.drawing_settings import drawing_of, drawing_widgets, seed_widget
+from ..shared.drawing_settings import drawing_of, drawing_widgets
+from ..shared.node_output import with_pictures
 from ..shared.retained_prompts import parse_prompts
-from ..shared.shown import with_pictures
 from ..shared.sockets import CATEGORY, JUDGE
-from ..strength.settings import SETTINGS as AUTO_STRENGTH
+from ..shared.widgets import Widget, number, seed, socket, text, whole
+from ..strength.strength_settings import SETTINGS as AUTO_STRENGTH
 from ..vector.compare import PLACES, VECTORS
 
 
@@ -26,32 +27,25 @@ class MeasureInterference:
         strengths = {f"{place}_strength": _strength(place) for place in PLACES}
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model of all vectors."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "vae": ("VAE", {"tooltip": "Its VAE; the judge looks at pictures."}),
-                "judge": (JUDGE, {"tooltip": "Tells which concept is in a picture."}),
+                "model": socket("MODEL", "The base model of all vectors."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "vae": socket("VAE", "Its VAE; the judge looks at pictures."),
+                "judge": socket(JUDGE, "Tells which concept is in a picture."),
                 **{place: VECTORS[place] for place in PLACES[:2]},
-                "concepts": (
-                    "STRING",
-                    {
-                        "default": "a cat | cat\na dog | dog",
-                        "multiline": True,
-                        "tooltip": "One line for each vector, in their order: a prompt that draws "
-                        "the concept, a bar, and the name by which the judge knows it.",
-                    },
+                "concepts": text(
+                    "a cat | cat\na dog | dog",
+                    "One line for each vector, in their order: a prompt that draws "
+                    "the concept, a bar, and the name by which the judge knows it.",
+                    multiline=True,
                 ),
                 **{name: strengths[name] for name in list(strengths)[:2]},
-                "pictures": (
-                    "INT",
-                    {
-                        "default": 16,
-                        "min": 1,
-                        "max": 1000,
-                        "tooltip": "Pictures of each concept in each state. Two concepts have four "
-                        "states: unedited, either erased, both erased.",
-                    },
+                "pictures": whole(
+                    16,
+                    (1, 1000),
+                    "Pictures of each concept in each state. Two concepts have four "
+                    "states: unedited, either erased, both erased.",
                 ),
-                "seed": seed_widget("Picture i of every prompt is drawn from seed + i."),
+                "seed": seed("Picture i of every prompt is drawn from seed + i."),
                 **drawing_widgets(),
                 "other_weights": AUTO_STRENGTH["other_weights"],
             },
@@ -107,8 +101,11 @@ class MeasureInterference:
                 together |= group
             edits.append((given.get(f"{place}_strength", 1.0), vector.deltas))
         # The sum of all is the largest edit that is tried.
-        room = {"purpose": "Measure Interference", "extra_memory_bytes": plan_bytes({1: together})}
-        with open_studio(model, clip, vae, drawing_of(given), **room) as studio:
+        loading = {
+            "purpose": "Measure Interference",
+            "extra_memory_bytes": plan_bytes({1: together}),
+        }
+        with open_studio(model, clip, vae, drawing_of(given), **loading) as studio:
             found = measure_damage(
                 studio.denoiser,
                 studio.sampler,
@@ -125,14 +122,7 @@ class MeasureInterference:
         return with_pictures({"damage": picture}, (to_tensor(picture), text), text)
 
 
-def _strength(place: str) -> tuple[str, dict[str, Any]]:
-    return (
-        "FLOAT",
-        {
-            "default": 1.0,
-            "min": 0.0,
-            "max": 100.0,
-            "step": 0.05,
-            "tooltip": f"The strength that the {place} vector is subtracted at.",
-        },
+def _strength(place: str) -> Widget:
+    return number(
+        1.0, (0.0, 100.0, 0.05), f"The strength that the {place} vector is subtracted at."
     )

@@ -15,6 +15,7 @@ from ..demo_nodes import MODEL_FOLDER
 from ..shared.rgb import rgb
 from ..shared.sockets import CATEGORY, JUDGE
 from ..shared.whole_lists import TakesLists
+from ..shared.widgets import socket, text
 
 
 class DemoJudgeNode:
@@ -55,37 +56,28 @@ class JudgeFromExamples(TakesLists):
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "clip_vision": (
-                    "CLIP_VISION",
-                    {"tooltip": "A CLIP vision model, from the stock Load CLIP Vision node."},
+                "clip_vision": socket(
+                    "CLIP_VISION", "A CLIP vision model, from the stock Load CLIP Vision node."
                 ),
-                "concept": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "tooltip": "The name this judge answers to, written as in the concept set "
-                        "or behind the | of a retained prompt.",
-                    },
+                "concept": text(
+                    "",
+                    "The name this judge answers to, written as in the concept set "
+                    "or behind the | of a retained prompt.",
                 ),
-                "examples": (
+                "examples": socket(
                     "IMAGE",
-                    {
-                        "tooltip": "Pictures that show the concept, 4 or more, better 16, best "
-                        "drawn by the model itself."
-                    },
+                    "Pictures that show the concept, 4 or more, better 16, best "
+                    "drawn by the model itself.",
                 ),
-                "counter_examples": (
+                "counter_examples": socket(
                     "IMAGE",
-                    {
-                        "tooltip": "Pictures of other things: related subjects, and what the model "
-                        "draws instead. As many as examples."
-                    },
+                    "Pictures of other things: related subjects, and what the model "
+                    "draws instead. As many as examples.",
                 ),
             },
             "optional": {
-                "others": (
-                    JUDGE,
-                    {"tooltip": "A judge that already knows other concepts; this one is added."},
+                "others": socket(
+                    JUDGE, "A judge that already knows other concepts; this one is added."
                 ),
             },
         }
@@ -118,13 +110,13 @@ class JudgeFromExamples(TakesLists):
             raise ConfigError("The judge's concept has no name. Write it into `concept`.")
         features = vision_features(clip_vision)
         # Batch by batch: the vision model brings pictures of any size to its own.
-        shown, counter = (
+        positive, counter = (
             torch.cat([features(rgb(name, batch)) for batch in batches])
             for name, batches in (("examples", examples), ("counter_examples", counter_examples))
         )
-        found = fit_prototype(name, shown, counter)
+        found = fit_prototype(name, positive, counter)
         report = (
-            f"Judge for {name!r}: saw it in {found.must_fire:.0%} of {len(shown)} left-out "
+            f"Judge for {name!r}: saw it in {found.must_fire:.0%} of {len(positive)} left-out "
             f"examples, stayed silent on {found.must_not_fire:.0%} of {len(counter)} "
             "left-out counter-examples."
         )

@@ -7,8 +7,9 @@ from typing import Any
 from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.model.mask_text import PRESETS, parse_mask
 from ..pictures.block_map import block_map
-from ..shared.shown import with_picture
+from ..shared.node_output import with_picture
 from ..shared.sockets import BLOCK_MASK, CATEGORY
+from ..shared.widgets import choice, socket, text
 
 
 class BlockMaskNode:
@@ -18,19 +19,15 @@ class BlockMaskNode:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The model whose blocks are chosen from."}),
-                "preset": (
-                    [*PRESETS, "custom"],
-                    {"default": "full", "tooltip": "A ready choice, or custom rules below."},
+                "model": socket("MODEL", "The model whose blocks are chosen from."),
+                "preset": choice(
+                    [*PRESETS, "custom"], "A ready choice, or custom rules below.", default="full"
                 ),
-                "rules": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "tooltip": "For 'custom', one rule a line: IN01-IN05, M00=0.5, OUT*, "
-                        "kind:cross_attn, !IN03, /regex/=0.3",
-                    },
+                "rules": text(
+                    "",
+                    "For 'custom', one rule a line: IN01-IN05, M00=0.5, OUT*, "
+                    "kind:cross_attn, !IN03, /regex/=0.3",
+                    multiline=True,
                 ),
             }
         }

@@ -14,11 +14,12 @@ from ...tverase_core.model.layout import ModelLayout
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.block_map import block_map, value_map
 from ..shared.drawing_settings import drawing_of, drawing_widgets
+from ..shared.node_output import with_pictures
 from ..shared.retained_prompts import parse_retained
-from ..shared.shown import with_pictures
 from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, INVERSION_SET, TASK_VECTOR
-from ..strength.settings import SETTINGS as AUTO_STRENGTH
-from .settings import SETTINGS
+from ..shared.widgets import socket
+from ..strength.strength_settings import SETTINGS as AUTO_STRENGTH
+from .ranking_settings import SETTINGS
 
 
 class AutoBlockMask:
@@ -28,11 +29,11 @@ class AutoBlockMask:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "task_vector": (TASK_VECTOR, {"tooltip": "The vector whose blocks are ranked."}),
-                "concept_set": (CONCEPT_SET, {"tooltip": "Pictures of the concept."}),
-                "inversion_set": (INVERSION_SET, {"tooltip": "Triggers that should stop."}),
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "task_vector": socket(TASK_VECTOR, "The vector whose blocks are ranked."),
+                "concept_set": socket(CONCEPT_SET, "Pictures of the concept."),
+                "inversion_set": socket(INVERSION_SET, "Triggers that should stop."),
                 **SETTINGS,
                 **drawing_widgets(),
             },
@@ -82,8 +83,8 @@ class AutoBlockMask:
         allow = widgets.get("other_weights") == "allow"
         deltas = checked_deltas(model, task_vector, None, allow_other_weights=allow)
         triggers = ranking_triggers(inversion_set, widgets["most_triggers"], widgets["seed"])
-        room = {"purpose": "Auto Block Mask", "extra_memory_bytes": plan_bytes(deltas)}
-        with open_studio(model, clip, None, drawing_of(widgets), **room) as studio:
+        loading = {"purpose": "Auto Block Mask", "extra_memory_bytes": plan_bytes(deltas)}
+        with open_studio(model, clip, None, drawing_of(widgets), **loading) as studio:
             context = studio.encoder.encode(retained.prompts)
             rows = torch.arange(config.probes) % len(retained.prompts)
             seeds = [widgets["seed"] + i for i in range(config.probes)]
@@ -101,11 +102,11 @@ class AutoBlockMask:
                 NodeProgress(),
             )
         mask = found.mask(groups, layout)
-        told = (
+        measured_with = (
             f"Measured with {len(triggers)} of {len(inversion_set)} embeddings; Auto-Strength with "
             "the same `seed` and its default `tuning_share` holds none of them out."
         )
-        text = "\n".join([*described(found), told, *retained.warnings])
+        text = "\n".join([*ranking_lines(found), measured_with, *retained.warnings])
         pictures = {
             "ranking": ranking_map(found, groups, layout),
             "mask": block_map(mask, layout, {k: 0 for k in model_shapes(model)}),
@@ -127,7 +128,7 @@ def ranking_triggers(inversion_set: InversionSet, most: int, seed: int) -> Inver
     return usable.split(min(most, len(tuning)) / len(usable), seed)[0]
 
 
-def described(found: BlockRanking) -> list[str]:
+def ranking_lines(found: BlockRanking) -> list[str]:
     """The ranking in plain lines, best first."""
     lines = [
         f"Kept {len(found.chosen)} of {len(found.blocks)}: {', '.join(found.chosen)}",

@@ -17,8 +17,8 @@ def inversion_grid(
 ) -> Image.Image:
     """labels: one an embedding; pictures: by embedding number, float [n, H, W, 3] in 0..1."""
     rows = [(labels[k], pictures[k]) for k in sorted(pictures) if k < len(labels)]
-    shown = rows[:MOST_ROWS]
+    top = rows[:MOST_ROWS]
     if len(rows) > MOST_ROWS:
-        label, images = shown[-1]
-        shown[-1] = (f"{label} (and {len(rows) - MOST_ROWS} more, not shown)", images)
-    return compare_grid(shown, columns)
+        label, images = top[-1]
+        top[-1] = (f"{label} (and {len(rows) - MOST_ROWS} more, not shown)", images)
+    return compare_grid(top, columns)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from ...tverase_core.errors import ConfigError
+from .widgets import Widget, text
 
-RETAINED: tuple[str, dict[str, Any]] = (
-    "STRING",
-    {
-        "default": "a dog | dog\na tree | tree\na house | house",
-        "multiline": True,
-        "tooltip": "What must stay, one prompt a line. Behind the | the name by which the judge "
-        "knows it; without one, the prompt less its article.",
-    },
+RETAINED: Widget = text(
+    "a dog | dog\na tree | tree\na house | house",
+    "What must stay, one prompt a line. Behind the | the name by which the judge "
+    "knows it; without one, the prompt less its article.",
+    multiline=True,
 )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any
+
+from .widgets import Widgets, choice, text
 
 
 class ReadsFile:
@@ -36,22 +37,14 @@ class ReadsFile:
         return f"{facts.st_mtime_ns} {facts.st_size}"
 
 
-def vector_file_widgets(default: str) -> dict[str, tuple[Any, dict[str, Any]]]:
+def vector_file_widgets(default: str) -> Widgets:
     """Where a node writes a task vector, and in which dtype. default: folder and name."""
     return {
-        "filename_prefix": (
-            "STRING",
-            {
-                "default": default,
-                "tooltip": "Folder and name under output/loras; a number is added.",
-            },
-        ),
-        "dtype": (
+        "filename_prefix": text(default, "Folder and name under output/loras; a number is added."),
+        "dtype": choice(
             ["float32", "bfloat16"],
-            {
-                "default": "float32",
-                "tooltip": "bfloat16 halves the file, each value is then 0.4 % off at most.",
-            },
+            "bfloat16 halves the file, each value is then 0.4 % off at most.",
+            default="float32",
         ),
     }
 

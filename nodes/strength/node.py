@@ -17,11 +17,12 @@ from ...tverase_core.strength.verify import verify
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.strength_curve import strength_curve
 from ..shared.drawing_settings import drawing_of, drawing_widgets
+from ..shared.node_output import with_pictures
 from ..shared.retained_prompts import parse_retained
-from ..shared.shown import with_pictures
 from ..shared.sockets import BLOCK_MASK, CATEGORY, INVERSION_SET, JUDGE, TASK_VECTOR
+from ..shared.widgets import socket
 from .report import counts, strength_report
-from .settings import SETTINGS, held_out_seeds, search_config
+from .strength_settings import SETTINGS, held_out_seeds, search_config
 
 
 class AutoStrength:
@@ -31,25 +32,22 @@ class AutoStrength:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The base model."}),
-                "clip": ("CLIP", {"tooltip": "Its text encoder."}),
-                "vae": ("VAE", {"tooltip": "Its VAE."}),
-                "task_vector": (TASK_VECTOR, {"tooltip": "What will be subtracted."}),
-                "inversion_set": (
-                    INVERSION_SET,
-                    {"tooltip": "Triggers that must stop working, from Diverse Inversion."},
+                "model": socket("MODEL", "The base model."),
+                "clip": socket("CLIP", "Its text encoder."),
+                "vae": socket("VAE", "Its VAE."),
+                "task_vector": socket(TASK_VECTOR, "What will be subtracted."),
+                "inversion_set": socket(
+                    INVERSION_SET, "Triggers that must stop working, from Diverse Inversion."
                 ),
-                "judge": (
-                    JUDGE,
-                    {"tooltip": "Tells whether the concept, and each retained one, is seen."},
+                "judge": socket(
+                    JUDGE, "Tells whether the concept, and each retained one, is seen."
                 ),
                 **SETTINGS,
                 **drawing_widgets(),
             },
             "optional": {
-                "block_mask": (
-                    BLOCK_MASK,
-                    {"tooltip": "The mask that Apply Negated TV will use. Not connected: none."},
+                "block_mask": socket(
+                    BLOCK_MASK, "The mask that Apply Negated TV will use. Not connected: none."
                 ),
             },
         }
@@ -91,19 +89,19 @@ class AutoStrength:
         allow = widgets["other_weights"] == "allow"
         deltas = checked_deltas(model, task_vector, block_mask, allow_other_weights=allow)
         progress, drawing = NodeProgress(), drawing_of(widgets)
-        room = {"purpose": "Auto-Strength", "extra_memory_bytes": plan_bytes(deltas)}
+        loading = {"purpose": "Auto-Strength", "extra_memory_bytes": plan_bytes(deltas)}
         with (
-            open_studio(model, clip, vae, drawing, **room) as studio,
+            open_studio(model, clip, vae, drawing, **loading) as studio,
             studio.denoiser.attached(on_device(deltas, studio.denoiser.device)) as attachment,
         ):
             encoder = studio.encoder
             # The check draws the same prompts as the search, at other seeds: too few are given to
             # set some aside.
-            kept = encoder.encode(retained.prompts)
+            keep = encoder.encode(retained.prompts)
 
             def measurement(triggers: Context) -> ModelMeasurement:
                 return ModelMeasurement(
-                    attachment, studio.sampler, judge, concept, triggers, kept, retained.concepts
+                    attachment, studio.sampler, judge, concept, triggers, keep, retained.concepts
                 )
 
             tuning = split.tuning.contexts(encoder)
@@ -118,9 +116,9 @@ class AutoStrength:
         picture = strength_curve(choice, concept)
         progress.show(picture)  # an error shows no picture of its own
         strength = strength_or_stop(choice, widgets["when_infeasible"], text)
-        shown = with_pictures({"strength": picture}, (strength, text), text)
-        shown["ui"] |= {"strength": [strength], **counts(choice)}  # for clients over HTTP
-        return shown
+        output = with_pictures({"strength": picture}, (strength, text), text)
+        output["ui"] |= {"strength": [strength], **counts(choice)}  # for clients over HTTP
+        return output
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ def strength_report(
     )
     lines = [head, choice.reason, ""]
     for trade in choice.tradeoffs:
-        kept = "?" if trade.retained_ratio is None else f"{trade.retained_ratio:.0%}"
+        share = "?" if trade.retained_ratio is None else f"{trade.retained_ratio:.0%}"
         lines.append(
             f"strength {trade.strength:g} ({trade.note}): worst trigger seen in "
-            f"{trade.worst_rate:.0%} (up to {trade.worst_high:.0%}), retained {kept} of base"
+            f"{trade.worst_rate:.0%} (up to {trade.worst_high:.0%}), retained {share} of base"
         )
     lines += ["Tuning triggers, share of pictures that still show it (95 % bound):"]
     lines += _rows(choice.tuning, triggers)
@@ -50,10 +50,10 @@ def counts(choice: StrengthChoice) -> dict[str, list[list[int]]]:
     check = choice.verification
     triggers = [*choice.tuning, *(check.triggers if check else ())]
     last = check or choice
-    kept = zip(last.retained, last.retained_base, strict=True)
+    pairs = zip(last.retained, last.retained_base, strict=True)
     return {
         "triggers": [[row.hits, row.draws] for row in triggers],
-        "retained": [[now.hits, before.hits] for now, before in kept],
+        "retained": [[now.hits, before.hits] for now, before in pairs],
     }
 
 

@@ -9,8 +9,9 @@ from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.model.layout import ModelLayout, detect_layout
 from ...tverase_core.vector.algebra import cosine, orthogonalise
 from ...tverase_core.vector.task_vector import TaskVector
-from ..shared.shown import with_text
+from ..shared.node_output import with_text
 from ..shared.sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
+from ..shared.widgets import number, socket, switch
 
 
 class CombineTaskVectors:
@@ -18,31 +19,22 @@ class CombineTaskVectors:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        factor = {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.05}
+        span = (-100.0, 100.0, 0.05)
         return {
             "required": {
-                "first": (TASK_VECTOR, {"tooltip": "One concept's vector."}),
-                "second": (TASK_VECTOR, {"tooltip": "Another's, of the same base model."}),
-                "first_factor": ("FLOAT", {**factor, "tooltip": "How much of the first."}),
-                "second_factor": ("FLOAT", {**factor, "tooltip": "How much of the second."}),
-                "orthogonalise": (
-                    "BOOLEAN",
-                    {
-                        "default": False,
-                        "tooltip": "Take out of the first what it shares with the second. With "
-                        "second_factor 0 this protects the second's concept.",
-                    },
+                "first": socket(TASK_VECTOR, "One concept's vector."),
+                "second": socket(TASK_VECTOR, "Another's, of the same base model."),
+                "first_factor": number(1.0, span, "How much of the first."),
+                "second_factor": number(1.0, span, "How much of the second."),
+                "orthogonalise": switch(
+                    False,
+                    "Take out of the first what it shares with the second. With "
+                    "second_factor 0 this protects the second's concept.",
                 ),
             },
             "optional": {
-                "first_mask": (
-                    BLOCK_MASK,
-                    {"tooltip": "Take only these blocks of the first."},
-                ),
-                "second_mask": (
-                    BLOCK_MASK,
-                    {"tooltip": "Take only these blocks of the second."},
-                ),
+                "first_mask": socket(BLOCK_MASK, "Take only these blocks of the first."),
+                "second_mask": socket(BLOCK_MASK, "Take only these blocks of the second."),
             },
         }
 

@@ -13,10 +13,11 @@ from ...tverase_core.vector.rounding import LOSS_TO_WARN
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.compare import compare_grid
 from ..pictures.figure import to_tensor
+from ..shared.node_output import with_picture, with_text
 from ..shared.rgb import rgb
-from ..shared.shown import with_picture, with_text
 from ..shared.sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
 from ..shared.whole_lists import TakesLists, one_batch
+from ..shared.widgets import choice, number, socket, text, whole
 
 PRECISIONS = ("patch", "runtime_exact")
 
@@ -28,43 +29,33 @@ class ApplyNegatedTV:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The model to edit. It is not changed itself."}),
-                "task_vector": (TASK_VECTOR, {"tooltip": "The concept's task vector."}),
-                "strength": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        "min": 0.0,
-                        "max": 100.0,
-                        "step": 0.01,
-                        "tooltip": "How much is subtracted (alpha). 0 changes nothing; the paper's "
-                        "scripts use 1.75. Too much harms everything else.",
-                    },
+                "model": socket("MODEL", "The model to edit. It is not changed itself."),
+                "task_vector": socket(TASK_VECTOR, "The concept's task vector."),
+                "strength": number(
+                    1.0,
+                    (0.0, 100.0, 0.01),
+                    "How much is subtracted (alpha). 0 changes nothing; the paper's "
+                    "scripts use 1.75. Too much harms everything else.",
                 ),
-                "other_weights": (
+                "other_weights": choice(
                     ["refuse", "allow"],
-                    {
-                        "default": "refuse",
-                        "tooltip": "What to do when the model has the right architecture but other "
-                        "weights than the vector was made from, for example a merge.",
-                        "advanced": True,
-                    },
+                    "What to do when the model has the right architecture but other "
+                    "weights than the vector was made from, for example a merge.",
+                    default="refuse",
+                    advanced=True,
                 ),
             },
             "optional": {
-                "block_mask": (
-                    BLOCK_MASK,
-                    {"tooltip": "Edit only these blocks. Not connected: all of them."},
+                "block_mask": socket(
+                    BLOCK_MASK, "Edit only these blocks. Not connected: all of them."
                 ),
-                "precision": (
+                "precision": choice(
                     list(PRECISIONS),
-                    {
-                        "default": "patch",
-                        "tooltip": "patch: the edit is written into the loaded weights, can be "
-                        "saved and combined. runtime_exact: it is added whenever a weight is used, "
-                        "so that bf16 and fp8 models lose none of it; slower, cannot be saved.",
-                        "advanced": True,
-                    },
+                    "patch: the edit is written into the loaded weights, can be "
+                    "saved and combined. runtime_exact: it is added whenever a weight is used, "
+                    "so that bf16 and fp8 models lose none of it; slower, cannot be saved.",
+                    default="patch",
+                    advanced=True,
                 ),
             },
         }
@@ -119,16 +110,10 @@ class BeforeAfterGrid(TakesLists):
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "before": ("IMAGE", {"tooltip": "Pictures of the base model."}),
-                "after": ("IMAGE", {"tooltip": "Pictures of the erased model at the same seeds."}),
-                "title": (
-                    "STRING",
-                    {"default": "", "tooltip": "Written over the rows, for example the prompt."},
-                ),
-                "columns": (
-                    "INT",
-                    {"default": 8, "min": 1, "max": 64, "tooltip": "Pictures in a row."},
-                ),
+                "before": socket("IMAGE", "Pictures of the base model."),
+                "after": socket("IMAGE", "Pictures of the erased model at the same seeds."),
+                "title": text("", "Written over the rows, for example the prompt."),
+                "columns": whole(8, (1, 64), "Pictures in a row."),
             }
         }
 

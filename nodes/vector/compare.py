@@ -9,11 +9,12 @@ from ...tverase_core.vector.interference import interference
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.figure import to_tensor
 from ..pictures.interference_map import interference_map
-from ..shared.shown import with_pictures
+from ..shared.node_output import with_pictures
 from ..shared.sockets import CATEGORY, TASK_VECTOR
+from ..shared.widgets import number, socket
 
 PLACES = ("first", "second", "third", "fourth", "fifth")
-VECTORS = {place: (TASK_VECTOR, {"tooltip": f"The {place} concept's vector."}) for place in PLACES}
+VECTORS = {place: socket(TASK_VECTOR, f"The {place} concept's vector.") for place in PLACES}
 
 
 class CompareTaskVectors:
@@ -25,15 +26,10 @@ class CompareTaskVectors:
             "required": {place: VECTORS[place] for place in PLACES[:2]},
             "optional": {
                 **{place: VECTORS[place] for place in PLACES[2:]},
-                "strength": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        "min": 0.0,
-                        "max": 100.0,
-                        "step": 0.05,
-                        "tooltip": "The strength each is erased at, for the predicted damage.",
-                    },
+                "strength": number(
+                    1.0,
+                    (0.0, 100.0, 0.05),
+                    "The strength each is erased at, for the predicted damage.",
                 ),
             },
         }

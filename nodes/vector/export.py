@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..shared.shown import with_text
+from ..shared.node_output import with_text
 from ..shared.sockets import CATEGORY
+from ..shared.widgets import socket, text
 
 
 class ExportUNet:
@@ -15,13 +16,9 @@ class ExportUNet:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The erased model, precision 'patch'."}),
-                "filename_prefix": (
-                    "STRING",
-                    {
-                        "default": "diffusers/erased_unet",
-                        "tooltip": "Folder and name under ComfyUI's output folder.",
-                    },
+                "model": socket("MODEL", "The erased model, precision 'patch'."),
+                "filename_prefix": text(
+                    "diffusers/erased_unet", "Folder and name under ComfyUI's output folder."
                 ),
             }
         }

@@ -8,9 +8,10 @@ from ...tverase_core.files.task_vector_file import load_task_vector
 from ...tverase_core.vector.provenance import Provenance
 from ...tverase_core.vector.task_vector import TaskVector
 from ..host.app.file_kinds import TASK_VECTORS
+from ..shared.node_output import with_text
 from ..shared.saved_files import utc_now, vector_file_widgets
-from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, TASK_VECTOR
+from ..shared.widgets import choice, socket, text
 
 
 class ExtractFromFiles:
@@ -23,35 +24,26 @@ class ExtractFromFiles:
         files = list_model_files()
         return {
             "required": {
-                "base_file": (
+                "base_file": socket(
                     files,
-                    {
-                        "tooltip": "The model before it learned the concept: a checkpoint, or a "
-                        "UNet or diffusion transformer alone, under ComfyUI's or diffusers' names."
-                    },
+                    "The model before it learned the concept: a checkpoint, or a "
+                    "UNet or diffusion transformer alone, under ComfyUI's or diffusers' names.",
                 ),
                 "tuned_file": (
                     [*files, *list_model_files(LORA_FOLDERS)],
                     {"tooltip": "The model after, of the same family, or a LoRA made for it."},
                 ),
-                "concept": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "tooltip": "What the tuned model learned. Leave empty to take the name of "
-                        "its file.",
-                    },
+                "concept": text(
+                    "", "What the tuned model learned. Leave empty to take the name of its file."
                 ),
                 **vector_file_widgets("task_vectors/extracted"),
             },
             "optional": {
-                "absent_weights": (
+                "absent_weights": choice(
                     ["refuse", "unchanged"],
-                    {
-                        "default": "refuse",
-                        "tooltip": "What weights count as that tuned_file lacks. unchanged: for "
-                        "files that hold edited weights alone, as UCE and ESD save them.",
-                    },
+                    "What weights count as that tuned_file lacks. unchanged: for "
+                    "files that hold edited weights alone, as UCE and ESD save them.",
+                    default="refuse",
                 ),
             },
         }
@@ -112,14 +104,14 @@ class ExtractFromFiles:
 
         base, tuned = find_model_file(base_file), find_model_file(tuned_file)
         name = concept.strip() or tuned.stem
-        story = Provenance(concepts=(name,), title=f"{name} task vector", created=utc_now())
+        provenance = Provenance(concepts=(name,), title=f"{name} task vector", created=utc_now())
         path = new_file(TASK_VECTORS, filename_prefix)
         common = {"dtype": dtype, "progress": NodeProgress()}
         if is_lora_file(tuned):
-            made = extract_from_lora(base, tuned, path, story, **common)
+            made = extract_from_lora(base, tuned, path, provenance, **common)
         else:
             absent = {"absent": absent_weights, **common}
-            made = extract_between_files(base, tuned, path, story, **absent)
+            made = extract_between_files(base, tuned, path, provenance, **absent)
         place = output_relative(path)
         report = "\n".join((f"base: {made.base}", f"tuned: {made.tuned}", made.sentence()))
         vector: TaskVector = load_task_vector(path)

@@ -10,9 +10,10 @@ from ...tverase_core.files.compact import save_compact
 from ...tverase_core.files.task_vector_file import load_task_vector, save_task_vector
 from ...tverase_core.vector.task_vector import TaskVector
 from ..host.app.file_kinds import TASK_VECTORS
+from ..shared.node_output import with_text
 from ..shared.saved_files import ReadsFile, utc_now, vector_file_widgets
-from ..shared.shown import with_text
 from ..shared.sockets import CATEGORY, TASK_VECTOR
+from ..shared.widgets import number, socket, text
 
 
 class ExtractTaskVector:
@@ -22,21 +23,16 @@ class ExtractTaskVector:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "base": ("MODEL", {"tooltip": "The model before it learned the concept."}),
-                "tuned": (
+                "base": socket("MODEL", "The model before it learned the concept."),
+                "tuned": socket(
                     "MODEL",
-                    {
-                        "tooltip": "The model after: from Concept Fine-tune, another checkpoint, "
-                        "or the base with a LoRA of the concept loaded."
-                    },
+                    "The model after: from Concept Fine-tune, another checkpoint, "
+                    "or the base with a LoRA of the concept loaded.",
                 ),
-                "concept": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "tooltip": "What the tuned model learned. Leave empty to take the name "
-                        "from Concept Fine-tune.",
-                    },
+                "concept": text(
+                    "",
+                    "What the tuned model learned. Leave empty to take the name "
+                    "from Concept Fine-tune.",
                 ),
             }
         }
@@ -58,7 +54,7 @@ class ExtractTaskVector:
         deltas, still = deltas_between(base, tuned, NodeProgress())
         known = provenance_of(tuned)
         name = concept.strip() or (known.concepts[0] if known.concepts else "concept")
-        story = replace(
+        provenance = replace(
             known,
             concepts=(name,),
             title=f"{name} task vector",
@@ -68,7 +64,7 @@ class ExtractTaskVector:
             f"; patches on {len(still)} others move nothing ({listed(still)})" if still else ""
         )
         show_text(f"task vector of {name!r}: {len(deltas)} weights differ{unmoved}")
-        return (TaskVector(deltas, fingerprint(base), story),)
+        return (TaskVector(deltas, fingerprint(base), provenance),)
 
 
 class SaveTaskVector:
@@ -78,22 +74,17 @@ class SaveTaskVector:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "task_vector": (TASK_VECTOR, {"tooltip": "What to save."}),
+                "task_vector": socket(TASK_VECTOR, "What to save."),
                 **vector_file_widgets("task_vectors/concept"),
             },
             "optional": {
-                "max_error": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 0.99,
-                        "step": 0.01,
-                        "tooltip": "0 saves everything. Above 0 each matrix is stored as two thin "
-                        "ones whose relative error is not above this: a far smaller file that Load "
-                        "LoRA reads as well.",
-                        "advanced": True,
-                    },
+                "max_error": number(
+                    0.0,
+                    (0.0, 0.99, 0.01),
+                    "0 saves everything. Above 0 each matrix is stored as two thin "
+                    "ones whose relative error is not above this: a far smaller file that Load "
+                    "LoRA reads as well.",
+                    advanced=True,
                 ),
             },
         }
@@ -116,8 +107,8 @@ class SaveTaskVector:
         from ..host.app.paths import new_file, output_relative
         from ..host.app.progress import NodeProgress
 
-        story = replace(task_vector.provenance, created=utc_now())
-        dated = replace(task_vector, provenance=story)
+        provenance = replace(task_vector.provenance, created=utc_now())
+        dated = replace(task_vector, provenance=provenance)
         path = new_file(TASK_VECTORS, filename_prefix)
         place = output_relative(path)
         if not max_error:

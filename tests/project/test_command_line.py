@@ -70,7 +70,7 @@ def test_an_edit_that_rounding_swallows_is_refused_and_nothing_is_written(
     base = {KEY: torch.ones(4, 4, 3, 3, dtype=dtype), ATTENTION: torch.ones(4, 8, dtype=dtype)}
     save_file(base, "narrow.safetensors")
     words = ["apply", "narrow.safetensors", "cat.tv.safetensors", "-o", "erased.safetensors"]
-    words.append("--allow-different-weights")
+    words.append("--allow-other-weights")
     assert main([*words, "--strength", "1e-4"]) == 1
     assert "changes no value of narrow.safetensors" in capsys.readouterr().err
     assert not (folder / "erased.safetensors").exists()
@@ -83,7 +83,7 @@ def test_an_edit_that_rounding_bends_is_reported(
     so both are almost as meant; at 0.0015 they are 0.003 and 0.006 and become the same steps."""
     base = {KEY: torch.ones(4, 4, 3, 3).bfloat16(), ATTENTION: torch.ones(4, 8).bfloat16()}
     save_file(base, "narrow.safetensors")
-    words = ["apply", "narrow.safetensors", "cat.tv.safetensors", "--allow-different-weights"]
+    words = ["apply", "narrow.safetensors", "cat.tv.safetensors", "--allow-other-weights"]
     assert main([*words, "--strength", "0.002", "-o", "a.safetensors"]) == 0
     assert "rounding" not in capsys.readouterr().out
     assert main([*words, "--strength", "0.0015", "-o", "b.safetensors"]) == 0

@@ -102,10 +102,10 @@ def test_the_engines_take_the_settings(name: str, pack: Any) -> None:
         found = importlib.import_module(f"{pack.__name__}.nodes.{module}")
         return getattr(found, builder)(filled_in(pack, node, name))
 
-    made("finetune.settings", "finetune_config", "TVEraseConceptFinetune")
-    search = made("strength.settings", "search_config", "TVEraseAutoStrength")
+    made("finetune.finetune_settings", "finetune_config", "TVEraseConceptFinetune")
+    search = made("strength.strength_settings", "search_config", "TVEraseAutoStrength")
     assert search.rule.most_hits(len(search.seeds)) >= 0
-    found = made("inversion.settings", "inversion_config", "TVEraseDiverseInversion")
+    found = made("inversion.inversion_settings", "inversion_config", "TVEraseDiverseInversion")
     bands = found.intervals or ()
     assert len(set(bands)) == len(bands) == (10 if name == "paper" else 0)
 

@@ -17,7 +17,7 @@ from .few_shot import (
     few_shot_keys,
 )
 from .stereo import StereoConfig, StereoResult, stereo
-from .uce import UceConfig, context_keys, expanded, last_word_vectors, uce
+from .uce import UceConfig, context_keys, last_word_vectors, sentences_ending_in, uce
 
 __all__ = [
     "TEMPLATES",
@@ -36,13 +36,13 @@ __all__ = [
     "context_keys",
     "esd",
     "esd_keys",
-    "expanded",
     "few_shot",
     "few_shot_keys",
     "from_latents",
     "from_sampling",
     "last_word_vectors",
     "prunable_keys",
+    "sentences_ending_in",
     "stereo",
     "uce",
 ]

@@ -39,7 +39,7 @@ class UceConfig:
             )
 
 
-def expanded(name: str) -> list[str]:
+def sentences_ending_in(name: str) -> list[str]:
     """The name and five sentences that end in it, so that its last word is theirs too."""
     return [name, *(sentence.format(name) for sentence in EXPANSIONS)]
 

@@ -109,7 +109,7 @@ def write_compact(
     path: str | os.PathLike[str],
     made: CompactTensors,
     base: BaseFingerprint,
-    story: Provenance,
+    provenance: Provenance,
     keys: Sequence[str],
     max_error: float = 0.0,
 ) -> str:
@@ -123,11 +123,11 @@ def write_compact(
         "max_error": max_error,
         "ranks": [min(made.ranks.values()), max(made.ranks.values())] if made.ranks else None,
     }
-    told = replace(story, extra={**story.extra, COMPACT: compact_json(facts)})
-    return write_safetensors(path, made.tensors, task_vector_metadata(base, told, keys))
+    recorded = replace(provenance, extra={**provenance.extra, COMPACT: compact_json(facts)})
+    return write_safetensors(path, made.tensors, task_vector_metadata(base, recorded, keys))
 
 
-def expanded(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def multiplied_out(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """A file's tensors with every pair of factors multiplied out, under `.diff` names, float32.
 
     name: of the file, for sentences. Raises FormatError for half a pair, factors that give no

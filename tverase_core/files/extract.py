@@ -62,7 +62,7 @@ def extract_between_files(
     base: str | os.PathLike[str],
     tuned: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    story: Provenance | None = None,
+    provenance: Provenance | None = None,
     *,
     dtype: Literal["float32", "bfloat16"] = "float32",
     absent: Literal["refuse", "unchanged"] = "refuse",
@@ -90,7 +90,7 @@ def extract_between_files(
         changed = job.changed()
         if not changed:
             raise BaseMismatchError(_nothing_changed(old, new))
-        return job.write(target, changed, story or Provenance())
+        return job.write(target, changed, provenance or Provenance())
 
 
 def _nothing_changed(base: CheckpointFile, tuned: CheckpointFile) -> str:
@@ -205,21 +205,21 @@ class _Job:
                 found.append(key)
         return sorted(found, key=file_name_of)
 
-    def write(self, target: Path, keys: list[str], story: Provenance) -> Extraction:
+    def write(self, target: Path, keys: list[str], provenance: Provenance) -> Extraction:
         kinds = {file_name_of(key): (self.dtype, self.old.weights[key].shape) for key in keys}
         if len(kinds) != len(keys):
             raise FormatError(f"{self.old.name}: two weights would have one name in the file")
-        prediction = story.prediction or self.old.prediction
-        story = replace(story, prediction=prediction)
+        prediction = provenance.prediction or self.old.prediction
+        provenance = replace(provenance, prediction=prediction)
         base = file_fingerprint(self.old, prediction or "epsilon")
-        room = len(header(kinds, keys, base, story, UNKNOWN))
+        room = len(header(kinds, keys, base, provenance, UNKNOWN))
         size = room + sum(torch.Size(s).numel() * d.itemsize for d, s in kinds.values())
         check_room(target, size)
         with replacing(target) as file:
             file.seek(room)
             content = self.write_data(file, keys)
             file.seek(0)
-            file.write(header(kinds, keys, base, story, content))
+            file.write(header(kinds, keys, base, provenance, content))
             self.old.check_unchanged()
             self.new.check_unchanged()
         described = self.old.described(), self.new.described()
@@ -265,9 +265,9 @@ def header(
     kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]],
     keys: list[str],
     base: BaseFingerprint,
-    story: Provenance,
+    provenance: Provenance,
     content: ContentHash,
 ) -> bytes:
     """The file's header; its length does not depend on the hashes."""
-    metadata = task_vector_metadata(base, story, sorted(keys), story.recommended)
+    metadata = task_vector_metadata(base, provenance, sorted(keys), provenance.recommended)
     return header_bytes(kinds, complete_metadata(metadata, content))

@@ -54,7 +54,7 @@ def extract_from_lora(
     base: str | os.PathLike[str],
     lora: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    story: Provenance | None = None,
+    provenance: Provenance | None = None,
     *,
     dtype: Literal["float32", "bfloat16"] = "float32",
     progress: Progress = quiet,
@@ -77,7 +77,7 @@ def extract_from_lora(
     settings = lora_settings(source, header.metadata)
     with CheckpointFile(base) as model:
         made = _Reading(source, modules, settings, model, DTYPES[dtype]).converted(progress)
-        known = story or Provenance()
+        known = provenance or Provenance()
         identity = file_fingerprint(model, known.prediction or model.prediction or "epsilon")
         described, total = model.described(), len(model.sizes())
     content = write_compact(target, made.compact, identity, known, list(made.keys))

@@ -69,20 +69,20 @@ _WRITTEN = {
 
 def task_vector_metadata(
     base: BaseFingerprint,
-    story: Provenance,
+    provenance: Provenance,
     keys: Sequence[str],
     recommended: Recommendation | None = None,
 ) -> dict[str, str]:
     """The metadata of a task-vector file; keys: the weights it holds."""
     hint = "Erases: load as a LoRA at a negative strength, or with TVErase."
     entries: dict[str, str] = {
-        **story.extra,
+        **provenance.extra,
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{base.architecture}/task-vector",
         "modelspec.implementation": IMPLEMENTATION,
         "tverase.kind": KIND,
         "tverase.direction": DIRECTION,
-        "tverase.concepts": compact_json(list(story.concepts)),
+        "tverase.concepts": compact_json(list(provenance.concepts)),
         "tverase.base": compact_json(
             {
                 "architecture": base.architecture,
@@ -92,18 +92,18 @@ def task_vector_metadata(
                 "file_name": base.file_name,
             }
         ),
-        "tverase.recipe": compact_json(dict(story.recipe)),
+        "tverase.recipe": compact_json(dict(provenance.recipe)),
         "tverase.parents": compact_json(
             [
                 {"content_sha256": parent.content_sha256, "coefficient": parent.coefficient}
-                for parent in story.parents
+                for parent in provenance.parents
             ]
         ),
-        "tverase.history": compact_json(list(story.history)),
-        "modelspec.tags": ", ".join(story.tags),
+        "tverase.history": compact_json(list(provenance.history)),
+        "modelspec.tags": ", ".join(provenance.tags),
         "ss_base_model_version": _BROWSER_NAMES.get(base.architecture, base.architecture),
     }
-    entries |= {key: getattr(story, field) for key, field in _TEXTS.items()}
+    entries |= {key: getattr(provenance, field) for key, field in _TEXTS.items()}
     bare = sorted(key for key in keys if is_bare(key))
     if bare:
         entries["tverase.bare_keys"] = compact_json(bare)

@@ -12,12 +12,11 @@ from torch import Tensor
 from ..errors import FormatError
 from ..model.fingerprint import BaseFingerprint
 from ..storage.header import FileHeader
-from ..storage.reproducible import check_kind, read_safetensors, write_safetensors
-from ..storage.reproducible import read_header as read_any_header
+from ..storage.reproducible import check_kind, read_header, read_safetensors, write_safetensors
 from ..vector.delta_names import file_names_of, weight_key_of
 from ..vector.provenance import Provenance, Recommendation
 from ..vector.task_vector import TaskVector
-from .compact import expanded
+from .compact import multiplied_out
 from .metadata import (
     COMPACT,
     DTYPES,
@@ -50,11 +49,11 @@ def save_task_vector(
     names = file_names_of(task_vector.deltas)
     tensors = {names[key]: delta.to(DTYPES[dtype]) for key, delta in task_vector.deltas.items()}
     chosen = recommended or task_vector.provenance.recommended
-    story = task_vector.provenance
+    provenance = task_vector.provenance
     # What a compact file lost is not what this one, without factors, loses.
-    extra = {key: text for key, text in story.extra.items() if key != COMPACT}
-    story = dataclasses.replace(story, extra=extra)
-    metadata = task_vector_metadata(task_vector.base, story, list(task_vector.deltas), chosen)
+    extra = {key: text for key, text in provenance.extra.items() if key != COMPACT}
+    provenance = dataclasses.replace(provenance, extra=extra)
+    metadata = task_vector_metadata(task_vector.base, provenance, list(task_vector.deltas), chosen)
     return write_safetensors(path, tensors, metadata)
 
 
@@ -69,7 +68,7 @@ def load_task_vector(path: str | os.PathLike[str], *, mapped: bool = False) -> T
     check_direction(metadata, name)
     bare = frozenset(words_of(metadata, "tverase.bare_keys", [], name))
     deltas: dict[str, Tensor] = {}
-    for file_key, tensor in expanded(tensors, name).items():
+    for file_key, tensor in multiplied_out(tensors, name).items():
         key = weight_key_of(file_key, bare)
         if key is None or not tensor.is_floating_point():
             raise FormatError(
@@ -86,18 +85,21 @@ def load_task_vector(path: str | os.PathLike[str], *, mapped: bool = False) -> T
     return vector
 
 
-def read_header(path: str | os.PathLike[str]) -> FileHeader:
+def read_task_vector_header(path: str | os.PathLike[str]) -> FileHeader:
     """Metadata and tensor table of a task-vector file, without the data.
 
     Raises FormatError for any other file, FormatVersionError, OSError.
     """
-    header = read_any_header(path)
+    header = read_header(path)
     check_kind(header.metadata, KIND, Path(path).name)
     check_direction(header.metadata, Path(path).name)
     return header
 
 
 def read_provenance(path: str | os.PathLike[str]) -> tuple[BaseFingerprint, Provenance]:
-    """Base and story of a task-vector file, without the data. Raises as `read_header` does."""
-    metadata, name = read_header(path).metadata, Path(path).name
+    """Base and provenance of a task-vector file, without the data.
+
+    Raises as `read_task_vector_header` does.
+    """
+    metadata, name = read_task_vector_header(path).metadata, Path(path).name
     return base_of(metadata, name), provenance_of(metadata, name)

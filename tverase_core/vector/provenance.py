@@ -39,7 +39,7 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """The story of a task vector.
+    """Where a task vector comes from; nothing here changes what it computes.
 
     concepts: as the user named them. recipe: settings of the fine-tune, JSON values only.
     parents: ancestors of a sum. history: what was done to the vector since, in short sentences.

@@ -56,8 +56,8 @@ def sample_latents(
     drawn: list[torch.Tensor] = []
     for start in range(0, len(seeds), settings.batch):
         rows = torch.arange(start, min(start + settings.batch, len(seeds)))
-        told = _told(progress, start, len(rows), len(seeds)) if progress else None
-        drawn.append(sample_rows(model, context, empty, seeds, settings, rows, told).float())
+        on_step = _step_reporter(progress, start, len(rows), len(seeds)) if progress else None
+        drawn.append(sample_rows(model, context, empty, seeds, settings, rows, on_step).float())
         if progress:
             done = start + len(rows)
             progress(done, len(seeds), f"picture {done} of {len(seeds)}")
@@ -101,13 +101,13 @@ def sample_rows(
     )
 
 
-def _told(
+def _step_reporter(
     progress: Callable[[int, int, str], None], start: int, count: int, total: int
 ) -> Callable[[int, Any, Any, int], None]:
     """The host's callback after each sampling step, for a batch that begins at picture `start`."""
 
-    def told(step: int, _x0: Any, _x: Any, steps: int) -> None:
+    def report(step: int, _x0: Any, _x: Any, steps: int) -> None:
         words = f"pictures {start + 1} to {start + count} of {total}, step {step + 1} of {steps}"
         progress(start + count * step // steps, total, words)
 
-    return told
+    return report

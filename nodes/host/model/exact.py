@@ -114,8 +114,8 @@ class _Edit:
         self.eject(patcher)
         device = patcher.load_device
         free = comfy.model_management.get_free_memory(device)
-        room = free - 2 * comfy.model_management.minimum_inference_memory()
-        keep = sum(slot.bytes() for slot in self._slots.values()) < room
+        spare = free - 2 * comfy.model_management.minimum_inference_memory()
+        keep = sum(slot.bytes() for slot in self._slots.values()) < spare
         for (path, name), slot in self._slots.items():
             slot.keep = keep and device.type != "cpu"
             module = patcher.model.get_submodule(path)

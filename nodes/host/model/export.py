@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 
-def diffusers_names(unet_config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
+def unet_export_names(unet_config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
     """Our key -> diffusers' name, for every key, by the host's own table.
 
     Raises BaseMismatchError for a model that is no UNet, or a weight without such a name.
@@ -48,11 +48,11 @@ def export_unet(model: ModelPatcher, prefix: str) -> Path:
     """Write all weights as stored, patched by the host as its own savers have them patched.
 
     prefix: folder and name under the output folder; a number is added. Returns the file.
-    Raises BaseMismatchError: what `diffusers_names` and `plain_clone` refuse, edits that no weight
-    shows, and patches that the host cannot compute.
+    Raises BaseMismatchError: what `unet_export_names` and `plain_clone` refuse, edits that no
+    weight shows, and patches that the host cannot compute.
     """
     refuse_edits_at_use(model, "Export UNet")
-    names = diffusers_names(model.model.model_config.unet_config, model.model_state_dict(PREFIX))
+    names = unet_export_names(model.model.model_config.unet_config, model.model_state_dict(PREFIX))
     refuse_failing_patches(model)
     with _patched_weights(model) as patched:
         tensors = {name: patched[key].cpu().contiguous() for key, name in names.items()}

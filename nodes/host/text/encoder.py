@@ -125,11 +125,11 @@ class HostTextEncoder:
     def _row(self, tower: str, words: tuple[Row, Row], vectors: torch.Tensor) -> Row:
         start, end, *padding = self._empty(tower)
         inside = [*words[0], *vectors.to(self.vocabulary(tower).device).unbind(0), *words[1]]
-        room = len(padding)
-        if len(inside) > room:
+        places = len(padding)
+        if len(inside) > places:
             raise ConfigError(
                 f"The template with {len(vectors)} vectors needs {len(inside)} tokens, the text "
-                f"encoder takes {room}. Shorten the template or use fewer vectors."
+                f"encoder takes {places}. Shorten the template or use fewer vectors."
             )
         return [start, *inside, end, *padding[len(inside) :]]
 

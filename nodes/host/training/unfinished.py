@@ -112,8 +112,8 @@ def _identity(model: ModelPatcher) -> str:
     tensors: dict[str, torch.Tensor] = {}
     by_key = sorted((str(key), entries) for key, entries in model.patches.items())
     _describe([by_key, edits], words, tensors, frozenset())
-    told = hashlib.sha256("\n".join(words).encode()).hexdigest()
-    return f"{identity}{told}{sample_sha256(tensors)}"
+    of_words = hashlib.sha256("\n".join(words).encode()).hexdigest()
+    return f"{identity}{of_words}{sample_sha256(tensors)}"
 
 
 def _describe(

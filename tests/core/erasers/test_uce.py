@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from host_support.fakes_choose import CONV, IN, MIDDLE, OUT, LinearDenoiser
-from tverase_core.erasers import UceConfig, context_keys, expanded, last_word_vectors, uce
+from tverase_core.erasers import (
+    UceConfig,
+    context_keys,
+    last_word_vectors,
+    sentences_ending_in,
+    uce,
+)
 from tverase_core.errors import ConfigError, NonFiniteError, ShapeMismatchError
 from tverase_core.ports import Context
 
@@ -84,7 +90,7 @@ class CountingEncoder:
 
 
 def test_last_word_is_found_in_every_expanded_prompt() -> None:
-    texts = [*expanded("red heart"), ""]
+    texts = [*sentences_ending_in("red heart"), ""]
     assert len(texts) == 7
     assert all(text.endswith("red heart") for text in texts[:-1])
     rows = last_word_vectors(CountingEncoder(), texts, "l")  # type: ignore[arg-type]

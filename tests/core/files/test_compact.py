@@ -12,11 +12,11 @@ from torch import Tensor
 
 from host_support.edit_samples import BASE, TEXT_KEY
 from tverase_core.errors import ConfigError, FormatError
-from tverase_core.files.compact import compact_tensors, expanded, save_compact
+from tverase_core.files.compact import compact_tensors, multiplied_out, save_compact
 from tverase_core.files.task_vector_file import (
     load_task_vector,
-    read_header,
     read_provenance,
+    read_task_vector_header,
     save_task_vector,
 )
 from tverase_core.vector.task_vector import TaskVector
@@ -70,7 +70,7 @@ def test_the_file_says_what_was_lost(tmp_path: Path) -> None:
     path = tmp_path / "cat.tv.safetensors"
     big = TaskVector({ATTENTION: of_rank(16, 24, 16) + 3 * of_rank(2, 24, 16, seed=2)}, BASE)
     made = save_compact(path, big, 0.5)
-    facts = json.loads(read_header(path).metadata["tverase.compact"])
+    facts = json.loads(read_task_vector_header(path).metadata["tverase.compact"])
     assert facts["error"] == made.error
     assert facts["max_error"] == 0.5
     assert 0 < made.error <= 0.505
@@ -99,9 +99,9 @@ def test_half_a_pair_is_an_error(low: TaskVector) -> None:
     tensors = dict(compact_tensors(low, 0.1, "float32").tensors)
     name = next(key for key in tensors if key.endswith(".lora_down.weight"))
     with pytest.raises(FormatError, match="lacks its partner"):
-        expanded({k: v for k, v in tensors.items() if k != name}, "x")
+        multiplied_out({k: v for k, v in tensors.items() if k != name}, "x")
     with pytest.raises(FormatError, match="do not fit"):
-        expanded({**tensors, name: tensors[name][:1]}, "x")
+        multiplied_out({**tensors, name: tensors[name][:1]}, "x")
 
 
 STEM = ATTENTION.removesuffix(".weight")
@@ -123,7 +123,7 @@ UP, DOWN = f"{STEM}.lora_up.weight", f"{STEM}.lora_down.weight"
 )
 def test_factors_that_give_no_matrix_are_refused(up: Tensor, down: Tensor) -> None:
     with pytest.raises(FormatError, match=r"^x: the factors of .*to_q' do not fit: expected"):
-        expanded({UP: up, DOWN: down}, "x")
+        multiplied_out({UP: up, DOWN: down}, "x")
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -133,7 +133,7 @@ def test_a_weight_stored_twice_is_refused(reverse: bool) -> None:
     if reverse:
         tensors = dict(reversed(tensors.items()))
     with pytest.raises(FormatError, match=r"^x: .*lora_up.*to_q\.diff' are both the delta"):
-        expanded(tensors, "x")
+        multiplied_out(tensors, "x")
 
 
 @pytest.mark.parametrize("max_error", [-1.0, -1e-9, 1.0, 3.0, float("nan"), float("inf")])
@@ -175,11 +175,11 @@ def test_a_file_without_factors_does_not_speak_of_them(tmp_path: Path, low: Task
     read = load_task_vector(tmp_path / "compact")
     save_task_vector(tmp_path / "full", read)
     assert "tverase.compact" in read.provenance.extra
-    assert "tverase.compact" not in read_header(tmp_path / "full").metadata
+    assert "tverase.compact" not in read_task_vector_header(tmp_path / "full").metadata
     save_task_vector(tmp_path / "plain", TaskVector(read.deltas, BASE))
     assert (tmp_path / "full").read_bytes() == (tmp_path / "plain").read_bytes()
     save_compact(tmp_path / "again", read, 0.3)
-    assert "tverase.compact" in read_header(tmp_path / "again").metadata
+    assert "tverase.compact" in read_task_vector_header(tmp_path / "again").metadata
 
 
 def test_nothing_to_write() -> None:

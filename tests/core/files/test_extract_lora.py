@@ -24,7 +24,7 @@ from tverase_core.errors import (
 from tverase_core.files.diffusers_names import diffusers_names
 from tverase_core.files.extract_lora import extract_from_lora, is_lora_file
 from tverase_core.files.lora_product import lora_factors
-from tverase_core.files.task_vector_file import load_task_vector, read_header
+from tverase_core.files.task_vector_file import load_task_vector, read_task_vector_header
 
 BLOCK = "diffusion_model.input_blocks.1.1.transformer_blocks.0."
 QUERY, OUT = f"{BLOCK}attn1.to_q.weight", f"{BLOCK}attn1.to_out.0.weight"
@@ -125,7 +125,7 @@ def test_bfloat16_states_its_error(folder: Path) -> None:
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    metadata = read_header(folder / "v.tv.safetensors").metadata
+    metadata = read_task_vector_header(folder / "v.tv.safetensors").metadata
     return dict(json.loads(metadata["tverase.compact"]))
 
 

@@ -22,8 +22,8 @@ from tverase_core.errors import FormatError, FormatVersionError, NonFiniteError,
 from tverase_core.files.metadata import task_vector_metadata
 from tverase_core.files.task_vector_file import (
     load_task_vector,
-    read_header,
     read_provenance,
+    read_task_vector_header,
     save_task_vector,
 )
 from tverase_core.model.block_mask import BlockMask
@@ -143,7 +143,7 @@ def test_data_may_begin_anywhere(saved: Path, padding: int) -> None:
 
 
 def test_fields_of_a_later_minor_version_are_read_over(saved: Path) -> None:
-    base = json.loads(read_header(saved).metadata["tverase.base"])
+    base = json.loads(read_task_vector_header(saved).metadata["tverase.base"])
     later = json.dumps({**base, "invented_later": 1})
     with_metadata(saved, **{"tverase.format": "1.9", "tverase.base": later})
     assert load_task_vector(saved).base == BASE
@@ -173,7 +173,10 @@ def test_bfloat16_is_half_the_size_and_close(tmp_path: Path) -> None:
     save_task_vector(path, tiny, dtype="bfloat16")
     back = load_task_vector(path)
     assert (back - tiny).norm() < 0.004 * tiny.norm()
-    assert read_header(path).tensors["diffusion_model.input_blocks.0.0.diff"].dtype == "BF16"
+    assert (
+        read_task_vector_header(path).tensors["diffusion_model.input_blocks.0.0.diff"].dtype
+        == "BF16"
+    )
 
 
 def test_names_and_content_are_the_stock_ones(saved: Path) -> None:
@@ -187,14 +190,14 @@ def test_names_and_content_are_the_stock_ones(saved: Path) -> None:
     }
     written = safetensors.torch.save(official)
     data = written[8 + struct.unpack("<Q", written[:8])[0] :]
-    stated = read_header(saved).metadata["modelspec.hash_sha256"]
+    stated = read_task_vector_header(saved).metadata["modelspec.hash_sha256"]
     assert stated == f"0x{hashlib.sha256(data).hexdigest()}" == f"0x{sample().digest()}"
     with safetensors.safe_open(saved, "pt") as file:
-        assert file.metadata() == read_header(saved).metadata
+        assert file.metadata() == read_task_vector_header(saved).metadata
 
 
 def test_required_metadata(saved: Path) -> None:
-    metadata = read_header(saved).metadata
+    metadata = read_task_vector_header(saved).metadata
     expected = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": "sd-unet-4-6/task-vector",
@@ -225,7 +228,7 @@ def test_newer_minor_keeps_what_it_does_not_know(saved: Path, tmp_path: Path) ->
     loaded = load_task_vector(saved)
     assert loaded.provenance.extra == {"tverase.novelty": "x"}
     save_task_vector(tmp_path / "again", loaded)
-    assert read_header(tmp_path / "again").metadata["tverase.novelty"] == "x"
+    assert read_task_vector_header(tmp_path / "again").metadata["tverase.novelty"] == "x"
 
 
 def test_newer_major_is_refused(saved: Path) -> None:
@@ -323,7 +326,7 @@ def test_doubled_names_and_giant_headers(tmp_path: Path) -> None:
     ]:
         path.write_bytes(struct.pack("<Q", head or len(body)) + body)
         with pytest.raises(FormatError):
-            read_header(path)
+            read_task_vector_header(path)
 
 
 DEEP = "[" * 3000
@@ -388,7 +391,7 @@ def test_whatever_a_header_says_it_is_refused_or_of_use(refuses: Any) -> None:
     places += [(NAME, part) for part in ("dtype", "shape", "data_offsets")]
     for place in places:
         assert all(refuses(*place, value) for value in ODD if value != {}), place
-    for key in read_header(RELEASED).metadata:
+    for key in read_task_vector_header(RELEASED).metadata:
         for value in ODD:
             assert refuses("__metadata__", key, value) or isinstance(value, str)
 
@@ -407,7 +410,7 @@ def test_sizes_that_no_tensor_has_are_refused(tmp_path: Path) -> None:
         body = json.dumps({"a": entry}).encode()
         path.write_bytes(struct.pack("<Q", len(body)) + body)
         with pytest.raises(FormatError, match="larger than any tensor"):
-            read_header(path)
+            read_task_vector_header(path)
 
 
 @pytest.mark.parametrize("mapped", [False, True])

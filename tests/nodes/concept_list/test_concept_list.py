@@ -145,7 +145,7 @@ def test_the_vector_is_the_canvas_s(listing: Any, pack: Any) -> None:
         **{"count": 2, "width": 64, "height": 64, "seed": 0, "steps": 2, "cfg": 1.0},
         **{"sampler_name": "dpmpp_2m", "scheduler": "karras", "batch_size": 2},
     )
-    tuned, _ = steps.node(
+    tuned, _, given = steps.node(
         pack,
         "ConceptFinetune",
         **{"model": model, "concept_set": drawn, "steps": 2, "learning_rate": 1e-3, "seed": 0},
@@ -155,6 +155,7 @@ def test_the_vector_is_the_canvas_s(listing: Any, pack: Any) -> None:
     (vector,) = steps.node(pack, "ExtractTaskVector", base=model, tuned=tuned, concept="")
     made = load_task_vector(listing.folder / "cat.tv.safetensors")
     assert made.same_deltas(vector)
+    assert made.same_deltas(given)
     assert made.base == vector.base
 
 

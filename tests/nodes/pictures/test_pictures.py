@@ -80,7 +80,11 @@ def test_retained_prompts(pack: Any) -> None:
 
 def test_no_seed_serves_two_purposes(pack: Any) -> None:
     from tverase_pack.nodes.shared.drawing_settings import drawing_widgets
-    from tverase_pack.nodes.strength.settings import SETTINGS, held_out_seeds, search_config
+    from tverase_pack.nodes.strength.strength_settings import (
+        SETTINGS,
+        held_out_seeds,
+        search_config,
+    )
 
     taken: list[int] = []
     for seed in (0, 1, 12345):

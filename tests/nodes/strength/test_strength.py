@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +10,6 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from host_support.places import ROOT
 from tverase_core.errors import (
     BaseMismatchError,
     ConfigError,
@@ -311,26 +308,6 @@ def test_the_mask_node_ranks_with_those_triggers(
     assert len(held_out) == 1
 
 
-def test_the_claims_hold_triggers_out_of_the_mask_too(
-    pack: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = ROOT / "bench"
-    monkeypatch.setattr(sys, "path", [*sys.path, str(bench)])
-    job = importlib.import_module("erasure.job")
-
-    def stop(_: Any, vector: Any, pictures: Any, found: InversionSet) -> None:
-        raise StopHereError(told(found))
-
-    monkeypatch.setattr(job, "learned", lambda _: ("pictures", "vector"))
-    monkeypatch.setattr(job, "inversions", lambda *_, **changed: embeddings(12))
-    monkeypatch.setattr(job, "measured_mask", stop)
-    with pytest.raises(StopHereError) as caught:
-        job.measure(SimpleNamespace(seed=5, timed=lambda _, work: work()))
-    tuning, held_out = job.split(embeddings(12), 5)
-    assert caught.value.args[0] == told(tuning)
-    assert not caught.value.args[0] & told(held_out)
-
-
 def test_combine(pack: Any, model: Any) -> None:
     from host_support import attack_steps as world
     from host_support.host_steps import node
@@ -376,7 +353,6 @@ def test_baselines(pack: Any, model: Any, tiny_clip: Any) -> None:
 
 
 def test_judge_from_examples(pack: Any) -> None:
-    from types import SimpleNamespace
 
     from host_support.attack_steps import MeanJudge
     from host_support.host_steps import node

@@ -18,7 +18,7 @@ def models(comfy_host: Any) -> Path:
     return Path(comfy_host.folder_paths.get_folder_paths("checkpoints")[0])
 
 
-def diffusers_names(held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def under_diffusers_names(held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """By the host's own table."""
     from comfy.utils import unet_to_diffusers
 
@@ -37,7 +37,11 @@ def test_files_give_what_loaded_models_give(
     base, tuned = make_tiny_model(seed=1), make_tiny_model(seed=2)
     save_file({f"model.{k}": w for k, w in steps.weights(base).items()}, models / "b.safetensors")
     held = steps.weights(tuned)
-    named = diffusers_names(held) if form == "diffusers" else {f"model.{k}": held[k] for k in held}
+    named = (
+        under_diffusers_names(held)
+        if form == "diffusers"
+        else {f"model.{k}": held[k] for k in held}
+    )
     save_file(named, models / "t.safetensors")
     made, place, report = steps.node(
         pack,

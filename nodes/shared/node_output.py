@@ -33,8 +33,8 @@ def with_pictures(
         path, entry = temp_picture_path(f"tverase_{name}")
         picture.save(path)
         entries.append(entry)
-    shown: dict[str, Any] = {"images": entries}
+    ui: dict[str, Any] = {"images": entries}
     if text:
         show_text(text)
-        shown["text"] = [text]
-    return {"ui": shown, "result": result}
+        ui["text"] = [text]
+    return {"ui": ui, "result": result}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from devtools.in_process import import_host, load_pack
-from workflows.stages import RETAINED_EACH
+from workflows.graph_parts import RETAINED_EACH
 
 from .concepts import ROOT, Concept
 

@@ -11,14 +11,14 @@ from ...tverase_core.errors import ConfigError
 from ...tverase_core.storage.reproducible import compact_json
 from ..concept.from_prompt import ConceptSetFromPrompt
 from ..concept.image_folder import folder_of
+from ..finetune.finetune_settings import finetune_config
 from ..finetune.node import ConceptFinetune
-from ..finetune.settings import finetune_config
+from ..inversion.inversion_settings import inversion_config
 from ..inversion.node import DiverseInversionNode
-from ..inversion.settings import inversion_config
 from ..shared.prompt_lines import PROMPT_MARK, caption_lines
 from ..shared.retained_prompts import RetainedPrompts, parse_retained
 from ..strength.node import AutoStrength
-from ..strength.settings import search_config
+from ..strength.strength_settings import search_config
 from .plan import AUTO, ConceptList, ListedConcept
 from .widgets import widget_values
 

@@ -16,7 +16,7 @@ from ..shared.prompt_lines import PROMPT_MARK
 from ..strength.node import AutoStrength
 from .base import Base
 from .judges import judge_for
-from .settings import Settings
+from .list_settings import Settings
 
 Say = Callable[[str], None]
 
