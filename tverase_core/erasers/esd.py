@@ -7,7 +7,7 @@ the attachment's scale to 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..checks import COUNT, POSITIVE, check_settings, one_of
 from ..errors import ConfigError, EmptyConceptSetError, EmptyMaskError, NonFiniteError
 from ..model.layout import ModelLayout
 from ..ports import Context, Denoiser, Progress, quiet
@@ -42,31 +43,13 @@ class EsdConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.variant not in ("x", "u"):
-            problems.append(f"variant: expected 'x' or 'u', got {self.variant!r}")
-        if self.anchor not in ("null", "concept"):
-            problems.append(f"anchor: expected 'null' or 'concept', got {self.anchor!r}")
-        problems += too_small(self, ("steps", "batch_size"))
-        problems += not_positive(self, ("learning_rate", "eta"))
-        if problems:
-            raise ConfigError("; ".join(problems))
-
-
-def too_small(config: object, names: Sequence[str]) -> list[str]:
-    """A problem for each of these counts of a config that is below 1."""
-    values = {name: getattr(config, name) for name in names}
-    return [f"{name}: expected 1 or more, got {v}" for name, v in values.items() if v < 1]
-
-
-def not_positive(config: object, names: Sequence[str]) -> list[str]:
-    """A problem for each of these numbers of a config that is not finite and above 0."""
-    values = {name: getattr(config, name) for name in names}
-    return [
-        f"{name}: expected a finite number > 0, got {v}"
-        for name, v in values.items()
-        if not 0 < v < math.inf
-    ]
+        rules = {
+            "variant": one_of("x", "u"),
+            "anchor": one_of("null", "concept"),
+            **dict.fromkeys(("steps", "batch_size"), COUNT),
+            **dict.fromkeys(("learning_rate", "eta"), POSITIVE),
+        }
+        check_settings(self, rules)
 
 
 @dataclass(frozen=True, slots=True)
