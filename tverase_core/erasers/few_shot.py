@@ -21,7 +21,7 @@ from ..model.layout_tables import CLIP_TOWER
 from ..ports import Denoiser, EditableTextEncoder, Progress, quiet
 from ..tensors import all_finite
 from .caption_templates import TEMPLATES
-from .esd import towards
+from .teaching import towards
 
 MARK = "{}"
 _LAYER = re.compile(r"text_model\.encoder\.layers\.(\d+)\.(mlp\.fc[12]|self_attn)\..+")

@@ -19,16 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..checks import (
-    COUNT,
-    NOT_NEGATIVE,
-    POSITIVE,
-    SEED,
-    TEMPLATE,
-    WORD,
-    check_settings,
-    one_of,
-)
+from ..checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, TEMPLATE, WORD, check_settings, one_of
 from ..concept_set import ConceptSet, concept_set
 from ..errors import ConfigError, NonFiniteError
 from ..inversion.attack import concept_inversion
@@ -37,7 +28,7 @@ from ..inversion.inversion_set import InversionSet
 from ..inversion.space import Space
 from ..model.layout import ModelLayout
 from ..ports import Context, Denoiser, Progress, TextEncoder, joined, quiet
-from .esd import (
+from .teaching import (
     DrawNoised,
     Lesson,
     Noised,
