@@ -4,7 +4,7 @@ from __future__ import annotations
 
 CORE = (
     ("errors", "tensors"),
-    ("model", "storage", "schedule"),
+    ("model", "storage", "schedule", "checks"),
     ("ports",),
     ("vector", "concept_set"),
     ("files", "finetuning", "judging", "masks"),

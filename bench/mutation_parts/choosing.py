@@ -293,16 +293,17 @@ CHOOSING: dict[str, list[Fault]] = {
             "(hits[:size] for i in range(count))",
         ),
     ],
+    "tverase_core/checks.py": [
+        Fault("seeds may repeat", "len(set(value)) == len(value)", "True"),
+        Fault("a rate may be zero", "lambda value: 0 < value < math.inf", "lambda value: True"),
+        Fault("only the first problem is told", '"; ".join(problems)', "problems[0]"),
+        Fault("what settings share is not asked", "    problems += more\n", ""),
+    ],
     "tverase_core/strength/choice.py": [
         Fault(
             "too few seeds are taken",
             "self.rule.most_hits(len(self.seeds)) < 0:",
             "self.rule.most_hits(len(self.seeds)) < -1:",
-        ),
-        Fault(
-            "seeds may repeat",
-            "if not chosen or len(set(chosen)) != len(chosen):",
-            "if not chosen:",
         ),
         Fault(
             "no strength is strength zero",

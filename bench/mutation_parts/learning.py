@@ -389,7 +389,7 @@ LEARNING: dict[str, list[Fault]] = {
             "the attack is held to intervals", "diversity=0.0, intervals=None)", "diversity=0.0)"
         ),
     ],
-    "tverase_core/erasers/esd.py": [
+    "tverase_core/erasers/teaching.py": [
         Fault("ESD teaches the concept", "- eta * (e_c - e_0)", "+ eta * (e_c - e_0)"),
         Fault(
             "the teacher is the student",
@@ -402,6 +402,8 @@ LEARNING: dict[str, list[Fault]] = {
             '== (variant == "x"))',
             '!= (variant == "x"))',
         ),
+    ],
+    "tverase_core/erasers/esd.py": [
         Fault(
             "DDIM takes the concept's prediction alone",
             "e_0 + guidance * (e_c - e_0)",

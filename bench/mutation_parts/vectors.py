@@ -224,12 +224,14 @@ VECTORS: dict[str, list[Fault]] = {
     "tverase_core/files/task_vector_file.py": [
         Fault(
             "a vector away from the concept is taken",
-            "    _check_direction(metadata, name)\n    bare",
+            "    check_direction(metadata, name)\n    bare",
             "    bare",
         ),
         Fault(
             "a file that erases nothing is taken", "    if not vector.deltas:\n", "    if False:\n"
         ),
+    ],
+    "tverase_core/files/metadata.py": [
         Fault(
             "the stock loader is told a positive strength",
             "Recommended strength: -{recommended.strength:g}",

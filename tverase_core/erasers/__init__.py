@@ -8,7 +8,7 @@ from .concept_prune import (
     concept_prune,
     prunable_keys,
 )
-from .esd import EsdConfig, EsdResult, esd, esd_keys, from_latents, from_sampling
+from .esd import EsdConfig, EsdResult, esd, from_sampling
 from .few_shot import (
     FewShotConfig,
     FewShotResult,
@@ -17,6 +17,7 @@ from .few_shot import (
     few_shot_keys,
 )
 from .stereo import StereoConfig, StereoResult, stereo
+from .teaching import esd_keys, from_latents
 from .uce import UceConfig, context_keys, last_word_vectors, sentences_ending_in, uce
 
 __all__ = [

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import COUNT, above, check_settings
 from ..errors import ConfigError, EmptyMaskError, NonFiniteError, ShapeMismatchError
 from ..model.layout import ModelLayout
 from ..ports import Progress, quiet
@@ -35,13 +36,7 @@ class PruneConfig:
     steps_used: int = 10
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.ratio <= 1:
-            problems.append(f"ratio: expected more than 0 and at most 1, got {self.ratio}")
-        if self.steps_used < 1:
-            problems.append(f"steps_used: expected 1 or more, got {self.steps_used}")
-        if problems:
-            raise ConfigError("; ".join(problems))
+        check_settings(self, {"ratio": above(0, 1), "steps_used": COUNT})
 
 
 class ColumnNorms:

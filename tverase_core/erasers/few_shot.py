@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import COUNT, POSITIVE, check_settings
 from ..errors import ConfigError, EmptyConceptSetError, EmptyMaskError, NonFiniteError
 from ..model.layout import TEXT_PREFIX
 from ..model.layout_tables import CLIP_TOWER
 from ..ports import Denoiser, EditableTextEncoder, Progress, quiet
 from ..tensors import all_finite
 from .caption_templates import TEMPLATES
-from .esd import not_positive, too_small, towards
+from .teaching import towards
 
 MARK = "{}"
 _LAYER = re.compile(r"text_model\.encoder\.layers\.(\d+)\.(mlp\.fc[12]|self_attn)\..+")
@@ -43,10 +44,7 @@ class FewShotConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = too_small(self, ("steps", "batch_size"))
-        problems += not_positive(self, ("learning_rate",))
-        if problems:
-            raise ConfigError("; ".join(problems))
+        check_settings(self, {"steps": COUNT, "batch_size": COUNT, "learning_rate": POSITIVE})
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ under the empty prompt, e_a under an anchor, e_j under item j of the erase set.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..checks import COUNT, NOT_NEGATIVE, POSITIVE, SEED, TEMPLATE, WORD, check_settings, one_of
 from ..concept_set import ConceptSet, concept_set
 from ..errors import ConfigError, NonFiniteError
 from ..inversion.attack import concept_inversion
@@ -28,18 +28,16 @@ from ..inversion.inversion_set import InversionSet
 from ..inversion.space import Space
 from ..model.layout import ModelLayout
 from ..ports import Context, Denoiser, Progress, TextEncoder, joined, quiet
-from .esd import (
+from .teaching import (
     DrawNoised,
     Lesson,
     Noised,
     Target,
     esd_keys,
     from_latents,
-    not_positive,
     one_row,
     steered,
     teach,
-    too_small,
     towards,
     with_null,
     zero_deltas,
@@ -77,23 +75,18 @@ class StereoConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.variant not in ("x", "u"):
-            problems.append(f"variant: expected 'x' or 'u', got {self.variant!r}")
-        steps = ("erase_steps", "attack_steps", "final_steps")
-        problems += too_small(self, ("rounds", *steps, "batch_size"))
+        counts = ("rounds", "erase_steps", "attack_steps", "final_steps", "batch_size")
         rates = ("erase_learning_rate", "attack_learning_rate", "final_learning_rate")
-        problems += not_positive(self, (*rates, "eta", "negative_weight"))
-        if not 0 <= self.anchor_weight < math.inf:
-            problems.append(f"anchor_weight: expected 0 or more, got {self.anchor_weight}")
-        if self.template.count("{}") != 1:
-            problems.append(f"template: expected exactly one {{}}, got {self.template!r}")
-        if not self.start.strip():
-            problems.append("start: expected a word, got nothing")
-        if not 0 <= self.seed < 2**63:
-            problems.append(f"seed: expected 0 to 2**63 - 1, got {self.seed}")
-        if problems:
-            raise ConfigError("; ".join(problems))
+        rules = {
+            "variant": one_of("x", "u"),
+            **dict.fromkeys(counts, COUNT),
+            **dict.fromkeys((*rates, "eta", "negative_weight"), POSITIVE),
+            "anchor_weight": NOT_NEGATIVE,
+            "template": TEMPLATE,
+            "start": WORD,
+            "seed": SEED,
+        }
+        check_settings(self, rules)
 
     def attack(self, seed: int) -> InversionConfig:
         """Settings of one attack: one embedding of one token vector."""

@@ -6,13 +6,13 @@ guides, p preserved contexts, d text width, W0 a key or value matrix [out, d].
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..checks import NOT_NEGATIVE, POSITIVE, check_settings
 from ..errors import ConfigError, NonFiniteError, ShapeMismatchError
 from ..model.layout import ModelLayout
 from ..ports import Context, TextEncoder
@@ -31,12 +31,8 @@ class UceConfig:
     preserve: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep < math.inf:
-            raise ConfigError(f"keep: expected a finite number > 0, got {self.keep}")
-        if not (0 <= self.erase < math.inf and 0 <= self.preserve < math.inf):
-            raise ConfigError(
-                f"erase, preserve: expected 0 or more, got {self.erase}, {self.preserve}"
-            )
+        weights = dict.fromkeys(("erase", "preserve"), NOT_NEGATIVE)
+        check_settings(self, {"keep": POSITIVE, **weights})
 
 
 def sentences_ending_in(name: str) -> list[str]:

@@ -27,7 +27,7 @@ from ..storage.content_hash import UNKNOWN, ContentHash, RunningHash, pieces
 from ..storage.new_file import check_not_source, check_room, replacing
 from ..storage.reproducible import complete_metadata, header_bytes
 from ..tensors import tensor_bytes
-from ..vector.delta_names import file_name_of
+from ..vector.delta_names import file_name_of, file_names_of
 from ..vector.provenance import Provenance
 from ..vector.task_vector import check_finite, check_shape
 from .checkpoint import CheckpointFile, file_fingerprint
@@ -206,9 +206,8 @@ class _Job:
         return sorted(found, key=file_name_of)
 
     def write(self, target: Path, keys: list[str], provenance: Provenance) -> Extraction:
-        kinds = {file_name_of(key): (self.dtype, self.old.weights[key].shape) for key in keys}
-        if len(kinds) != len(keys):
-            raise FormatError(f"{self.old.name}: two weights would have one name in the file")
+        names = file_names_of(keys)
+        kinds = {names[key]: (self.dtype, self.old.weights[key].shape) for key in keys}
         prediction = provenance.prediction or self.old.prediction
         provenance = replace(provenance, prediction=prediction)
         base = file_fingerprint(self.old, prediction or "epsilon")

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..checks import COUNT, SEED, Rule, above, below, between, check_settings, one_of, optional
 from ..schedule import half_cosine
 
 Trainable = Callable[[str], bool]
@@ -60,42 +60,29 @@ class FinetuneConfig:
     guidance: float = 0.0
 
     def __post_init__(self) -> None:
-        checks = {
-            f"steps must be 1 or more, got {self.steps}": self.steps >= 1,
-            f"batch_size must be 1 or more, got {self.batch_size}": self.batch_size >= 1,
-            f"accumulation must divide batch_size, got {self.accumulation} for "
-            f"{self.batch_size}": self.accumulation >= 1
-            and self.batch_size % max(self.accumulation, 1) == 0,
-            f"learning_rate must be above 0 and below 10, got {self.learning_rate}": 0
-            < self.learning_rate
-            < 10,
-            f"weight_decay must be 0 to 1, got {self.weight_decay}": 0 <= self.weight_decay <= 1,
-            f"betas must be in [0, 1), got {self.betas}": len(self.betas) == 2
-            and all(0 <= beta < 1 for beta in self.betas),
-            f"gradient_clip must be above 0, got {self.gradient_clip}": self.gradient_clip > 0,
-            f"seed must be 0 to 2**63 - 1, got {self.seed}": 0 <= self.seed < 2**63,
-            f"optimizer must be 'adamw' or 'adamw8bit', got {self.optimizer!r}": (
-                self.optimizer in get_args(Optimizer)
+        whole = self.accumulation >= 1 and self.batch_size % self.accumulation == 0
+        uneven = f"accumulation must divide batch_size, got {self.accumulation} for "
+        rules = {
+            "steps": COUNT,
+            "batch_size": COUNT,
+            "learning_rate": Rule("more than 0 and less than 10", lambda rate: 0 < rate < 10),
+            "weight_decay": between(0, 1),
+            "betas": Rule(
+                "two numbers in [0, 1)",
+                lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
             ),
-            f"rate_schedule must be 'constant' or 'cosine', got {self.rate_schedule!r}": (
-                self.rate_schedule in get_args(RateSchedule)
-            ),
-            f"rank must be 1 or more, or None, got {self.rank}": self.rank is None
-            or self.rank >= 1,
-            f"retained_weight must be 0 to 1000, got {self.retained_weight}": 0
-            <= self.retained_weight
-            <= 1000,
-            f"retained_strength must be above 0 and at most 100, got {self.retained_strength}": 0
-            < self.retained_strength
-            <= 100,
-            f"guidance must be 0 to 100, got {self.guidance}": 0 <= self.guidance <= 100,
+            "gradient_clip": Rule("more than 0", lambda limit: limit > 0),
+            "seed": SEED,
+            "optimizer": one_of(*get_args(Optimizer)),
+            "rate_schedule": one_of(*get_args(RateSchedule)),
+            "rank": optional(COUNT),
+            "retained_weight": between(0, 1000),
+            "retained_strength": above(0, 100),
+            "guidance": between(0, 100),
+            "least_noise": below(0, 1),
         }
-        checks[f"least_noise must be 0 or more and below 1, got {self.least_noise}"] = (
-            0 <= self.least_noise < 1
-        )
-        problems = [sentence for sentence, good in checks.items() if not good]
-        if problems:
-            raise ConfigError("Fine-tune settings: " + "; ".join(problems) + ".")
+        more = [] if whole else [uneven + str(self.batch_size)]
+        check_settings(self, rules, more, "Fine-tune settings")
 
     def allows(self, key: str, axes: int) -> bool:
         """Whether the weight of that key and number of axes is trained."""

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..errors import ConfigError
+from ..checks import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    TEMPLATE,
+    WORD,
+    between,
+    check_settings,
+    optional,
+)
 from ..schedule import half_cosine
 
 RANDOM = "random_vocabulary"
@@ -42,29 +52,20 @@ class InversionConfig:
     judged_draws: int = 32
 
     def __post_init__(self) -> None:
-        counts = {
-            name: getattr(self, name)
-            for name in ("count", "vectors", "steps", "batch", "judged_draws")
+        counts = ("count", "vectors", "steps", "batch", "judged_draws")
+        rules = {
+            **dict.fromkeys(counts, COUNT),
+            "learning_rate": POSITIVE,
+            "final_rate": between(0, 1),
+            "seed": SEED,
+            "diversity": NOT_NEGATIVE,
+            "cosine_cap": between(-1, 1),
+            "template": TEMPLATE,
+            "start": WORD,
+            "chunk": optional(COUNT),
         }
-        problems = [
-            f"{name} must be 1 or more, got {value}" for name, value in counts.items() if value < 1
-        ]
-        checks = {
-            f"learning_rate must be above 0, got {self.learning_rate}": self.learning_rate > 0,
-            f"final_rate must be 0 to 1, got {self.final_rate}": 0 <= self.final_rate <= 1,
-            f"seed must be 0 to 2**63 - 1, got {self.seed}": 0 <= self.seed < 2**63,
-            f"diversity must be 0 or more, got {self.diversity}": self.diversity >= 0,
-            f"cosine_cap must be -1 to 1, got {self.cosine_cap}": -1 <= self.cosine_cap <= 1,
-            f"template needs exactly one {{}}, got {self.template!r}": self.template.count("{}")
-            == 1,
-            "start must not be empty": bool(self.start.strip()),
-            f"chunk must be 1 or more, or None, got {self.chunk}": self.chunk is None
-            or self.chunk >= 1,
-        }
-        problems += [sentence for sentence, good in checks.items() if not good]
-        problems += _interval_problems(self.intervals, self.count)
-        if problems:
-            raise ConfigError("Inversion settings: " + "; ".join(problems) + ".")
+        more = _interval_problems(self.intervals, self.count)
+        check_settings(self, rules, more, "Inversion settings")
 
     def rate(self, step: int) -> float:
         """Learning rate of that step, counted from 1."""

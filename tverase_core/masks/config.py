@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from ..errors import ConfigError
+from ..checks import COUNT, POSITIVE, above, check_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +22,4 @@ class RankingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.strength < math.inf:
-            problems.append(f"strength: expected a finite number > 0, got {self.strength}")
-        if not 0 < self.fraction <= 1:
-            problems.append(f"fraction: expected 0 < fraction <= 1, got {self.fraction}")
-        if self.probes < 1:
-            problems.append(f"probes: expected 1 or more, got {self.probes}")
-        if problems:
-            raise ConfigError("; ".join(problems))
+        check_settings(self, {"strength": POSITIVE, "fraction": above(0, 1), "probes": COUNT})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..checks import COUNT, NOT_NEGATIVE, SEEDS, check_settings
 from ..errors import ConfigError, TveraseError
 from .curve import RateRow, StrengthCurve, StrengthGrid, StrengthRule, TradeOff
 
@@ -46,24 +46,15 @@ class SearchConfig:
     guess: float = 1.0
 
     def __post_init__(self) -> None:
-        problems = []
-        for name in ("seeds", "retained_seeds"):
-            chosen = getattr(self, name)
-            if not chosen or len(set(chosen)) != len(chosen):
-                problems.append(f"{name}: expected one or more distinct seeds")
-        for name in ("block", "probe", "at_once"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name}: expected 1 or more, got {getattr(self, name)}")
-        if not 0 <= self.guess < math.inf:
-            problems.append(f"guess: expected 0 or more, got {self.guess}")
-        if not problems and self.rule.most_hits(len(self.seeds)) < 0:
-            problems.append(
+        counts = dict.fromkeys(("block", "probe", "at_once"), COUNT)
+        rules = {"seeds": SEEDS, "retained_seeds": SEEDS, **counts, "guess": NOT_NEGATIVE}
+        check_settings(self, rules)
+        if self.rule.most_hits(len(self.seeds)) < 0:
+            raise ConfigError(
                 f"seeds: {len(self.seeds)} a trigger cannot show a rate under "
                 f"{self.rule.target:g} even without a hit; give at least "
                 f"{self.rule.least_draws()}"
             )
-        if problems:
-            raise ConfigError("; ".join(problems))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from ..checks import Rule, between, check_settings
 from ..errors import ConfigError, StrengthError
 from ..judging.statistics import wilson
 
@@ -64,15 +65,8 @@ class StrengthRule:
     z: float = 1.645
 
     def __post_init__(self) -> None:
-        problems = []
-        if not 0 < self.target < 1:
-            problems.append(f"target: expected 0 < target < 1, got {self.target}")
-        if not 0 <= self.budget <= 1:
-            problems.append(f"budget: expected 0..1, got {self.budget}")
-        if not 0 <= self.z <= MOST_Z:
-            problems.append(f"z: expected 0..{MOST_Z:g}, got {self.z}")
-        if problems:
-            raise ConfigError("; ".join(problems))
+        target = Rule("0 < target < 1", lambda share: 0 < share < 1)
+        check_settings(self, {"target": target, "budget": between(0, 1), "z": between(0, MOST_Z)})
 
     def upper(self, hits: int, draws: int) -> float:
         """Upper bound of a trigger's hit rate; 1 when nothing was drawn."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.utils
@@ -13,6 +13,7 @@ import folder_paths
 import torch
 
 from ....tverase_core.errors import BaseMismatchError, listed
+from ....tverase_core.files.diffusers_names import diffusers_names
 from ....tverase_core.model.layout import detect_layout
 from .at_use import refuse_edits_at_use
 from .patching import plain_clone
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 
-def unet_export_names(unet_config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
-    """Our key -> diffusers' name, for every key, by the host's own table.
+def names_to_export(keys: Iterable[str]) -> dict[str, str]:
+    """Our key -> diffusers' name, for every key.
 
     Raises BaseMismatchError for a model that is no UNet, or a weight without such a name.
     """
@@ -33,26 +34,25 @@ def unet_export_names(unet_config: Mapping[str, Any], keys: Iterable[str]) -> di
             "Export knows diffusers' names of Stable Diffusion UNets (1.x, 2.x, XL) only. Use "
             "ComfyUI's Save Model node for this model."
         )
-    table = comfy.utils.unet_to_diffusers(unet_config)
-    names = {PREFIX + ours: theirs for theirs, ours in table.items()}
+    names = {ours: theirs for theirs, ours in diffusers_names(wanted).items()}
     missing = [key for key in wanted if key not in names]
     if missing:
         raise BaseMismatchError(
             f"{len(missing)} weights have no name in diffusers: {listed(missing)}. Use ComfyUI's "
             "Save Model node for this model."
         )
-    return {key: names[key] for key in wanted}
+    return names
 
 
 def export_unet(model: ModelPatcher, prefix: str) -> Path:
     """Write all weights as stored, patched by the host as its own savers have them patched.
 
     prefix: folder and name under the output folder; a number is added. Returns the file.
-    Raises BaseMismatchError: what `unet_export_names` and `plain_clone` refuse, edits that no
-    weight shows, and patches that the host cannot compute.
+    Raises BaseMismatchError: what `names_to_export` and `plain_clone` refuse, edits that no weight
+    shows, and patches that the host cannot compute.
     """
     refuse_edits_at_use(model, "Export UNet")
-    names = unet_export_names(model.model.model_config.unet_config, model.model_state_dict(PREFIX))
+    names = names_to_export(model.model_state_dict(PREFIX))
     refuse_failing_patches(model)
     with _patched_weights(model) as patched:
         tensors = {name: patched[key].cpu().contiguous() for key, name in names.items()}

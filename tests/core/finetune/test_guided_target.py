@@ -152,5 +152,5 @@ def test_a_broken_guide_is_refused() -> None:
 
 @pytest.mark.parametrize("guidance", [-1.0, 101.0, float("nan")])
 def test_guidance_out_of_range_is_refused(guidance: float) -> None:
-    with pytest.raises(ConfigError, match="guidance must be 0 to 100"):
+    with pytest.raises(ConfigError, match="guidance: expected 0 to 100"):
         FinetuneConfig(guidance=guidance)

@@ -155,11 +155,11 @@ def test_export_knows_unets_only(pack: Any, name: str) -> None:
     import gzip
     import json
 
-    from tverase_pack.nodes.host.model.export import unet_export_names
+    from tverase_pack.nodes.host.model.export import names_to_export
 
     from tverase_core.errors import BaseMismatchError
 
     data = DATA / "model_keys.json.gz"
     keys = json.loads(gzip.decompress(data.read_bytes()))
     with pytest.raises(BaseMismatchError, match="Save Model"):
-        unet_export_names({}, keys[name])
+        names_to_export(keys[name])
