@@ -81,7 +81,7 @@ class ApplyNegatedTV:
         block_mask: BlockMask | None = None,
         precision: str = "patch",
     ) -> tuple[Any] | dict[str, Any]:
-        from ..host.model.edits import checked_deltas
+        from ..host.model.edits import checked_deltas, what_base
         from ..host.model.exact import exact_clone
         from ..host.model.patching import measure_rounding, patched_clone
 
@@ -90,14 +90,17 @@ class ApplyNegatedTV:
         allow = other_weights == "allow"
         deltas = checked_deltas(model, task_vector, block_mask, allow_other_weights=allow)
         plan = subtracted(deltas, strength)
+        notes = [what_base(model, task_vector)]
         if precision == "runtime_exact":
-            return (exact_clone(model, plan),)
-        edited = patched_clone(model, plan)
-        loss = measure_rounding(model, plan)
-        if loss.lost <= LOSS_TO_WARN:
-            return (edited,)
-        text = f"Warning: {loss.sentence()}. Set precision to runtime_exact to keep all of it."
-        return with_text(text, (edited,))
+            edited = exact_clone(model, plan)
+        else:
+            edited = patched_clone(model, plan)
+            loss = measure_rounding(model, plan)
+            if loss.lost > LOSS_TO_WARN:
+                way = "Set precision to runtime_exact to keep all of it"
+                notes.append(f"Warning: {loss.sentence()}. {way}.")
+        text = "\n".join(note for note in notes if note)
+        return with_text(text, (edited,)) if text else (edited,)
 
 
 class BeforeAfterGrid(TakesLists):

@@ -27,6 +27,7 @@ from ..model.fingerprint import (
     sampled_runs,
     storage_of,
 )
+from ..model.sample_values import packed
 from ..storage.header import (
     DTYPES,
     HEADER_CAP_BYTES,
@@ -169,10 +170,14 @@ class CheckpointFile:
 
 def file_fingerprint(checkpoint: CheckpointFile, prediction: str) -> BaseFingerprint:
     """Who an open model is; a little of each weight is read (`fingerprint.sample_sha256`)."""
-    digest = hashlib.sha256()
+    digest, middles = hashlib.sha256(), list[torch.Tensor]()
     for key in sorted(checkpoint.weights):
-        for first, count in sampled_runs(checkpoint.weights[key].numel):
-            digest.update(tensor_bytes(checkpoint.read(key, first, count)))
+        runs = sampled_runs(checkpoint.weights[key].numel)
+        for number, (first, count) in enumerate(runs):
+            values = checkpoint.read(key, first, count)
+            digest.update(tensor_bytes(values))
+            if number == len(runs) // 2:
+                middles.append(values[count // 2 if len(runs) == 1 else 0])
     checkpoint.check_unchanged()
     return BaseFingerprint(
         architecture_of(checkpoint.sizes(), prediction),
@@ -180,6 +185,7 @@ def file_fingerprint(checkpoint: CheckpointFile, prediction: str) -> BaseFingerp
         digest.hexdigest(),
         checkpoint.dtype(),
         checkpoint.name,
+        packed(middles),
     )
 
 

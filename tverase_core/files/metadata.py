@@ -90,6 +90,7 @@ def task_vector_metadata(
                 "sample_sha256": base.sample_sha256,
                 "dtype": base.dtype,
                 "file_name": base.file_name,
+                **({"sample_values": base.sample_values} if base.sample_values else {}),
             }
         ),
         "tverase.recipe": compact_json(dict(provenance.recipe)),

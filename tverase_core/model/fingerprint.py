@@ -14,9 +14,12 @@ from torch import Tensor
 from ..errors import BaseMismatchError, ConfigError
 from ..tensors import tensor_bytes
 from .layout import DIFFUSION_PREFIX
+from .sample_values import packed, unpacked, within_rounding
 
 RUNS, RUN = 16, 256  # how much of each weight tells models apart
-Verdict = Literal["same", "unverified", "different_weights", "different_architecture"]
+Verdict = Literal[
+    "same", "same_when_rounded", "unverified", "different_weights", "different_architecture"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class BaseFingerprint:
     architecture: name such as "stable-diffusion-v1" (see `architecture_of`).
     key_digest: 64 hex digits, see `key_digest`.
     sample_sha256: 64 hex digits, see `sample_sha256`; None where the weights were not seen.
+    sample_values: see `sample_values`; None where the weights were not seen.
     dtype, file_name: what the weights were stored as and in (base name only), for people.
     Raises ConfigError on a malformed field.
     """
@@ -35,6 +39,7 @@ class BaseFingerprint:
     sample_sha256: str | None = None
     dtype: str | None = None
     file_name: str | None = None
+    sample_values: str | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -46,6 +51,10 @@ class BaseFingerprint:
             problems.append(f"sample_sha256: expected 64 hex digits, got {self.sample_sha256!r}")
         if self.file_name is not None and ("/" in self.file_name or "\\" in self.file_name):
             problems.append("file_name: give the base name only, a path would leak the machine")
+        try:
+            unpacked(self.sample_values or "")
+        except ValueError as error:
+            problems.append(f"sample_values: expected base64 of float32 values, {error}")
         if problems:
             raise ConfigError("base fingerprint: " + "; ".join(problems))
 
@@ -61,9 +70,11 @@ class BaseFingerprint:
         """How sure it is that both name the same weights.
 
         "different_architecture": other names or shapes. "different_weights": same names and
-        shapes, and no equal hash, but another architecture name (SD2 with epsilon or with v) or,
-        in the same dtype, other values. "unverified": nothing speaks against it, but a hash is
-        missing or the dtypes differ. "same": equal values wherever the hash looks.
+        shapes, and no equal hash, but another architecture name (SD2 with epsilon or with v), in
+        the same dtype other values, or in another dtype values further apart than it rounds.
+        "same_when_rounded": of two dtypes, as near as rounding leaves them. "unverified": nothing
+        speaks against it, but a hash or a sample is missing. "same": equal values wherever the
+        hash looks.
         """
         if self.key_digest != other.key_digest:
             return "different_architecture"
@@ -73,7 +84,18 @@ class BaseFingerprint:
             return "different_weights"
         if self.sample_sha256 is None or other.sample_sha256 is None:
             return "unverified"
-        return "different_weights" if self.dtype == other.dtype else "unverified"
+        if self.dtype == other.dtype:
+            return "different_weights"
+        near = self._near(other)
+        if near is None:
+            return "unverified"
+        return "same_when_rounded" if near else "different_weights"
+
+    def _near(self, other: BaseFingerprint) -> bool | None:
+        if None in (self.sample_values, other.sample_values, self.dtype, other.dtype):
+            return None
+        mine, theirs = (unpacked(str(each.sample_values)) for each in (self, other))
+        return within_rounding(mine, str(self.dtype), theirs, str(other.dtype))
 
 
 def check_base(
@@ -95,6 +117,19 @@ def check_base(
             f"{describe(model)} ({verdict.replace('_', ' ')}). {advice}."
         )
     return verdict
+
+
+def base_note(verdict: Verdict, vector_base: BaseFingerprint, model: BaseFingerprint) -> str:
+    """What a user is to know of a verdict that allows a vector; "" when there is nothing."""
+    stored = f"The vector was made from {vector_base.dtype}, this model is {model.dtype}"
+    if verdict == "same_when_rounded":
+        return f"{stored}: a sample of its weights agrees as far as the coarser format can tell."
+    if verdict == "unverified":
+        return (
+            f"The base could not be verified: names and shapes of the weights agree, values could "
+            f"not be compared. {stored}. Make sure that it is the same model."
+        )
+    return ""
 
 
 def describe(base: BaseFingerprint) -> str:
@@ -127,6 +162,12 @@ def sample_sha256(weights: Mapping[str, Tensor]) -> str:
     for name in sorted(weights):
         digest.update(tensor_bytes(sampled(weights[name])))
     return digest.hexdigest()
+
+
+def sample_values(weights: Mapping[str, Tensor]) -> str:
+    """The middle one of `sampled` of each weight, in the order of names, see `packed`."""
+    samples = [sampled(weights[name]) for name in sorted(weights)]
+    return packed(sample[len(sample) // 2] for sample in samples if len(sample))
 
 
 def sampled(weight: Tensor) -> Tensor:

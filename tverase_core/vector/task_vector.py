@@ -209,7 +209,7 @@ def common_base(first: TaskVector, second: TaskVector) -> BaseFingerprint:
             f"{first.provenance.prediction} and {second.provenance.prediction}. "
             "Only vectors of one base model can be combined."
         )
-    if verdict not in ("same", "unverified"):
+    if verdict not in ("same", "same_when_rounded", "unverified"):
         raise BaseMismatchError(
             f"these task vectors come from {verdict.replace('_', ' ')}: "
             f"{describe(first.base)} and {describe(second.base)}. "

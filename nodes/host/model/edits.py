@@ -9,7 +9,7 @@ import torch
 
 from ....tverase_core.errors import BaseMismatchError
 from ....tverase_core.model.block_mask import BlockMask
-from ....tverase_core.model.fingerprint import check_base
+from ....tverase_core.model.fingerprint import base_note, check_base
 from ....tverase_core.model.layout import TEXT_PREFIX, detect_layout
 from ....tverase_core.vector.erase import Plan, masked_deltas
 from ....tverase_core.vector.pruned import PRUNED, pruned_of
@@ -57,6 +57,12 @@ def checked_deltas(
     if task_vector.provenance.content == PRUNED:
         return {factor: _pruned_now(model, group) for factor, group in deltas.items()}
     return deltas
+
+
+def what_base(model: ModelPatcher, task_vector: TaskVector) -> str:
+    """`base_note` of a vector that `checked_deltas` has let through."""
+    base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
+    return base_note(task_vector.base.compare(base), task_vector.base, base)
 
 
 def _pruned_now(model: ModelPatcher, deltas: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

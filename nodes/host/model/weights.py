@@ -15,6 +15,7 @@ from ....tverase_core.model.fingerprint import (
     architecture_of,
     key_digest,
     sample_sha256,
+    sample_values,
     sampled,
     storage_of,
 )
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 PREFIX = "diffusion_model."
-_sampled: WeakKeyDictionary[torch.nn.Module, tuple[str, str]] = WeakKeyDictionary()
+_sampled: WeakKeyDictionary[torch.nn.Module, tuple[str, str, str]] = WeakKeyDictionary()
 
 
 def model_shapes(model: ModelPatcher) -> dict[str, torch.Size]:
@@ -104,8 +105,9 @@ def base_reader(model: ModelPatcher) -> Callable[[str], torch.Tensor]:
     return lambda key: base_weight(entries[key]).detach()
 
 
-def _sample_of(model: ModelPatcher) -> tuple[str, str]:
-    """`sample_sha256` of the base weights and what they are stored in; once per loaded model.
+def _sample_of(model: ModelPatcher) -> tuple[str, str, str]:
+    """`sample_sha256` of the base weights, what they are stored in, and `sample_values`; once per
+    loaded model.
 
     Merges are part of the base, LoRAs and erasures after them are edits of it.
     """
@@ -119,8 +121,9 @@ def _sample_of(model: ModelPatcher) -> tuple[str, str]:
         storage = storage_of((weight.dtype, weight.numel()) for weight in weights.values())
         if merged:
             samples = {key: _merged_sample(key, entry) for key, entry in entries.items()}
-            return sample_sha256(samples), storage
-        _sampled[module] = (sample_sha256(weights), storage)
+            return sample_sha256(samples), storage, sample_values(samples)
+        samples = {key: sampled(weight) for key, weight in weights.items()}
+        _sampled[module] = (sample_sha256(samples), storage, sample_values(samples))
     return _sampled[module]
 
 
@@ -163,10 +166,11 @@ def fingerprint(model: ModelPatcher, prediction: str = "") -> BaseFingerprint:
     vectors of v models name the epsilon family, since older versions of the pack took their word.
     """
     shapes = model_shapes(model)
-    sample, storage = _sample_of(model)
+    sample, storage, values = _sample_of(model)
     return BaseFingerprint(
         architecture_of(shapes, prediction or prediction_of(model)),
         key_digest(shapes),
         sample,
         dtype=storage,
+        sample_values=values,
     )

@@ -14,9 +14,11 @@ from ....tverase_core.errors import BaseMismatchError, listed
 from ....tverase_core.model.block_mask import BlockMask
 from ....tverase_core.model.fingerprint import (
     BaseFingerprint,
+    base_note,
     check_base,
     key_digest,
     sample_sha256,
+    sample_values,
     storage_of,
 )
 from ....tverase_core.model.layout import TEXT_PREFIX, detect_layout
@@ -116,6 +118,7 @@ def clip_fingerprint(clip: Any) -> BaseFingerprint:
         key_digest({name: weight.shape for name, weight in weights.items()}),
         sample_sha256(weights),
         dtype=storage_of((weight.dtype, weight.numel()) for weight in weights.values()),
+        sample_values=sample_values(weights),
     )
 
 
@@ -142,7 +145,9 @@ def checked_clip_deltas(
             "used here."
         )
     if part.base.architecture.startswith(ARCHITECTURE):
-        check_base(part.base, clip_fingerprint(clip), allow_other_weights=allow_other_weights)
+        mine = clip_fingerprint(clip)
+        verdict = check_base(part.base, mine, allow_other_weights=allow_other_weights)
+        notes += [note for note in (base_note(verdict, part.base, mine),) if note]
     else:
         notes.append(
             "The vector says which diffusion model it is of, not which CLIP: only the names and "

@@ -24,6 +24,7 @@ from tverase_core.model.fingerprint import (
     architecture_of,
     key_digest,
     sample_sha256,
+    sample_values,
 )
 from tverase_core.storage import content_hash
 from tverase_core.vector.provenance import Provenance
@@ -92,6 +93,7 @@ def test_the_file_has_the_bytes_of_the_difference_in_memory(
         sample_sha256(base),
         str(stored).removeprefix("torch."),
         "base.safetensors",
+        sample_values(base),
     )
     expected = tmp_path / "memory.tv.safetensors"
     digest = save_task_vector(

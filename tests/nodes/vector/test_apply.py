@@ -308,3 +308,28 @@ def test_the_rounding_seed_is_the_hosts_own_and_no_warning(
     vector = vector_for(model)
     measure_rounding(model, {-1.0: vector.deltas})
     assert set(asked) == set(vector.deltas)
+
+
+@pytest.mark.parametrize("storage", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("precision", ["patch", "runtime_exact"])
+@pytest.mark.injections
+def test_a_base_in_another_number_format(
+    pack: Any, make_tiny_model: Any, storage: torch.dtype, precision: str
+) -> None:
+    """Its own weights rounded pass, and it is said; another model's are refused; a vector whose
+    file says too little passes, and it is said that the base could not be verified."""
+    cls = pack.NODE_CLASS_MAPPINGS["TVEraseApplyNegatedTV"]
+    vector = vector_for(make_tiny_model(storage=torch.float32))
+
+    def apply(made: TaskVector, seed: int, other_weights: str = "refuse") -> Any:
+        model = make_tiny_model(storage=storage, seed=seed)
+        given = {"strength": 1.0, "other_weights": other_weights, "precision": precision}
+        with torch.inference_mode():
+            return cls().apply(model=model, task_vector=made, **given)
+
+    assert "agrees as far as the coarser" in apply(vector, 0)["ui"]["text"][0]
+    with pytest.raises(BaseMismatchError, match="different weights"):
+        apply(vector, 5)
+    assert apply(vector, 5, "allow")
+    silent = replace(vector, base=replace(vector.base, sample_values=None))
+    assert "could not be verified" in apply(silent, 0)["ui"]["text"][0]
