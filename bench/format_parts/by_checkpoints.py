@@ -84,16 +84,14 @@ def _cast(work: Path) -> None:
 
 
 def _quantised(work: Path) -> None:
-    """fp8 with a scale beside each weight, under both of the names that ComfyUI knows."""
-    tool = f"convert-to-quant {version('convert-to-quant')}"
+    """fp8 with a scale beside each weight and ComfyUI's description of it."""
+    file = "fp8_scaled.safetensors"
     source = work / "full_sd15" / "diffusion_pytorch_model.safetensors"
-    after = weights(tuned("sd15"))
-    for place, words in (("fp8_scaled", []), ("fp8_comfy", ["--comfy_quant"])):
-        file = f"{place}.safetensors"
-        command = [Path(sys.executable).with_name("ctq"), "-i", source, "-o", work / file]
-        subprocess.run([*command, "--simple", *words], check=True, stdout=subprocess.DEVNULL)
-        name = "scaled fp8, comfy_quant" if words else "scaled fp8"
-        _note(work, place, name, tool, "sd15", file, after)
+    tool = Path(sys.executable).with_name("ctq")
+    words = [tool, "-i", source, "-o", work / file, "--simple", "--comfy_quant"]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    named = f"convert-to-quant {version('convert-to-quant')}"
+    _note(work, "fp8_scaled", "fp8 with scales", named, "sd15", file, weights(tuned("sd15")))
 
 
 def _gguf(work: Path) -> None:
