@@ -342,20 +342,17 @@ CHOOSING: dict[str, list[Fault]] = {
             "attachment.scale = signed_scale(strength)",
             "attachment.scale = strength",
         ),
-        Fault("the subset is one block short", "min(enough) + 1", "min(enough)"),
         Fault(
-            "a vector that erases nothing is ranked", "    if gains[-1] <= 0:\n", "    if False:\n"
+            "the subset is one block short",
+            "for i, gain in enumerate(gains, 1)",
+            "for i, gain in enumerate(gains, 0)",
         ),
-        Fault("the fraction is ignored", "if g >= config.fraction * gains[-1]]", "if g >= 0]"),
+        Fault("a vector that erases nothing is ranked", "    if whole <= 0:\n", "    if False:\n"),
+        Fault("the fraction is ignored", "if gain >= config.fraction * whole)", "if gain >= 0)"),
         Fault(
             "damage is measured on the concept",
             "keeping = DenoiseProbe.draw(retained_latents,",
             "keeping = DenoiseProbe.draw(concept_latents,",
-        ),
-        Fault(
-            "both probes have one noise",
-            "config.probes, config.seed + 1)",
-            "config.probes, config.seed)",
         ),
         Fault(
             "the mask lets other kinds through",

@@ -246,8 +246,8 @@ HOSTING: dict[str, list[Fault]] = {
     "nodes/host/model/export.py": [
         Fault(
             "an edit that is not in the weights is exported",
-            "    if exact_edits(model):\n",
-            "    if False:\n",
+            '    refuse_edits_at_use(model, "Export UNet")\n',
+            "",
         ),
         Fault(
             "the base is exported, not the edit",
@@ -360,7 +360,7 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "the MODEL's story is lost",
-            "        clone.set_attachments(STORY, provenance)\n",
+            "        clone.set_attachments(PROVENANCE, vector.provenance)\n",
             "        pass\n",
             ("tests/nodes/vector/test_extract.py", FINETUNE, "tests/nodes/finetune/test_memory.py"),
         ),
@@ -371,7 +371,7 @@ HOSTING: dict[str, list[Fault]] = {
     "nodes/host/training/plan.py": [
         Fault(
             "recomputation never steps in",
-            "    if checkpointing not in (ALWAYS, NEVER):\n",
+            "    if recompute is None:\n",
             "    if False:\n",
         ),
         Fault("a plan that does not fit runs", "        if needed > had:\n", "        if False:\n"),
