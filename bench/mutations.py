@@ -2,7 +2,8 @@
 
 Plants small faults one at a time in a copy of the working tree, runs the tests that belong to the
 file, and writes bench/results/mutations.json: how many there are, the share that a test saw, and
-for each fault which test it was. --only FILE plants those of some files and writes nothing.
+for each fault which test it was. --only FILE plants those of some files and takes the others' from
+the last run.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ from mutation_parts.fault import Fault, places_of  # noqa: E402
 from mutation_parts.running import Copy, Outcome  # noqa: E402
 from mutation_parts.table import FAULTS  # noqa: E402
 
-from devtools.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
+from devtools.figures import (  # noqa: E402
+    Figure,
+    figures_document,
+    figures_table,
+    read_figures,
+    write_figures,
+)
 from devtools.machine import cpu_name  # noqa: E402
 
 Job = tuple[str, Fault | None, tuple[str, ...]]  # file or folder, fault, tests
@@ -78,6 +85,15 @@ def figures_of(rows: Sequence[Row]) -> dict[str, Figure]:
     }
 
 
+def with_others(rows: Sequence[Row]) -> list[Row]:
+    """These, in the place of their files', and those of the last run that are still in the table,
+    in its order."""
+    known = read_figures(RESULT)["faults"] if RESULT.exists() else []
+    by_fault = {(row["file"], row["fault"]): row for row in (*known, *rows)}
+    table = [(file, fault.what) for file, faults in FAULTS.items() for fault in faults]
+    return [by_fault[place] for place in table if place in by_fault]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True)
@@ -102,6 +118,8 @@ def main() -> int:
     survivors = [r for r in rows if r["result"] == "survived"]
     for survivor in survivors:
         print(f"SURVIVED {survivor['file']}: {survivor['fault']}")
+    if options.only:
+        rows = with_others(rows)
     document = figures_document(
         "mutations",
         "python dev.py bench mutations",
@@ -110,8 +128,7 @@ def main() -> int:
         figures_of(rows),
     )
     print(figures_table(document))
-    if not options.only:
-        write_figures(RESULT, {**document, "faults": rows})
+    write_figures(RESULT, {**document, "faults": rows})
     return 1 if survivors else 0
 
 

@@ -343,18 +343,17 @@ CHOOSING: dict[str, list[Fault]] = {
             "attachment.scale = signed_scale(strength)",
             "attachment.scale = strength",
         ),
-        Fault("the subset is one block short", "in enumerate(gains, 1) if", "min(enough)"),
+        Fault(
+            "the subset is one block short",
+            "for i, gain in enumerate(gains, 1)",
+            "for i, gain in enumerate(gains, 0)",
+        ),
         Fault("a vector that erases nothing is ranked", "    if whole <= 0:\n", "    if False:\n"),
-        Fault("the fraction is ignored", "if gain >= config.fraction * whole)", "if g >= 0]"),
+        Fault("the fraction is ignored", "if gain >= config.fraction * whole)", "if gain >= 0)"),
         Fault(
             "damage is measured on the concept",
             "keeping = DenoiseProbe.draw(retained_latents,",
             "keeping = DenoiseProbe.draw(concept_latents,",
-        ),
-        Fault(
-            "both probes have one noise",
-            "config.probes, config.seed + 1)",
-            "config.probes, config.seed)",
         ),
         Fault(
             "the mask lets other kinds through",

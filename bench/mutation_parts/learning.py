@@ -256,13 +256,11 @@ LEARNING: dict[str, list[Fault]] = {
             "AdamW has one moment",
             '"adamw": 8',
             '"adamw": 4',
-            ("tests/nodes/finetune/test_memory.py",),
         ),
         Fault(
             "the average takes no memory",
             "average = 4 * values if config.ema else 0",
             "average = 0",
-            ("tests/nodes/finetune/test_memory.py",),
         ),
     ],
     "tverase_core/inversion/engine.py": [

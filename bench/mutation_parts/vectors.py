@@ -46,7 +46,7 @@ VECTORS: dict[str, list[Fault]] = {
     ],
     "tverase_core/vector/task_vector.py": [
         Fault("base minus tuned", "difference = new32 - old32", "difference = old32 - new32"),
-        Fault("two vectors are not added", "deltas[key] + delta if", "deltas[key] - delta if"),
+        Fault("two vectors are not added", "else torch.add", "else torch.sub"),
         Fault(
             "a vector of another base is combined all the same",
             'if verdict not in ("same", "unverified"):',
@@ -170,7 +170,11 @@ VECTORS: dict[str, list[Fault]] = {
             "return new.to(torch.float32) - old.to(torch.float32)",
             "return old.to(torch.float32) - new.to(torch.float32)",
         ),
-        Fault("swapped models are taken", "if (parent and names & words)", "if (parent and False)"),
+        Fault(
+            "swapped models are taken",
+            "if names & set(_parents(key, text)) or hashes & words:",
+            "if hashes & words:",
+        ),
         Fault(
             "a difference after the first look is not seen",
             "for part in parts):",
@@ -189,19 +193,30 @@ VECTORS: dict[str, list[Fault]] = {
     ],
     "tverase_core/files/extract_lora.py": [
         Fault(
+            "what rounding took is not told",
+            "self.lost += float((exact",
+            "self.lost += 0 * float((exact",
+        ),
+    ],
+    "tverase_core/files/lora_product.py": [
+        Fault(
             "alpha is left out",
             'up = up * (float(parts["alpha"]) / down.shape[0])',
             'up = up * (float(parts["alpha"]) / float(parts["alpha"]))',
         ),
+    ],
+    "tverase_core/files/lora_names.py": [
         Fault(
             "A and B are swapped",
             '_SIDES = {"A": "down", "B": "up"}',
             '_SIDES = {"A": "up", "B": "down"}',
         ),
+    ],
+    "tverase_core/files/metadata.py": [
         Fault(
-            "what rounding took is not told",
-            "lost += float((product - rounded)",
-            "lost += 0 * float((product - rounded)",
+            "the stock loader is told a positive strength",
+            "Recommended strength: -{recommended.strength:g}",
+            "Recommended strength: {recommended.strength:g}",
         ),
     ],
     "tverase_core/files/compact.py": [
@@ -224,8 +239,8 @@ VECTORS: dict[str, list[Fault]] = {
     "tverase_core/files/task_vector_file.py": [
         Fault(
             "a vector away from the concept is taken",
-            "    check_direction(metadata, name)\n    bare",
-            "    bare",
+            "    check_direction(metadata, name)\n",
+            "",
         ),
         Fault(
             "a file that erases nothing is taken", "    if not vector.deltas:\n", "    if False:\n"
@@ -318,8 +333,8 @@ VECTORS: dict[str, list[Fault]] = {
     "tverase_core/model/fingerprint.py": [
         Fault(
             "other values are not told apart",
-            "if self.sample_sha256 == other.sample_sha256:",
-            "if self.sample_sha256:",
+            "and self.sample_sha256 == other.sample_sha256:",
+            "and other.sample_sha256:",
         ),
         Fault(
             "a model of another architecture can be allowed",

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from host_support.fakes_choose import CONV, IN, MIDDLE, OUT, LinearDenoiser, latents, one_hot
 from tverase_core.erasers import EsdConfig, EsdResult, esd, esd_keys, from_latents, from_sampling
 from tverase_core.errors import ConfigError, EmptyConceptSetError, EmptyMaskError, NonFiniteError
+from tverase_core.ports import Context
 
 FAST = EsdConfig(steps=80, batch_size=4, learning_rate=0.02, seed=3)
 CONCEPT, NULL = one_hot(0, 0), one_hot(-1)
@@ -66,6 +69,31 @@ def test_partly_sampled_pictures_serve_as_well() -> None:
     assert len(times) > 2
     made = esd(denoiser, denoiser.layout(), CONCEPT, NULL, draw, FAST)
     assert made.losses[-1] < 0.1 * made.losses[0]
+
+
+class Same:
+    """Predicts noise of 1 under the concept and of 0.25 without it, whatever it sees."""
+
+    schedule, device = LinearDenoiser().schedule, torch.device("cpu")
+
+    def predict(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
+        return context.tokens[:, :1, :1, None].clamp(min=0.25).expand(x_t.shape)
+
+
+def test_partly_sampled_pictures_by_hand() -> None:
+    """arXiv 2010.02502, eq. 12 with sigma 0, under guidance 3: noise of 0.25 + 3 * 0.75."""
+    draw = from_sampling(Same(), one_hot(0), one_hot(-1), (1, 2, 2), guidance=3.0, sample_steps=4)
+    table, ladder, stops = Same.schedule.alphas_cumprod, [19, 13, 6, 0], set()
+    for seed in range(8):
+        x, times = draw(2, torch.Generator().manual_seed(seed))
+        expected = torch.randn((2, 1, 2, 2), generator=torch.Generator().manual_seed(seed)).double()
+        stop = ladder.index(int(times[0]))
+        for now, then in itertools.pairwise(table[ladder[: stop + 1]]):
+            clean = (expected - (1 - now).sqrt() * 2.5) / now.sqrt()
+            expected = then.sqrt() * clean + (1 - then).sqrt() * 2.5
+        torch.testing.assert_close(x.double(), expected, rtol=1e-4, atol=1e-4)
+        stops.add(stop)
+    assert len(stops) > 2
 
 
 def test_works_inside_inference_mode() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from tverase_core.errors import ConfigError, EmptyMaskError, NonFiniteError
 from tverase_core.finetuning.average import DeltaAverage, ramp
 from tverase_core.finetuning.batches import Part, batches
 from tverase_core.finetuning.config import FinetuneConfig
+from tverase_core.finetuning.low_rank import LowRankDeltas, starting_factors
 from tverase_core.finetuning.train import Checkpoints, FinetuneStep, finetune, finetune_job
 from tverase_core.ports import Context
 from tverase_core.schedule import NoiseSchedule
@@ -202,6 +203,19 @@ def test_rank_bounds_every_delta() -> None:
     assert sum(result.losses[-10:]) < 0.9 * sum(result.losses[:10])
 
 
+def test_factors_start_at_a_delta_of_zero_and_are_no_larger_than_needed() -> None:
+    shapes = {"a": torch.Size((4, 3)), "b": torch.Size((2, 3, 3, 3))}
+    first, other = (starting_factors(shapes, 99, seed, torch.device("cpu")) for seed in (0, 1))
+    assert {k: tuple(v.shape) for k, v in first.items()} == {
+        "a/up": (4, 3),
+        "a/down": (3, 3),
+        "b/up": (2, 2),
+        "b/down": (2, 27),
+    }
+    assert not any(bool(delta.any()) for delta in LowRankDeltas(shapes, first).values())
+    assert not torch.equal(first["b/down"], other["b/down"])
+
+
 def test_rank_holds_for_the_moving_average() -> None:
     result = finetune(TinyDenoiser(), pictures(), replace(FAST, rank=1, steps=8), silent)
     for delta in result.deltas.values():
@@ -370,7 +384,7 @@ def test_recipe_is_plain_data() -> None:
     recipe = FinetuneConfig(trainable=lambda key: True).recipe()
     assert recipe["steps"] == 200
     assert recipe["betas"] == [0.9, 0.999]
-    assert "trainable" not in recipe
+    assert set(recipe) == {field.name for field in fields(FinetuneConfig)} - {"trainable"}
 
 
 def test_a_cosine_rate_starts_whole_is_half_midway_and_never_rises() -> None:

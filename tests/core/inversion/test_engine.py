@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from host_support.fakes_learn import TinyDenoiser, TinyEncoder, pictures, silent
 from tverase_core.errors import ConfigError, FormatError, NonFiniteError
 from tverase_core.inversion.attack import concept_inversion
-from tverase_core.inversion.config import InversionConfig, paper_intervals
+from tverase_core.inversion.config import RANDOM, InversionConfig, paper_intervals
 from tverase_core.inversion.cosines import cosines
 from tverase_core.inversion.engine import invert, own_seeds
 from tverase_core.inversion.files import job_digest
@@ -193,11 +194,19 @@ def test_the_rate_falls_to_its_share_along_half_a_cosine() -> None:
     assert replace(config, final_rate=1.0).rate(100) == 0.02
 
 
+@pytest.mark.parametrize("start", [RANDOM, "cat"])
+def test_each_seed_has_a_start_of_its_own(start: str) -> None:
+    space = Space(TinyEncoder(), "cat", replace(FAST, start=start, vectors=3))
+    first, second, again = space.start(torch.tensor([5, 6, 5]))["l"]
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
 def test_a_row_of_zeros_is_never_a_start() -> None:
     class Padded(TinyEncoder):
         def vocabulary(self, tower: str) -> Tensor:
             table = super().vocabulary(tower).clone()
-            table[1:] = 0
+            table[:-1] = 0
             return table
 
     started = Space(Padded(), "cat", FAST).start(torch.arange(FAST.count))
@@ -254,8 +263,12 @@ def test_each_inversion_has_one_timestep_in_every_stratum() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 3, 20])
-def test_under_a_constant_slope_every_step_goes_as_far_as_the_learning_rate(steps: int) -> None:
-    """arXiv 1412.6980, section 2.1: what the correction of both moments is for."""
+@pytest.mark.parametrize("final", [1.0, 0.0])
+def test_under_a_constant_slope_every_step_goes_as_far_as_its_rate(
+    steps: int, final: float
+) -> None:
+    """arXiv 1412.6980, section 2.1: what the correction of both moments is for. The rate falls to
+    `final_rate` along half a cosine."""
     denoiser = TinyDenoiser()
 
     def sloping(x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
@@ -263,18 +276,20 @@ def test_under_a_constant_slope_every_step_goes_as_far_as_the_learning_rate(step
         return (1e6 + told).expand(x_t.shape)
 
     denoiser.predict = sloping  # type: ignore[method-assign]
-    config = replace(FAST, steps=steps, learning_rate=1e-4, diversity=0.0)
+    config = replace(FAST, steps=steps, learning_rate=1e-4, diversity=0.0, final_rate=final)
+    fall = [(1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
+    far = 1e-4 * sum(final + (1 - final) * share for share in fall)
     parts = denoiser, TinyEncoder(), pictures()
     start = invert(*parts, replace(config, learning_rate=1e-12), silent).vectors["l"]
     moved = (invert(*parts, config, silent).vectors["l"] - start).abs()
-    torch.testing.assert_close(moved, torch.full_like(moved, 1e-4 * steps), rtol=0.02, atol=0)
+    torch.testing.assert_close(moved, torch.full_like(moved, far), rtol=0.02, atol=0)
 
 
 def test_concept_inversion_has_no_diversity_term() -> None:
-    found = concept_inversion(
-        TinyDenoiser(), TinyEncoder(), pictures(), replace(FAST, count=1), silent
-    )
+    config = replace(FAST, count=1, intervals=((0.2, 0.4),))
+    found = concept_inversion(TinyDenoiser(), TinyEncoder(), pictures(), config, silent)
     assert found.objective["diversity"] == 0
+    assert found.objective["intervals"] is None
     assert found.max_cosine() is None
     assert found.text_encoder == encoder_digest(TinyEncoder())
 

@@ -20,7 +20,7 @@ from tverase_core.errors import (
     TextWidthError,
 )
 from tverase_core.inversion.config import InversionConfig
-from tverase_core.inversion.diverse import Validation, diverse_inversion
+from tverase_core.inversion.diverse import Validation, diverse_inversion, validate
 from tverase_core.inversion.files import export_embeddings, load_inversion_set, save_inversion_set
 from tverase_core.inversion.inversion_set import InversionSet, encoder_digest
 from tverase_core.ports import Context
@@ -154,6 +154,21 @@ def test_all_pass() -> None:
     assert found.notes == ()
     assert found.hit_rates is not None
     assert found.hit_rates.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("needed", [0.3, 0.5, 0.7])
+def test_the_needed_share_of_seeds_makes_an_inversion_valid(needed: float) -> None:
+    class Scores:
+        """Sees the concept in none, one, two and all of three pictures."""
+
+        def score(self, images: Tensor, concept: str) -> Tensor:
+            return torch.tensor([0, 0, 0, 1, 0, 0, 0, 1, 1, 1, 1, 1]).float()
+
+    checks = Validation(Drawn(), Scores(), "a cat", (1, 2, 3), needed=needed)
+    found = validate(tiny(4), TinyEncoder(), checks, silent)
+    assert found.hit_rates is not None
+    assert found.hit_rates.tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert found.valid.tolist() == [rate >= needed for rate in (0, 1 / 3, 2 / 3, 1)]
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 6, 100])

@@ -45,6 +45,15 @@ def test_examples_that_do_not_differ_are_refused() -> None:
         fit_prototype("cat", CATS, same)
 
 
+def test_a_judge_that_is_not_silent_enough_is_refused() -> None:
+    """Three of twelve counter-examples show the concept after all, and the reverse."""
+    mixed = torch.cat([DOGS[:9], CATS[:3]])
+    with pytest.raises(JudgeError, match=r"in 100% of its pictures and stayed silent on 75%"):
+        fit_prototype("cat", cloud([1.0, 0.0, 0.5], seed=7), mixed)
+    with pytest.raises(JudgeError, match=r"in 75% of its pictures and stayed silent on 100%"):
+        fit_prototype("dog", mixed, cloud([1.0, 0.0, 0.5], seed=7))
+
+
 def test_examples_learned_by_heart_are_refused() -> None:
     """In many dimensions any two clouds can be split; left-out examples tell that it is luck."""
     source = torch.Generator().manual_seed(6)

@@ -3,9 +3,10 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from tverase_core.errors import ConfigError
-from tverase_core.judging.statistics import bootstrap_ratio, wilson
+from tverase_core.judging.statistics import bootstrap_ratio, middle, wilson
 
 
 def test_wilson_known_values() -> None:
@@ -27,6 +28,16 @@ def test_ratio_weighs_groups_equally() -> None:
     assert bootstrap_ratio(halved) == pytest.approx((0.5, 0.5))  # only if pairs are kept
     assert bootstrap_ratio([([0.0, 1.0], [0.0, 1.0])]) is None
     assert bootstrap_ratio([]) is None
+
+
+def test_the_middle_leaves_as_much_out_at_either_end() -> None:
+    assert middle(torch.arange(101.0, dtype=torch.float64), 0.9) == pytest.approx((5.0, 95.0))
+
+
+def test_a_resampled_interval_is_that_of_its_seed() -> None:
+    groups = [([1.0, 0.8, 0.9, 0.7], [0.9, 0.2, 0.5, 0.6])]
+    first = bootstrap_ratio(groups, seed=2)
+    assert first == bootstrap_ratio(groups, seed=2) != bootstrap_ratio(groups, seed=3)
 
 
 def test_bad_counts_are_refused() -> None:

@@ -83,6 +83,31 @@ def test_subset_is_the_shortest_that_reaches_the_fraction() -> None:
     assert both.share_of_damage < 1
 
 
+def test_a_harmless_block_comes_before_one_that_gains_more() -> None:
+    ranking = ranked({IN: column(0, 2.0), MIDDLE: PLANTED[MIDDLE]})
+    assert ranking.gain[0] < ranking.gain[1]
+    assert [ranking.blocks[i] for i in ranking.order] == ["IN01", "M00"]
+
+
+def test_the_vector_is_subtracted() -> None:
+    """Weights of 1 become 2, so predictions of 2 where 1 was: 4 - 1 more squared error."""
+    denoiser = blank()
+    denoiser.base[IN] = column(0, 1.0)
+    deltas = {IN: column(0, -1.0)}
+    groups = group_keys(deltas, denoiser.layout())
+    asked = denoiser, deltas, groups, latents(4), TRIGGERS, latents(4, 1), RETAINED
+    assert rank_blocks(*asked).gain[0] == pytest.approx(3, abs=1)
+
+
+def test_damage_is_measured_on_the_retained_latents() -> None:
+    """A change by the latents themselves: their mean square, and that of some noise."""
+    denoiser, deltas = blank(), {CONV: torch.eye(4)}
+    groups = group_keys(deltas, denoiser.layout())
+    kept = torch.full((4, 4, 2, 2), 10.0)
+    ranking = rank_blocks(denoiser, deltas, groups, latents(4), TRIGGERS, kept, RETAINED)
+    assert 10 < ranking.damage[0] < 110
+
+
 def test_mask_keeps_exactly_the_chosen_weights() -> None:
     denoiser = blank()
     layout = denoiser.layout()

@@ -140,6 +140,19 @@ def test_the_whole_search_is_repeatable() -> None:
     assert first == second
 
 
+@pytest.mark.parametrize("guess", [0.35, 2.15])
+def test_the_guess_is_the_first_strength_that_is_tried(guess: float) -> None:
+    tried: list[float] = []
+
+    class Noted(Planted):
+        def trigger_hits(self, strength: float, cells: Sequence[tuple[int, int]]) -> list[bool]:
+            tried.append(strength)
+            return super().trigger_hits(strength, cells)
+
+    find_strength(Noted([falling(1.0)], KEEPS), replace(CONFIG, guess=guess))
+    assert list(dict.fromkeys(tried))[:2] == [0.0, guess]
+
+
 def test_infeasible_when_the_budget_breaks_before_the_target_is_met() -> None:
     choice = find_strength(Planted([falling(2.0)], [falling(1.0)] * 6), CONFIG)
     assert not choice.feasible
@@ -170,6 +183,7 @@ def test_the_collapse_guard_bounds_the_search() -> None:
     broken = find_strength(Planted([falling(2.0)], KEEPS, collapse_from=1.5), CONFIG)
     assert not broken.feasible
     assert "broken from 1.5" in broken.reason
+    assert 1.0 < broken.tradeoffs[0].strength < 1.5  # no broken strength keeps the budget
     assert max(broken.curve.strengths) <= 3.0
     fine = find_strength(Planted([falling(1.0)], KEEPS, collapse_from=1.5), CONFIG)
     assert fine.feasible
@@ -330,6 +344,25 @@ def test_curve_marks_what_was_not_measured() -> None:
     assert worst.index == 0
     with pytest.raises(ConfigError):
         StrengthCurve((1.0, 0.5), ((), ()), ((), ()), ((), ()), ((), ()), (None, None))
+
+
+def test_a_trigger_that_was_hardly_drawn_is_not_suppressed() -> None:
+    """No hit in 4 pictures may still be a rate of 0.4."""
+    curve = StrengthCurve(
+        (0.0, 1.0, 2.0),
+        ((40, 40), (0, 0), (0, 0)),
+        ((40, 40), (40, 4), (40, 40)),
+        ((10,),) * 3,
+        ((10,),) * 3,
+        (None,) * 3,
+    )
+    assert choose_strength(curve, StrengthRule()).strength == 2.0
+
+
+def test_the_budget_is_a_share_of_what_the_base_keeps() -> None:
+    """6 of 10 are all that the base has; 5 of them are 0.83, under 0.9."""
+    for kept, feasible in (([6, 6, 6], True), ([6, 6, 5], False)):
+        assert choose_strength(curve_of([40, 20, 1], kept), StrengthRule()).feasible == feasible
 
 
 class Painter:

@@ -250,6 +250,31 @@ def test_predict_is_the_hosts_model(
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_it_learns_through_weights_that_were_loaded_in_inference_mode(
+    pack: Any, make_tiny_model: Callable[..., Any]
+) -> None:
+    """As the host loads them: autograd refuses to save such tensors."""
+    with torch.inference_mode():
+        model = make_tiny_model(torch.float32, None)
+        assert next(model.model.parameters()).is_inference()
+        # Gradients pass through all weights, also through those that are not trained.
+        tuned = tune(pack, model, block_mask=BlockMask.cross_attention())
+    assert deltas(pack, model, tuned)
+
+
+def test_quantised_weights_are_refused_before_loading(
+    pack: Any, make_tiny_model: Callable[..., Any]
+) -> None:
+    from tverase_pack.nodes.host.model.denoiser import open_denoiser
+
+    model = make_tiny_model(torch.float16, None)
+    next(model.model.parameters()).tensor_type = "Q4_K"  # as GGUF loaders mark them
+    needs = pytest.raises(BaseMismatchError, match="Diverse Inversion needs plain floating-point")
+    with needs, open_denoiser(model, purpose="Diverse Inversion"):
+        pass
+    assert model.model.current_weight_patches_uuid is None
+
+
 @pytest.mark.parametrize("failing", [False, True])
 def test_the_clone_is_unloaded_by_any_way_out(
     pack: Any, make_tiny_model: Callable[..., Any], failing: bool
@@ -259,7 +284,8 @@ def test_the_clone_is_unloaded_by_any_way_out(
 
     model = make_tiny_model(torch.float16, None)
     try:
-        with open_denoiser(model):
+        with torch.inference_mode(), open_denoiser(model):
+            assert not torch.is_inference_mode_enabled()
             assert model.model.current_weight_patches_uuid is not None
             if failing:
                 raise KeyboardInterrupt

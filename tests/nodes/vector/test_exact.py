@@ -135,6 +135,20 @@ def test_nothing_stays_behind(pack: Any, make_tiny_model: Make) -> None:
     assert steps.same(steps.weights(model), held)
 
 
+def test_put_on_and_taken_off_twice_is_once(pack: Any, make_tiny_model: Make) -> None:
+    """Clones of a MODEL share its edit, and the host calls it for each."""
+    model = make_tiny_model(storage=torch.float16, compute=torch.float32)
+    exact = erase(pack, model, vector_for(model, 0.2), 1.0)
+    (edit,) = (edit for listed in exact.injections.values() for edit in listed)
+    edit.inject(exact)
+    once = stray_functions(model)
+    edit.inject(exact)
+    assert stray_functions(model) == once > 0
+    for _ in range(2):
+        edit.eject(exact)
+        assert stray_functions(model) == 0
+
+
 def test_unloading_and_reloading(pack: Any, make_tiny_model: Make) -> None:
     import comfy.model_management
 
