@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .errors import TveraseError as TveraseError
     from .files.apply import apply_to_file as apply_to_file
     from .files.extract import extract_between_files as extract_between_files
-    from .files.extract_lora import extract_from_lora as extract_from_lora
+    from .files.lora.extract import extract_from_lora as extract_from_lora
     from .files.task_vector_file import load_task_vector as load_task_vector
     from .files.task_vector_file import save_task_vector as save_task_vector
     from .finetuning.config import FinetuneConfig as FinetuneConfig
@@ -62,7 +62,7 @@ _PLACES = {
     "erased_weights": "vector.erase",
     "esd": "erasers.esd",
     "extract_between_files": "files.extract",
-    "extract_from_lora": "files.extract_lora",
+    "extract_from_lora": "files.lora.extract",
     "few_shot": "erasers.few_shot",
     "find_strength": "strength.search",
     "finetune": "finetuning.train",

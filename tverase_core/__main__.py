@@ -22,7 +22,7 @@ from .errors import ConfigError, FormatError, TveraseError
 from .files.apply import apply_to_file
 from .files.checkpoint import CheckpointFile
 from .files.extract import extract_between_files
-from .files.extract_lora import extract_from_lora, is_lora_file
+from .files.lora.extract import extract_from_lora, is_lora_file
 from .files.metadata import KIND, SUFFIX
 from .files.task_vector_file import load_task_vector, read_provenance, save_task_vector
 from .model.fingerprint import describe

@@ -14,7 +14,7 @@ from format_parts import by_comfyui
 from format_parts.case import Case, expected_deltas
 from tverase_core.errors import TveraseError
 from tverase_core.files.extract import Extraction, extract_between_files
-from tverase_core.files.extract_lora import extract_from_lora, is_lora_file
+from tverase_core.files.lora.extract import extract_from_lora, is_lora_file
 from tverase_core.files.task_vector_file import load_task_vector
 
 CLOSE = 1e-5

@@ -49,7 +49,7 @@ VECTORS: dict[str, list[Fault]] = {
         Fault("two vectors are not added", "else torch.add", "else torch.sub"),
         Fault(
             "a vector of another base is combined all the same",
-            'if verdict not in ("same", "unverified"):',
+            'if verdict not in ("same", "same_when_rounded", "unverified"):',
             'if verdict == "different_architecture":',
         ),
         Fault(
@@ -191,21 +191,21 @@ VECTORS: dict[str, list[Fault]] = {
             "                str(f",
         ),
     ],
-    "tverase_core/files/extract_lora.py": [
+    "tverase_core/files/lora/extract.py": [
         Fault(
             "what rounding took is not told",
             "self.lost += float((exact",
             "self.lost += 0 * float((exact",
         ),
     ],
-    "tverase_core/files/lora_product.py": [
+    "tverase_core/files/lora/product.py": [
         Fault(
             "alpha is left out",
             'up = up * (float(parts["alpha"]) / down.shape[0])',
             'up = up * (float(parts["alpha"]) / float(parts["alpha"]))',
         ),
     ],
-    "tverase_core/files/lora_names.py": [
+    "tverase_core/files/lora/names.py": [
         Fault(
             "A and B are swapped",
             '_SIDES = {"A": "down", "B": "up"}',
@@ -246,13 +246,6 @@ VECTORS: dict[str, list[Fault]] = {
             "a file that erases nothing is taken", "    if not vector.deltas:\n", "    if False:\n"
         ),
     ],
-    "tverase_core/files/metadata.py": [
-        Fault(
-            "the stock loader is told a positive strength",
-            "Recommended strength: -{recommended.strength:g}",
-            "Recommended strength: {recommended.strength:g}",
-        ),
-    ],
     "tverase_core/files/checkpoint.py": [
         Fault(
             "a piece is read from the weight's start",
@@ -264,6 +257,8 @@ VECTORS: dict[str, list[Fault]] = {
             "if view.nbytes and file.readinto(view) != view.nbytes:",
             "if view.nbytes and file.readinto(view) > view.nbytes:",
         ),
+    ],
+    "tverase_core/files/checkpoint_places.py": [
         Fault(
             "a pickle is opened", "if pickled and not _begins_as_safetensors(head):", "if False:"
         ),

@@ -66,7 +66,7 @@ class ConceptPruneNode:
         pictures_per_prompt: int,
         **drawing: Any,
     ) -> dict[str, Any]:
-        from ...tverase_core.erasers import PruneConfig, concept_prune, prunable_keys
+        from ...tverase_core.erasers import PruneConfig, prunable_keys
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import refuse_patched
         from ..host.model.weights import (
@@ -94,12 +94,7 @@ class ConceptPruneNode:
         pairs = list(zip(lines, others * (len(lines) // len(others)), strict=True))
         seeds = [seed + i for i in range(len(pairs) * pictures_per_prompt)]
         norms_of_both = _column_norms(model, clip, keys, pairs, seeds, steps_used, how)
-        result = concept_prune(base_reader(model), keys, *norms_of_both, config, NodeProgress())
-        if not result.deltas:
-            raise EmptyMaskError(
-                "No weight works harder with the concept than without it. Write prompts that "
-                "differ in the concept."
-            )
+        result = _pruned(base_reader(model), keys, *norms_of_both, config, NodeProgress())
         recipe = {
             "method": METHOD,
             "prompts": [list(pair) for pair in pairs],
@@ -114,6 +109,19 @@ class ConceptPruneNode:
         vector = TaskVector(result.deltas, fingerprint(model), replace(provenance, content=PRUNED))
         text = _report(result, layout, sum(shape.numel() for shape in shapes.values()))
         return with_text(text, (vector,))
+
+
+def _pruned(*asked: Any) -> Any:
+    """`concept_prune`, which must find something. Raises EmptyMaskError."""
+    from ...tverase_core.erasers import concept_prune
+
+    result = concept_prune(*asked)
+    if not result.deltas:
+        raise EmptyMaskError(
+            "No weight works harder with the concept than without it. Write prompts that differ "
+            "in the concept."
+        )
+    return result
 
 
 def _column_norms(

@@ -98,7 +98,7 @@ class ExtractFromFiles:
         absent_weights: str = "refuse",
     ) -> dict[str, Any]:
         from ...tverase_core.files.extract import extract_between_files
-        from ...tverase_core.files.extract_lora import extract_from_lora, is_lora_file
+        from ...tverase_core.files.lora.extract import extract_from_lora, is_lora_file
         from ..host.app.paths import find_model_file, new_file, output_relative
         from ..host.app.progress import NodeProgress
 

@@ -7,7 +7,6 @@ a file, or a folder, whole or in shards with an index.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import FormatError, listed
+from ..errors import FormatError
 from ..model.fingerprint import (
     BaseFingerprint,
     architecture_of,
@@ -30,7 +29,6 @@ from ..model.fingerprint import (
 from ..model.sample_values import packed
 from ..storage.header import (
     DTYPES,
-    HEADER_CAP_BYTES,
     FileHeader,
     TensorEntry,
     parse_header,
@@ -38,12 +36,8 @@ from ..storage.header import (
 )
 from ..tensors import tensor_bytes
 from .checkpoint_kinds import TEXT, recognise
+from .checkpoint_places import files_of
 from .checkpoint_prediction import prediction_of
-
-INDEX_SUFFIX = ".safetensors.index.json"
-_PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-_PICKLE_STARTS = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
-_SUBFOLDERS = ("unet", "transformer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +69,7 @@ class CheckpointFile:
         self.path = Path(path)
         # A name of bytes that are no text can be opened, and not be written into a header.
         self.name = self.path.name.encode(errors="replace").decode()
-        paths, listed_in_index = _files_of(self.path)
+        paths, listed_in_index = files_of(self.path)
         with ExitStack() as opening:
             self._files: list[BufferedReader] = [opening.enter_context(p.open("rb")) for p in paths]
             self._names = [p.name for p in paths]
@@ -187,84 +181,6 @@ def file_fingerprint(checkpoint: CheckpointFile, prediction: str) -> BaseFingerp
         checkpoint.name,
         packed(middles),
     )
-
-
-def _files_of(path: Path) -> tuple[list[Path], Mapping[str, str] | None]:
-    """The files of a model, and the index's file by tensor name, if it has an index."""
-    if path.is_dir():
-        return _folder_files(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file or folder. Check the path.")
-    if path.name.endswith(".json"):
-        return _shards(path)
-    with path.open("rb") as file:
-        head = file.read(9)
-    pickled = path.suffix.lower() in _PICKLES or head.startswith(_PICKLE_STARTS)
-    if pickled and not _begins_as_safetensors(head):
-        raise FormatError(
-            f"{path.name}: is a pickle, which can run a stranger's code when it is opened. "
-            "Convert it first: in ComfyUI connect Load Checkpoint to Save Checkpoint, which "
-            "writes safetensors; in diffusers use save_pretrained."
-        )
-    return [path], None
-
-
-def _begins_as_safetensors(head: bytes) -> bool:
-    """Eight bytes of header length, then the header's first character.
-
-    The low bytes of a length may be those that a pickle begins with. No pickle and no zip file has
-    zeros in bytes 4 to 7, as every length that is allowed has, and a brace after them.
-    """
-    return int.from_bytes(head[:8], "little") <= HEADER_CAP_BYTES and head[8:9] == b"{"
-
-
-def _folder_files(folder: Path) -> tuple[list[Path], Mapping[str, str] | None]:
-    places = [folder, *(folder / sub for sub in _SUBFOLDERS if (folder / sub).is_dir())]
-    for place in places:
-        indices = sorted(p for p in place.iterdir() if p.name.endswith(".json") and _is_index(p))
-        single = sorted(place.glob("diffusion_pytorch_model*.safetensors"))
-        whole = [path for path in single if "-of-" not in path.name]
-        if len(indices) + len(whole) > 1:
-            found = listed([p.name for p in (*indices, *whole)])
-            raise FormatError(
-                f"{folder.name}: holds more than one model ({found}). Give one of these files."
-            )
-        if indices:
-            return _shards(indices[0])
-        if whole:
-            return whole, None
-        if any(place.glob("diffusion_pytorch_model*.bin")):
-            raise FormatError(
-                f"{folder.name}: its weights are pickled (.bin). Convert them in diffusers: "
-                "save_pretrained(folder, safe_serialization=True)."
-            )
-    raise FormatError(
-        f"{folder.name}: is no diffusers model: expected diffusion_pytorch_model.safetensors or "
-        "its index, here or in a folder 'unet'."
-    )
-
-
-def _is_index(path: Path) -> bool:
-    return ".safetensors.index" in path.name  # "....safetensors.index.fp16.json" too
-
-
-def _shards(index: Path) -> tuple[list[Path], Mapping[str, str]]:
-    try:
-        table = json.loads(index.read_text("utf-8"))["weight_map"]
-        where = {str(name): str(file) for name, file in table.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FormatError(f"{index.name}: is no index of safetensors shards ({error!r})") from error
-    files = sorted(set(where.values()))
-    foreign = [f for f in files if not f.endswith(".safetensors") or "/" in f or "\\" in f]
-    if foreign or not files:
-        raise FormatError(
-            f"{index.name}: expected names of safetensors files beside it, got "
-            f"{listed(foreign) or 'none'}"
-        )
-    gone = [file for file in files if not (index.parent / file).is_file()]
-    if gone:
-        raise FormatError(f"{index.name}: these shards are missing: {listed(gone)}. Fetch them.")
-    return [index.parent / file for file in files], where
 
 
 def _places(

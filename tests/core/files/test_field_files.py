@@ -20,7 +20,7 @@ from tverase_core.errors import (
 )
 from tverase_core.files.checkpoint import CheckpointFile
 from tverase_core.files.extract import Extraction, extract_between_files
-from tverase_core.files.extract_lora import extract_from_lora, is_lora_file
+from tverase_core.files.lora.extract import extract_from_lora, is_lora_file
 from tverase_core.files.task_vector_file import load_task_vector
 from tverase_core.model.fingerprint import check_base
 

@@ -17,21 +17,21 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import BaseMismatchError, FormatError, KeyMismatchError, TveraseError
-from ..ports import Progress, quiet
-from ..storage.new_file import check_not_source
-from ..storage.reproducible import read_header
-from ..vector.delta_names import file_name_of
-from ..vector.provenance import Provenance
-from ..vector.task_vector import check_finite
-from .checkpoint import CheckpointFile, file_fingerprint
-from .checkpoint_kinds import ADAPTER_NAME
-from .compact import DOWN, UP, CompactTensors, write_compact
-from .extract import Extraction
-from .lora_factor import CONFIG, LoraSettings, lora_settings
-from .lora_names import bias_of, keys_of_modules, parts_by_module
-from .lora_product import LoraFactors, lora_factors, whole_difference
-from .metadata import DTYPES
+from ...errors import BaseMismatchError, FormatError, KeyMismatchError, TveraseError
+from ...ports import Progress, quiet
+from ...storage.new_file import check_not_source
+from ...storage.reproducible import read_header
+from ...vector.delta_names import file_name_of
+from ...vector.provenance import Provenance
+from ...vector.task_vector import check_finite
+from ..checkpoint import CheckpointFile, file_fingerprint
+from ..checkpoint_kinds import ADAPTER_NAME
+from ..compact import DOWN, UP, CompactTensors, write_compact
+from ..extract import Extraction
+from ..metadata import DTYPES
+from .factor import CONFIG, LoraSettings, lora_settings
+from .names import bias_of, keys_of_modules, parts_by_module
+from .product import LoraFactors, lora_factors, whole_difference
 
 _FOLDER_FILE = "adapter_model.safetensors"
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from ..errors import FormatError, KeyMismatchError
-from ..model.layout import DIFFUSION_PREFIX
-from ..vector.delta_names import BIAS, WEIGHT, is_bare
-from .diffusers_names import diffusers_names
+from ...errors import FormatError, KeyMismatchError
+from ...model.layout import DIFFUSION_PREFIX
+from ...vector.delta_names import BIAS, WEIGHT, is_bare
+from ..diffusers_names import diffusers_names
 
 _PARTS = re.compile(
     r"(?P<module>.+?)(?:"

@@ -22,8 +22,8 @@ from tverase_core.errors import (
     ShapeMismatchError,
 )
 from tverase_core.files.diffusers_names import diffusers_names
-from tverase_core.files.extract_lora import extract_from_lora, is_lora_file
-from tverase_core.files.lora_product import lora_factors
+from tverase_core.files.lora.extract import extract_from_lora, is_lora_file
+from tverase_core.files.lora.product import lora_factors
 from tverase_core.files.task_vector_file import load_task_vector, read_task_vector_header
 
 BLOCK = "diffusion_model.input_blocks.1.1.transformer_blocks.0."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import FormatError, ShapeMismatchError, listed
+from ...errors import FormatError, ShapeMismatchError, listed
 
 
 @dataclass(frozen=True, slots=True)

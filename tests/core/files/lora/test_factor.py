@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tverase_core.errors import FormatError
 from tverase_core.files.extract import Extraction
-from tverase_core.files.extract_lora import extract_from_lora, is_lora_file
+from tverase_core.files.lora.extract import extract_from_lora, is_lora_file
 from tverase_core.files.task_vector_file import load_task_vector
 
 BLOCK = "input_blocks.1.1.transformer_blocks.0."

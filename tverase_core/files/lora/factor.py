@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import FormatError
-from .lora_names import MERGE, plain_module
+from ...errors import FormatError
+from .names import MERGE, plain_module
 
 CONFIG = "adapter_config.json"
 HEADER = "lora_adapter_metadata"

@@ -1,0 +1,1 @@
+"""LoRA files: their names, their strength, the difference that they make."""
