@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
 from tverase_core.files.apply import apply_to_file  # noqa: E402 - after the path
-from tverase_core.files.checkpoint import CheckpointFile, file_fingerprint  # noqa: E402
+from tverase_core.files.checkpoint import CheckpointFile  # noqa: E402
+from tverase_core.files.checkpoint_fingerprint import file_fingerprint  # noqa: E402
 from tverase_core.vector.task_vector import TaskVector  # noqa: E402
 
 PREFIX = "diffusion_model."

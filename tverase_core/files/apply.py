@@ -20,7 +20,8 @@ from ..tensors import tensor_bytes
 from ..vector.erase import edits, masked_deltas, subtracted
 from ..vector.rounding import Comparison, RoundingLoss
 from ..vector.task_vector import TaskVector
-from .checkpoint import CheckpointFile, file_fingerprint
+from .checkpoint import CheckpointFile
+from .checkpoint_fingerprint import file_fingerprint
 
 BUFFER = 1 << 22
 

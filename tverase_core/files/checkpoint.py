@@ -6,7 +6,6 @@ a file, or a folder, whole or in shards with an index.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,13 +19,10 @@ from torch import Tensor
 
 from ..errors import FormatError
 from ..model.fingerprint import (
-    BaseFingerprint,
     architecture_of,
     key_digest,
-    sampled_runs,
     storage_of,
 )
-from ..model.sample_values import packed
 from ..storage.header import (
     DTYPES,
     FileHeader,
@@ -160,27 +156,6 @@ class CheckpointFile:
                     f"{name}: changed while it was read, so the result would be a mixture. "
                     "Wait until it is complete, then try again."
                 )
-
-
-def file_fingerprint(checkpoint: CheckpointFile, prediction: str) -> BaseFingerprint:
-    """Who an open model is; a little of each weight is read (`fingerprint.sample_sha256`)."""
-    digest, middles = hashlib.sha256(), list[torch.Tensor]()
-    for key in sorted(checkpoint.weights):
-        runs = sampled_runs(checkpoint.weights[key].numel)
-        for number, (first, count) in enumerate(runs):
-            values = checkpoint.read(key, first, count)
-            digest.update(tensor_bytes(values))
-            if number == len(runs) // 2:
-                middles.append(values[count // 2 if len(runs) == 1 else 0])
-    checkpoint.check_unchanged()
-    return BaseFingerprint(
-        architecture_of(checkpoint.sizes(), prediction),
-        checkpoint.key_digest(),
-        digest.hexdigest(),
-        checkpoint.dtype(),
-        checkpoint.name,
-        packed(middles),
-    )
 
 
 def _places(

@@ -30,7 +30,8 @@ from ..tensors import tensor_bytes
 from ..vector.delta_names import file_name_of, file_names_of
 from ..vector.provenance import Provenance
 from ..vector.task_vector import check_finite, check_shape
-from .checkpoint import CheckpointFile, file_fingerprint
+from .checkpoint import CheckpointFile
+from .checkpoint_fingerprint import file_fingerprint
 from .metadata import DTYPES, task_vector_metadata
 
 _HASHES = ("modelspec.hash_sha256", "sshs_model_hash")

@@ -24,7 +24,8 @@ from ...storage.reproducible import read_header
 from ...vector.delta_names import file_name_of
 from ...vector.provenance import Provenance
 from ...vector.task_vector import check_finite
-from ..checkpoint import CheckpointFile, file_fingerprint
+from ..checkpoint import CheckpointFile
+from ..checkpoint_fingerprint import file_fingerprint
 from ..checkpoint_kinds import ADAPTER_NAME
 from ..compact import DOWN, UP, CompactTensors, write_compact
 from ..extract import Extraction
