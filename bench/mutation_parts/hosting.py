@@ -309,8 +309,8 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("a patched CLIP is a base", "    if clip.patcher.patches:\n", "    if False:\n"),
         Fault(
             "another CLIP is taken",
-            "    if part.base.architecture.startswith(ARCHITECTURE):\n        check_base",
-            "    if False:\n        check_base",
+            "    if part.base.architecture.startswith(ARCHITECTURE):\n        mine",
+            "    if False:\n        mine",
         ),
         Fault("the CLIP itself is patched", "    made = clip.clone()\n", "    made = clip\n"),
         Fault("trial deltas act at full strength", "alpha=attachment.scale)", "alpha=1.0)"),
@@ -435,8 +435,8 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "no warning of rounding",
-            "if loss.lost <= LOSS_TO_WARN:",
-            "if True:",
+            "if loss.lost > LOSS_TO_WARN:",
+            "if False:",
             ("tests/nodes/vector/test_exact.py",),
         ),
         Fault(

@@ -49,7 +49,7 @@ VECTORS: dict[str, list[Fault]] = {
         Fault("two vectors are not added", "else torch.add", "else torch.sub"),
         Fault(
             "a vector of another base is combined all the same",
-            'if verdict not in ("same", "unverified"):',
+            'if verdict not in ("same", "same_when_rounded", "unverified"):',
             'if verdict == "different_architecture":',
         ),
         Fault(
@@ -244,13 +244,6 @@ VECTORS: dict[str, list[Fault]] = {
         ),
         Fault(
             "a file that erases nothing is taken", "    if not vector.deltas:\n", "    if False:\n"
-        ),
-    ],
-    "tverase_core/files/metadata.py": [
-        Fault(
-            "the stock loader is told a positive strength",
-            "Recommended strength: -{recommended.strength:g}",
-            "Recommended strength: {recommended.strength:g}",
         ),
     ],
     "tverase_core/files/checkpoint.py": [
