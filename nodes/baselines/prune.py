@@ -66,7 +66,7 @@ class ConceptPruneNode:
         pictures_per_prompt: int,
         **drawing: Any,
     ) -> dict[str, Any]:
-        from ...tverase_core.erasers import PruneConfig, prunable_keys
+        from ...tverase_core.erasers import PruneConfig, concept_prune, prunable_keys
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import refuse_patched
         from ..host.model.weights import (
@@ -87,14 +87,17 @@ class ConceptPruneNode:
                 f"steps_used is {steps_used}, but the pictures have {how.steps} sampling steps. "
                 "Lower steps_used or raise sampling_steps."
             )
-        lines = prompt_lines(prompts)
-        others = caption_lines(contrast, lines, "contrasts")
         layout, shapes = layout_of(model), model_shapes(model)
         keys = prunable_keys(shapes, layout)
-        pairs = list(zip(lines, others * (len(lines) // len(others)), strict=True))
+        pairs = _prompt_pairs(prompts, contrast)
         seeds = [seed + i for i in range(len(pairs) * pictures_per_prompt)]
         norms_of_both = _column_norms(model, clip, keys, pairs, seeds, steps_used, how)
-        result = _pruned(base_reader(model), keys, *norms_of_both, config, NodeProgress())
+        result = concept_prune(base_reader(model), keys, *norms_of_both, config, NodeProgress())
+        if not result.deltas:
+            raise EmptyMaskError(
+                "No weight works harder with the concept than without it. Write prompts that "
+                "differ in the concept."
+            )
         recipe = {
             "method": METHOD,
             "prompts": [list(pair) for pair in pairs],
@@ -104,24 +107,18 @@ class ConceptPruneNode:
             "pictures_per_prompt": pictures_per_prompt,
             **drawing,
         }
-        name = concept.strip() or lines[0]
+        name = concept.strip() or pairs[0][0]
         provenance = baseline_provenance(name, "ConceptPrune", recipe, prediction_of(model))
         vector = TaskVector(result.deltas, fingerprint(model), replace(provenance, content=PRUNED))
         text = _report(result, layout, sum(shape.numel() for shape in shapes.values()))
         return with_text(text, (vector,))
 
 
-def _pruned(*asked: Any) -> Any:
-    """`concept_prune`, which must find something. Raises EmptyMaskError."""
-    from ...tverase_core.erasers import concept_prune
-
-    result = concept_prune(*asked)
-    if not result.deltas:
-        raise EmptyMaskError(
-            "No weight works harder with the concept than without it. Write prompts that differ "
-            "in the concept."
-        )
-    return result
+def _prompt_pairs(prompts: str, contrast: str) -> list[tuple[str, str]]:
+    """Each prompt with the concept beside the one without it; one contrast may serve all."""
+    lines = prompt_lines(prompts)
+    others = caption_lines(contrast, lines, "contrasts")
+    return list(zip(lines, others * (len(lines) // len(others)), strict=True))
 
 
 def _column_norms(
