@@ -49,7 +49,7 @@ VECTORS: dict[str, list[Fault]] = {
         Fault("two vectors are not added", "else torch.add", "else torch.sub"),
         Fault(
             "a vector of another base is combined all the same",
-            'if verdict not in ("same", "unverified"):',
+            'if verdict not in ("same", "same_when_rounded", "unverified"):',
             'if verdict == "different_architecture":',
         ),
         Fault(
