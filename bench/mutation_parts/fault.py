@@ -31,17 +31,14 @@ ELSEWHERE = {
     "nodes/host/model/exact.py": (f"{_NODES}/vector/test_exact.py",),
     "nodes/host/model/extraction.py": (f"{_NODES}/vector/test_extract.py",),
     "nodes/host/model/export.py": (f"{_NODES}/vector/test_save.py",),
-    "nodes/host/model/denoiser.py": (
-        f"{_NODES}/finetune/test_finetune.py",
-        f"{_NODES}/finetune/test_half_precision.py",
-        f"{_NODES}/test_refusals.py",
-    ),
+    "nodes/host/model/denoiser.py": (f"{_NODES}/finetune/test_finetune.py",),
     "nodes/host/model": (f"{_NODES}/vector/test_apply.py",),
     "nodes/host/text/edits.py": (f"{_NODES}/baselines/test_few_shot.py",),
     "nodes/host/text": (f"{_NODES}/inversion",),
     "nodes/host/drawing/layer_inputs.py": (f"{_NODES}/baselines/test_prune.py",),
-    "nodes/host/drawing": (f"{_NODES}/strength", f"{_NODES}/baselines/test_prune.py"),
-    "nodes/host/training": (f"{_NODES}/finetune",),
+    "nodes/host/drawing": (f"{_NODES}/baselines/test_prune.py", f"{_NODES}/strength"),
+    "nodes/host/training": (f"{_NODES}/finetune/test_memory.py",),
+    "nodes/finetune": (f"{_NODES}/finetune/test_memory.py",),
     "nodes/host/app": (f"{_NODES}/vector/test_files.py",),
 }
 

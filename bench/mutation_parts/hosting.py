@@ -56,6 +56,7 @@ HOSTING: dict[str, list[Fault]] = {
             "a model that does not fit is loaded",
             "    refuse_too_large(model, extra_memory_bytes, purpose)\n",
             "",
+            (REFUSALS,),
         ),
         Fault(
             "a quantised model is trained",
@@ -80,7 +81,7 @@ HOSTING: dict[str, list[Fault]] = {
             "a delta without a weight is dropped",
             "    if unknown:\n",
             "    if False:\n",
-            (FINETUNE, REFUSALS, "tests/nodes/baselines"),
+            (FINETUNE, REFUSALS, "tests/nodes/baselines/test_few_shot.py"),
         ),
     ],
     "nodes/host/model/exact.py": [
@@ -126,7 +127,7 @@ HOSTING: dict[str, list[Fault]] = {
             "weights that the host refused are left out in silence",
             "        if refused:\n",
             "        if False:\n",
-            ("tests/nodes/vector", REFUSALS),
+            ("tests/nodes/vector/test_apply.py", REFUSALS),
         ),
         Fault(
             "other names of a weight keep the old one",
@@ -138,7 +139,7 @@ HOSTING: dict[str, list[Fault]] = {
             "one weight may change in two ways",
             "            elif scales[name] != scales[first] or",
             "            elif False and",
-            ("tests/nodes/vector",),
+            ("tests/nodes/vector/test_exact.py", "tests/nodes/vector/test_apply.py"),
         ),
     ],
     "nodes/host/model/edits.py": [
@@ -309,8 +310,8 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("a patched CLIP is a base", "    if clip.patcher.patches:\n", "    if False:\n"),
         Fault(
             "another CLIP is taken",
-            "    if part.base.architecture.startswith(ARCHITECTURE):\n        mine",
-            "    if False:\n        mine",
+            "    if part.base.architecture.startswith(ARCHITECTURE):\n",
+            "    if False:\n",
         ),
         Fault("the CLIP itself is patched", "    made = clip.clone()\n", "    made = clip\n"),
         Fault("trial deltas act at full strength", "alpha=attachment.scale)", "alpha=1.0)"),
@@ -352,11 +353,12 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/training/session.py": [
-        Fault("a patched model is tuned", "    refuse_patched(model)\n", ""),
+        Fault("a patched model is tuned", "    refuse_patched(model)\n", "", (FINETUNE,)),
         Fault(
             "the mask is ignored",
             "trainable=lambda key: mask.coefficient(key, layout) > 0)",
             "trainable=lambda key: True)",
+            (FINETUNE,),
         ),
         Fault(
             "the MODEL's story is lost",
@@ -366,7 +368,12 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/training/fits.py": [
-        Fault("a job that does not fit begins", "    if needed > free:\n", "    if needed < 0:\n"),
+        Fault(
+            "a job that does not fit begins",
+            "    if needed > free:\n",
+            "    if needed < 0:\n",
+            (REFUSALS, FINETUNE),
+        ),
     ],
     "nodes/host/training/plan.py": [
         Fault(
@@ -426,6 +433,7 @@ HOSTING: dict[str, list[Fault]] = {
             "strength 0 makes a clone",
             "        if signed_scale(strength) == 0:\n",
             "        if False:\n",
+            ("tests/nodes/vector/test_apply.py",),
         ),
         Fault(
             "precision is ignored",
@@ -443,6 +451,7 @@ HOSTING: dict[str, list[Fault]] = {
             "the mask is not passed on",
             "model, task_vector, block_mask, allow_other_weights=allow)",
             "model, task_vector, None, allow_other_weights=allow)",
+            ("tests/nodes/vector/test_apply.py",),
         ),
     ],
     "nodes/vector/algebra.py": [
