@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -110,8 +111,7 @@ class ConceptPruneNode:
         name = concept.strip() or pairs[0][0]
         provenance = baseline_provenance(name, "ConceptPrune", recipe, prediction_of(model))
         vector = TaskVector(result.deltas, fingerprint(model), replace(provenance, content=PRUNED))
-        text = _report(result, layout, sum(shape.numel() for shape in shapes.values()))
-        return with_text(text, (vector,))
+        return with_text(_report(result, layout, shapes), (vector,))
 
 
 def _prompt_pairs(prompts: str, contrast: str) -> list[tuple[str, str]]:
@@ -158,10 +158,10 @@ def _column_norms(
     return sides[0], sides[1]
 
 
-def _report(result: PruneResult, layout: ModelLayout, model_weights: int) -> str:
+def _report(result: PruneResult, layout: ModelLayout, shapes: Mapping[str, torch.Size]) -> str:
     """How much is pruned: in all, then block by block."""
     lines = [
         f"{block}: {count:,} of {size:,} ({count / size:.1%})"
         for block, (count, size) in result.by_block(layout).items()
     ]
-    return "\n".join([result.sentence(model_weights), *lines])
+    return "\n".join([result.sentence(sum(shape.numel() for shape in shapes.values())), *lines])

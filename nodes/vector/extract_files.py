@@ -99,7 +99,7 @@ class ExtractFromFiles:
     ) -> dict[str, Any]:
         from ...tverase_core.files.extract import extract_between_files
         from ...tverase_core.files.lora.extract import extract_from_lora, is_lora_file
-        from ..host.app.paths import find_model_file, new_file, output_relative
+        from ..host.app.paths import find_model_file, may_map, new_file, output_relative
         from ..host.app.progress import NodeProgress
 
         base, tuned = find_model_file(base_file), find_model_file(tuned_file)
@@ -114,5 +114,5 @@ class ExtractFromFiles:
             made = extract_between_files(base, tuned, path, provenance, **absent)
         place = output_relative(path)
         report = "\n".join((f"base: {made.base}", f"tuned: {made.tuned}", made.sentence()))
-        vector: TaskVector = load_task_vector(path)
+        vector: TaskVector = load_task_vector(path, mapped=may_map())
         return with_text(f"{place}\n{report}", (vector, place, report))

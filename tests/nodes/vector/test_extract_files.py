@@ -117,3 +117,26 @@ def test_cancel_and_pickles_leave_no_file(
     with pytest.raises(FormatError, match=r"e\.ckpt: is a pickle"):
         run("e.ckpt")
     assert not [path for path in output.glob("loras/cancelled/*") if path.is_file()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
+def test_the_vector_stays_in_its_file(
+    pack: Any, comfy_host: Any, models: Path, make_tiny_model: Callable[..., Any]
+) -> None:
+    """The node promises to load no model; a vector is as large as one, so it stays on disk too."""
+    from host_support import host_steps as steps
+
+    for name, seed in (("m", 1), ("n", 2)):
+        held = steps.weights(make_tiny_model(seed=seed))
+        save_file({f"model.{k}": w for k, w in held.items()}, models / f"{name}.safetensors")
+    made, place, _ = steps.node(
+        pack,
+        "ExtractFromFiles",
+        base_file="checkpoints/m.safetensors",
+        tuned_file="checkpoints/n.safetensors",
+        concept="",
+        filename_prefix="from_files/mapped",
+        dtype="float32",
+    )
+    assert made.deltas
+    assert place.rpartition("/")[2] in Path("/proc/self/maps").read_text("utf-8")
