@@ -65,6 +65,14 @@ def run_all(jobs: Sequence[Job], comfyui: Path, workers: int) -> list[Outcome]:
                 free.get().close()
 
 
+def without_faults(jobs: Sequence[Job]) -> list[Job]:
+    """All their tests, by folder."""
+    folders: dict[str, dict[str, None]] = {}
+    for place in (place for _, _, tests in jobs for place in tests):
+        folders.setdefault(Path(place).parent.as_posix(), {})[place] = None
+    return [(folder, None, tuple(places)) for folder, places in folders.items()]
+
+
 def row(file: str, fault: Fault, found: Outcome) -> Row:
     """One fault in the result file."""
     if found.by is not None:
@@ -103,17 +111,12 @@ def main() -> int:
     files = options.only or list(FAULTS)
     chosen = [(f, fault, places_of(f, fault, ROOT)) for f in files for fault in FAULTS[f]]
     # A test that fails by itself would catch everything.
-    folders: dict[str, dict[str, None]] = {}
-    for place in (place for _, _, tests in chosen for place in tests):
-        folder = Path(place).parent if place.endswith(".py") else Path(place)
-        folders.setdefault(folder.as_posix(), {})[place] = None
-    plain: list[Job] = [(folder, None, tuple(places)) for folder, places in folders.items()]
-    found = run_all([*plain, *chosen], options.comfyui, options.workers)
-    broken = [outcome.said for outcome in found[: len(plain)] if outcome.by is not None]
-    if broken:
-        print(f"tests fail without a fault, so nothing is known:\n{broken[0][-3000:]}")
-        return 1
-    outcomes = zip(chosen, found[len(plain) :], strict=True)
+    for outcome in run_all(without_faults(chosen), options.comfyui, options.workers):
+        if outcome.by is not None:
+            print(f"{outcome.by} fails without a fault: nothing would be known\n{outcome.said}")
+            return 1
+    found = run_all(chosen, options.comfyui, options.workers)
+    outcomes = zip(chosen, found, strict=True)
     rows = [row(file, fault, outcome) for (file, fault, _), outcome in outcomes]
     survivors = [r for r in rows if r["result"] == "survived"]
     for survivor in survivors:

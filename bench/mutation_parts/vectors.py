@@ -212,13 +212,6 @@ VECTORS: dict[str, list[Fault]] = {
             '_SIDES = {"A": "up", "B": "down"}',
         ),
     ],
-    "tverase_core/files/metadata.py": [
-        Fault(
-            "the stock loader is told a positive strength",
-            "Recommended strength: -{recommended.strength:g}",
-            "Recommended strength: {recommended.strength:g}",
-        ),
-    ],
     "tverase_core/files/compact.py": [
         Fault(
             "factors that are larger than the matrix are written",

@@ -157,6 +157,7 @@ def test_infeasible_when_the_budget_breaks_before_the_target_is_met() -> None:
     choice = find_strength(Planted([falling(2.0)], [falling(1.0)] * 6), CONFIG)
     assert not choice.feasible
     assert choice.strength is None
+    assert all(row.draws == 8 for row in (*choice.retained, *choice.retained_base))
     assert "no feasible strength" in choice.reason
     assert "budget 0.9" in choice.reason
     kept, erased = choice.tradeoffs
@@ -283,6 +284,10 @@ def test_the_retained_rate_of_a_check_is_relative_to_the_unedited_models() -> No
     assert 0.4 < sum(row.rate for row in checked.retained) / 6 < 0.8
     assert checked.retained_ratio == 1
     assert checked.passed
+    fading = Planted([falling(0.5)], [lambda a: 0.0 if a else 1.0, lambda a: 1.0])
+    failed = verify(choice, fading, range(30), range(8)).verification
+    assert failed is not None
+    assert (failed.retained_ratio, failed.passed) == (0.5, False)
 
 
 def test_a_check_with_broken_pictures_does_not_pass() -> None:
