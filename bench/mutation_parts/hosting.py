@@ -188,6 +188,7 @@ HOSTING: dict[str, list[Fault]] = {
             "a broken weight is kept",
             "    if not bool(torch.isfinite(delta).all()):\n",
             "    if False:\n",
+            harmless="TaskVector, which every caller makes of these deltas, refuses it by name too",
         ),
         Fault(
             "patches that depend on the weight are evaluated on zero",
@@ -217,9 +218,9 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/numerics.py": [
         Fault(
-            "flow models are trained",
-            'if name is None or not plain or getattr(sampling, "sigma_data", 1.0) != 1.0:',
-            "if name is None:",
+            "a kind of prediction that is not known is taken for epsilon",
+            'host.V_PREDICTION: "v"}.get(kind)',
+            'host.V_PREDICTION: "v"}.get(kind, "epsilon")',
             (REFUSALS,),
         ),
         Fault(

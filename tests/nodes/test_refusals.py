@@ -334,3 +334,33 @@ def test_uce_tells_of_each_matrix(
     count = len(vector.deltas)
     assert count > 4
     assert [(done, total) for done, total, _ in told] == [(i + 1, count) for i in range(count)]
+
+
+def test_texts_and_pictures_of_another_model_are_refused(pack: Any, make_tiny_model: Make) -> None:
+    from tverase_pack.nodes.host.model.conditioning import to_context
+    from tverase_pack.nodes.host.model.own_pictures import require_own_pictures
+
+    from host_support.host_steps import pictures
+    from tverase_core.concept_set import concept_set
+    from tverase_core.errors import TextWidthError
+    from tverase_core.ports import Context
+
+    model, own = make_tiny_model(), pictures()
+    with pytest.raises(TextWidthError, match="gives texts of width 33, the MODEL takes 32"):
+        to_context(model, [(torch.zeros(1, 7, 33), None)], (4, 8, 8))
+    require_own_pictures(model, own)
+    wider = concept_set("cat", own.latents, Context(torch.zeros(1, 7, 33)))
+    deeper = concept_set("cat", own.latents.repeat(1, 4, 1, 1), own.contexts)
+    for other, told in ((wider, "texts of width 33"), (deeper, "16 latent channels")):
+        with pytest.raises(BaseMismatchError, match=told):
+            require_own_pictures(model, other)
+
+
+def test_a_vector_of_a_text_encoder_goes_to_the_clip(pack: Any, make_tiny_model: Make) -> None:
+    from host_support.edit_samples import BASE, TEXT_KEY
+    from host_support.vector_steps import erase
+    from tverase_core.vector.task_vector import TaskVector
+
+    vector = TaskVector({TEXT_KEY: torch.ones(2, 2)}, BASE)
+    with pytest.raises(BaseMismatchError, match="Use Apply Negated TV to CLIP"):
+        erase(pack, make_tiny_model(), vector, 1.0)

@@ -46,6 +46,19 @@ def test_the_host_computes_what_the_core_computes(
     assert not steps.same(got, base)
 
 
+def test_weights_that_the_host_does_not_take_are_told(pack: Any, tiny_model: Any) -> None:
+    from tverase_pack.nodes.host.model.patching import patched_clone
+
+    plan = {
+        -1.0: {"diffusion_model.out.2.bias": torch.ones(4), "diffusion_model.no": torch.ones(1)}
+    }
+    with pytest.raises(
+        KeyMismatchError, match=r"took 1 of 2 weights and refused diffusion_model\.no"
+    ):
+        patched_clone(tiny_model, plan)
+    assert not tiny_model.patches
+
+
 def test_unpatching_restores_the_base(pack: Any, tiny_model: Any) -> None:
     from host_support import host_steps as steps
 

@@ -149,6 +149,28 @@ def test_put_on_and_taken_off_twice_is_once(pack: Any, make_tiny_model: Make) ->
         assert stray_functions(model) == 0
 
 
+def test_the_scale_of_a_scaled_layer_is_taken_off_the_edit(
+    pack: Any, make_tiny_model: Make
+) -> None:
+    """The layer multiplies its stored weight, edit included, by 4 before use."""
+    from tverase_pack.nodes.host.model.exact import exact_edits
+
+    model, key = make_tiny_model(), "diffusion_model.out.2.weight"
+    layer = model.model.get_submodule("diffusion_model.out.2")
+    layer.scale_weight = torch.nn.Parameter(torch.tensor(4.0), requires_grad=False)
+    (edit,) = exact_edits(erase(pack, model, vector_for(model), 1.5))
+    assert edit[key][1] == -1.5 / 4
+    assert edit["diffusion_model.out.2.bias"][1] == -1.5
+
+
+def test_a_parameter_that_no_layer_owns_becomes_a_patch(pack: Any, make_tiny_model: Make) -> None:
+    model, key = make_tiny_model(), "diffusion_model.positions"
+    model.model.diffusion_model.positions = torch.nn.Parameter(torch.ones(3), requires_grad=False)
+    exact = erase(pack, model, vector_for(model), 1.0)
+    assert set(exact.patches) == {key}
+    assert not model.patches
+
+
 def test_unloading_and_reloading(pack: Any, make_tiny_model: Make) -> None:
     import comfy.model_management
 

@@ -112,6 +112,20 @@ def test_a_lora_is_a_tuned_model(pack: Any, comfy_host: Any, tiny_model: Any) ->
     assert steps.same(steps.weights(tiny_model), base)
 
 
+def test_a_patch_that_replaces_a_weight_counts_from_the_base(pack: Any, tiny_model: Any) -> None:
+    """Unlike a difference it depends on the weight that it meets."""
+    from host_support import host_steps as steps
+
+    key = "diffusion_model.out.2.weight"
+    value = torch.ones_like(steps.weights(tiny_model)[key])
+    tuned = tiny_model.clone()
+    tuned.add_patches({key: ("set", (value,))})
+    found = extract(pack, tiny_model, tuned)
+    base = steps.weights(tiny_model)[key].float()
+    assert list(found.deltas) == [key]
+    torch.testing.assert_close(found.deltas[key], value.float() - base, atol=1e-3, rtol=0)
+
+
 def test_a_base_with_a_lora_of_its_own(pack: Any, comfy_host: Any, tiny_model: Any) -> None:
     """Only what `tuned` has on top counts; a tuned model without the base's LoRA is refused."""
     from tverase_pack.nodes.host.model.patching import patched_clone
