@@ -36,7 +36,7 @@ ELSEWHERE = {
     "nodes/host/text/edits.py": (f"{_NODES}/baselines/test_few_shot.py",),
     "nodes/host/text": (f"{_NODES}/inversion",),
     "nodes/host/drawing/layer_inputs.py": (f"{_NODES}/baselines/test_prune.py",),
-    "nodes/host/drawing": (f"{_NODES}/baselines/test_prune.py", f"{_NODES}/strength"),
+    "nodes/host/drawing": (f"{_NODES}/drawing", f"{_NODES}/strength"),
     "nodes/host/training": (f"{_NODES}/finetune/test_memory.py",),
     "nodes/finetune": (f"{_NODES}/finetune/test_memory.py",),
     "nodes/host/app": (f"{_NODES}/vector/test_files.py",),

@@ -1,0 +1,72 @@
+"""Pictures are what the stock KSampler draws, each under its own prompt and seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tverase_core.ports import Context
+
+
+def drawn(model: Any, context: Context, seeds: list[int], **changes: Any) -> torch.Tensor:
+    from tverase_pack.nodes.host.drawing.sampling import SamplerSettings, sample_latents
+
+    settings = SamplerSettings(4, 3.0, "euler", "normal", 8, 8)
+    with torch.inference_mode():
+        return sample_latents(model, context, texts()[2], seeds, replace(settings, **changes))
+
+
+def texts() -> tuple[Context, Context, Context]:
+    source = torch.Generator().manual_seed(1)
+    first, second, empty = torch.randn(3, 1, 7, 32, generator=source)
+    return Context(first), Context(second), Context(empty)
+
+
+def test_one_picture_is_the_stock_samplers(pack: Any, comfy_host: Any, tiny_model: Any) -> None:
+    prompt, _, empty = texts()
+    with torch.inference_mode():
+        (stock,) = comfy_host.nodes.KSampler().sample(
+            tiny_model, 5, 4, 3.0, "euler", "normal",
+            [[prompt.tokens, {}]], [[empty.tokens, {}]], {"samples": torch.zeros(1, 4, 8, 8)},
+        )  # fmt: skip
+    got = drawn(tiny_model, prompt, [5])
+    torch.testing.assert_close(got, stock["samples"].float(), rtol=1e-4, atol=1e-4)
+    swapped = drawn(tiny_model, empty, [5])
+    assert not torch.allclose(swapped, got, atol=1e-2)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 16])
+def test_every_row_has_its_own_prompt_and_seed(pack: Any, tiny_model: Any, batch: int) -> None:
+    first, second, _ = texts()
+    rows = Context(torch.cat([first.tokens, second.tokens, first.tokens]))
+    together = drawn(tiny_model, rows, [5, 5, 6], batch=batch)
+    alone = [
+        drawn(tiny_model, text, [seed]) for text, seed in ((first, 5), (second, 5), (first, 6))
+    ]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-2)
+    assert not torch.allclose(alone[0], alone[2], atol=1e-2)
+
+
+def test_decoded_pictures_lie_in_0_to_1_and_the_model_is_brought_back(pack: Any) -> None:
+    """A VAE gives what it likes, has the model pushed out, and may add a fourth channel."""
+    from tverase_pack.nodes.host.drawing.studio import decoded
+
+    done: list[str] = []
+
+    class Vae:
+        def decode(self, latents: torch.Tensor) -> torch.Tensor:
+            done.append("decoded")
+            return torch.tensor([-0.5, 0.25, 1.5, 9.0]).half().expand(len(latents), 2, 2, 4)
+
+    class Denoiser:
+        def ensure_loaded(self) -> None:
+            done.append("loaded")
+
+    pictures = decoded(Vae(), torch.zeros(3, 4, 1, 1), Denoiser())
+    assert (pictures.dtype, tuple(pictures.shape)) == (torch.float32, (3, 2, 2, 3))
+    assert pictures[0, 0, 0].tolist() == [0.0, 0.25, 1.0]
+    assert done == ["decoded", "loaded"]
