@@ -489,6 +489,7 @@ HOSTING: dict[str, list[Fault]] = {
             "the retained set is not passed on",
             "                retained=retained_set,\n                checkpoints",
             "                checkpoints",
+            (FINETUNE,),
         ),
         Fault(
             "nothing is kept for a resumption",
@@ -536,13 +537,11 @@ HOSTING: dict[str, list[Fault]] = {
             "latents are not scaled",
             "model.model.process_latent_in(latents),",
             "latents,",
-            (FINETUNE, "tests/nodes/test_user_mistakes.py", REFUSALS),
         ),
         Fault(
             "latents of another model are taken",
             "    if latents.ndim == 4 and latents.shape[1] != channels:\n",
             "    if False:\n",
-            ("tests/nodes/test_user_mistakes.py", REFUSALS),
         ),
         Fault(
             "the captioned share is not spread",

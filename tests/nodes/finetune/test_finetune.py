@@ -250,6 +250,17 @@ def test_predict_is_the_hosts_model(
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_a_retained_set_is_learned_with(pack: Any, make_tiny_model: Callable[..., Any]) -> None:
+    from host_support.host_steps import pictures
+
+    model, kept = make_tiny_model(torch.float32, None), pictures(seed=9)
+    plain, other = (
+        deltas(pack, model, tune(pack, model, retained_set=given, retained_weight=5.0))
+        for given in (None, kept)
+    )
+    assert any(not torch.equal(delta, other[key]) for key, delta in plain.items())
+
+
 def test_it_learns_through_weights_that_were_loaded_in_inference_mode(
     pack: Any, make_tiny_model: Callable[..., Any]
 ) -> None:

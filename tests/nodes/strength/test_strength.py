@@ -308,6 +308,21 @@ def test_the_mask_node_ranks_with_those_triggers(
     assert len(held_out) == 1
 
 
+def test_the_widgets_are_the_rule_and_the_seeds_of_the_search(pack: Any) -> None:
+    from tverase_pack.nodes.strength.strength_settings import held_out_seeds, search_config
+
+    widgets = {
+        "target": 0.2, "budget": 0.7, "step": 0.5, "max_strength": 2.0, "seed": 3,
+        "pictures_per_trigger": 20, "pictures_per_retained": 5, "pictures_at_once": 6,
+    }  # fmt: skip
+    config = search_config(widgets)
+    assert (config.rule.target, config.rule.budget) == (0.2, 0.7)
+    assert config.grid.values == (0.0, 0.5, 1.0, 1.5, 2.0)
+    assert (len(config.seeds), len(config.retained_seeds), config.at_once) == (20, 5, 6)
+    drawn = [config.seeds, config.retained_seeds, *held_out_seeds(widgets)]
+    assert len(set().union(*drawn)) == 2 * (20 + 5)  # no seed serves two purposes
+
+
 def test_combine(pack: Any, model: Any) -> None:
     from host_support import attack_steps as world
     from host_support.host_steps import node

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from host_support.vector_steps import erase, vector_for
-from tverase_core.errors import FormatError, FormatVersionError
+from tverase_core.errors import ConfigError, FormatError, FormatVersionError
 from tverase_core.vector.task_vector import TaskVector
 
 
@@ -87,6 +87,27 @@ def test_saving_never_overwrites(pack: Any, comfy_host: Any, tiny_model: Any) ->
     assert len(set(places)) == 3
     assert all((comfy_host.base / "output" / place).is_file() for place in places)
     assert all(place.startswith("loras/task_vectors/twice_") for place in places)
+
+
+def test_a_prefix_that_the_host_cannot_count_overwrites_nothing(pack: Any, comfy_host: Any) -> None:
+    """After a slash at the end ComfyUI begins at 1 each time."""
+    from tverase_pack.nodes.host.app.paths import new_file
+
+    paths = []
+    for _ in range(3):
+        paths.append(new_file("task_vectors", "counted/cat/"))
+        paths[-1].write_bytes(b"")
+    assert len(set(paths)) == 3
+
+
+@pytest.mark.parametrize("name", ["/elsewhere", "C:\\elsewhere", "../elsewhere", "a/../../b"])
+def test_a_list_has_its_folder_inside_the_output_folder(
+    pack: Any, comfy_host: Any, name: str
+) -> None:
+    from tverase_pack.nodes.host.app.paths import list_folder
+
+    with pytest.raises(ConfigError, match="leads outside output/loras"):
+        list_folder("task_vectors", name)
 
 
 def test_half_size_files(pack: Any, comfy_host: Any, tiny_model: Any) -> None:
