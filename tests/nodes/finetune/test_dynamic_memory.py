@@ -165,7 +165,7 @@ def test_another_storage_of_the_same_model_is_no_other_model(
     before = fingerprint(loaded(file_weights, torch.float16, assigned=False))
     after = fingerprint(loaded(file_weights, torch.float16, assigned=True))
     assert before.sample_sha256 != after.sample_sha256
-    assert check_base(before, after) == check_base(after, before) == "unverified"
+    assert check_base(before, after) == check_base(after, before) == "same_when_rounded"
     again = fingerprint(loaded(file_weights, torch.float16, assigned=True))
     assert check_base(after, again) == "same"
     moved = {key: value + 2**-6 for key, value in file_weights.items()}
