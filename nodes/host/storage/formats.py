@@ -90,7 +90,8 @@ def stored_as(layer: Any, name: str, weight: Tensor) -> torch.dtype | str:
         return f"gguf_{getattr(kind, 'name', kind)}"
     if hasattr(weight, "_qdata"):
         layout = getattr(weight, "_layout_cls", getattr(weight, "_layout_type", "unknown"))
-        return str(getattr(layer, "quant_format", None) or layout)
+        kind = str(getattr(layer, "quant_format", None) or layout)
+        return f"scaled_{kind}" if hasattr(torch, kind) else kind
     if is_packed(layer, name, weight):
         return f"scaled_{str(weight.dtype).removeprefix('torch.')}"
     return weight.dtype
