@@ -13,10 +13,11 @@ import torch
 from ....tverase_core.errors import BaseMismatchError
 from ....tverase_core.vector.at_use import AddedAtUse
 from ....tverase_core.vector.erase import Plan
+from ....tverase_core.vector.rounding import LOSS_TO_WARN
 from ..app.version import HostTooOldError, host_version
 from ..storage.formats import layer_of, unpacked_at_use
 from ..storage.view import PREFIX, view_of
-from .patching import patched_clone, plain_clone
+from .patching import measure_rounding, patched_clone, plain_clone
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -61,6 +62,33 @@ def exact_clone(model: ModelPatcher, plan: Plan, prefix: str = PREFIX) -> ModelP
         f"{INJECTION}{uuid.uuid4().hex}", [PatcherInjection(edit.inject, edit.eject)]
     )
     return clone
+
+
+def edited_clone(
+    model: ModelPatcher, plan: Plan, precision: str, prefix: str = PREFIX
+) -> tuple[ModelPatcher, str]:
+    """(the clone with the plan in it, what the user should know).
+
+    precision: "patch", "runtime_exact", or "auto": patches, unless storing them would change the
+    edit by more than LOSS_TO_WARN of its length and the edit can be made at use. Advice names
+    runtime_exact only where it can be had. Raises what `patched_clone` and `exact_clone` raise.
+    """
+    if precision == "runtime_exact":
+        return exact_clone(model, plan, prefix), ""
+    edited, loss = patched_clone(model, plan), measure_rounding(model, plan, prefix)
+    if loss.lost <= LOSS_TO_WARN:
+        return edited, f"auto: patch, {loss.sentence()}." if precision == "auto" else ""
+    try:
+        exact = exact_clone(model, plan, prefix)
+    except (BaseMismatchError, HostTooOldError) as refused:
+        return edited, f"Warning: {loss.sentence()}. runtime_exact cannot be had here: {refused}"
+    if precision == "patch":
+        way = "Set precision to runtime_exact to keep all of it."
+        return edited, f"Warning: {loss.sentence()}. {way}"
+    return exact, (
+        f"auto: runtime_exact, because {loss.sentence()}. To save or export the MODEL set "
+        "precision to patch."
+    )
 
 
 def exact_edits(model: ModelPatcher) -> list[dict[str, tuple[torch.Tensor, float]]]:

@@ -16,12 +16,11 @@ from ....tverase_core.model.layout import TEXT_PREFIX, detect_layout
 from ....tverase_core.ports import Context
 from ....tverase_core.vector.delta_map import stored_delta
 from ....tverase_core.vector.erase import Plan, masked_deltas
-from ....tverase_core.vector.rounding import RoundingLoss
 from ....tverase_core.vector.task_vector import TaskVector
 from ..model.at_use import edits_at_use
 from ..model.attachments import Attachment, attached_to
 from ..model.conditioning import to_context
-from ..model.patching import measure_rounding, patched_clone
+from ..model.exact import edited_clone
 from ..model.weights import sampled_fingerprint
 from ..storage.view import view_of
 from .encoder import HostTextEncoder
@@ -140,30 +139,18 @@ def checked_clip_deltas(
     return deltas, " ".join(notes)
 
 
-def patched_clip(clip: Any, plan: Plan) -> Any:
-    """A clone of `clip` in which each weight is W + scale * delta, by stock patches.
-
-    plan: by `text_encoders....` key, grouped by scale. The input CLIP and its weights are not
-    touched. Raises KeyMismatchError when the host does not accept every key.
-    """
+def edited_clip(clip: Any, plan: Plan, precision: str) -> tuple[Any, str]:
+    """`exact.edited_clone` for a CLIP. plan: by `text_encoders....` key, grouped by scale. The
+    input CLIP and its weights are not touched."""
+    named = {
+        scale: {key.removeprefix(TEXT_PREFIX): delta for key, delta in deltas.items()}
+        for scale, deltas in plan.items()
+    }
     made = clip.clone()
-    made.patcher = patched_clone(clip.patcher, _hosts_names(plan))
-    return made
-
-
-def measure_clip_rounding(clip: Any, plan: Plan) -> RoundingLoss:
-    """What storing the patched weights in the CLIP's number format does to the edit."""
-    return measure_rounding(clip.patcher, _hosts_names(plan), "")
+    made.patcher, note = edited_clone(clip.patcher, named, precision, "")
+    return made, note
 
 
 def clip_shapes(clip: Any) -> dict[str, torch.Size]:
     """Shape of every floating-point weight by our key."""
     return {TEXT_PREFIX + key: shape for key, shape in view_of(clip.patcher, "").shapes.items()}
-
-
-def _hosts_names(plan: Plan) -> dict[float, dict[str, torch.Tensor]]:
-    """The plan by the names inside a CLIP's patcher, which lack our prefix."""
-    return {
-        scale: {key.removeprefix(TEXT_PREFIX): delta for key, delta in deltas.items()}
-        for scale, deltas in plan.items()
-    }

@@ -333,3 +333,50 @@ def test_at_use_nothing_stays_behind(pack: Any, build: Build) -> None:
     comfy.model_management.unload_all_models()
     assert torch.equal(steps.output(model), drawn)
     assert all(torch.equal(base_weight(model, key), value) for key, value in held.items())
+
+
+def test_auto_takes_the_way_that_loses_less(pack: Any, build: Build) -> None:
+    """A small edit acts at use and the node says why; advice names no way that refuses."""
+    from tverase_pack.nodes.host.model.exact import exact_edits
+
+    model = build()
+    vector = vector_for(model, 0.002)
+    cls = pack.NODE_CLASS_MAPPINGS["TVEraseApplyNegatedTV"]
+    told = {}
+    for precision in ("auto", "patch"):
+        with torch.inference_mode():
+            made = cls().apply(model, vector, 1.0, "refuse", precision=precision)
+        told[precision] = made["ui"]["text"][0] if isinstance(made, dict) else ""
+        edited = made["result"][0] if isinstance(made, dict) else made[0]
+        at_use = precision == "auto" and build.format != "gguf"
+        assert bool(exact_edits(edited)) == at_use
+    if build.format == "gguf":  # patches are added in float32 here, and lose nothing
+        assert "auto: patch, rounding" in told["auto"]
+        return
+    assert "auto: runtime_exact, because rounding" in told["auto"]
+    assert "Set precision to runtime_exact" in told["patch"]
+
+
+def test_small_edits_in_half_precision_clip(pack: Any, comfy_host: Any) -> None:
+    from tverase_pack.nodes.host.text.edits import clip_fingerprint, clip_shapes
+
+    from host_support import tiny_host
+    from host_support.host_steps import node
+
+    clip = tiny_host.build_clip(torch.bfloat16)
+    source = torch.Generator().manual_seed(3)
+    deltas = {
+        key: 1e-4 * torch.randn(tuple(shape), generator=source)
+        for key, shape in clip_shapes(clip).items()
+        if "encoder.layers" in key and key.endswith("weight")
+    }
+    vector = TaskVector(deltas, clip_fingerprint(clip))
+    given = {"clip": clip, "task_vector": vector, "strength": 1.0, "other_weights": "refuse"}
+    drawn = clip.encode_from_tokens(clip.tokenize("a cat"))
+    exact_one = node(pack, "ApplyToCLIP", **given, precision="auto")[0]
+    wide = tiny_host.build_clip(torch.bfloat16)
+    moved = exact_one.encode_from_tokens(exact_one.tokenize("a cat"))
+    assert exact_one.patcher.injections
+    assert not torch.equal(moved, drawn)
+    assert torch.equal(clip.encode_from_tokens(clip.tokenize("a cat")), drawn)
+    assert torch.equal(wide.encode_from_tokens(wide.tokenize("a cat")), drawn)
