@@ -19,49 +19,53 @@ class AddedAtUse:
     What it finds out about the delta and the weight is kept while `keep` is true, at most as many
     bytes as the delta has; `forget` drops it.
 
-    - The delta is a product of two thin matrices (only where `thin` allows: layers that are linear
-      in this weight): a `SplitWeight` whose second part is the two factors.
     - float32 weights: the sum, in place where the weight is a copy that nobody else has.
-    - 16-bit weights: the sum where rounding it loses next to nothing, else a `SplitWeight`.
+    - 16-bit weights: the sum where rounding it loses next to nothing, else a `SplitWeight`. Its
+      second part is two thin factors where the delta is their product, and `thin` allows it: for
+      layers that are linear in this weight.
     """
 
     def __init__(self, delta: Tensor, scale: float, *, thin: bool = False):
         """delta: float32 or bfloat16, the weight's shape."""
         self.delta, self.scale, self.keep = delta, scale, True
-        self._factors = thin_factors(delta) if thin else None
+        self._thin = thin
         self._ready: Tensor | Factors | None = None
-        self._for, self._shift, self._whole = torch.float32, 0, False
+        self._for: torch.dtype | None = None
+        self._shift, self._whole = 0, False
 
     def __call__(self, weight: Tensor, kept: Tensor | None = None) -> Tensor:
         """kept: what the layer owns and must not be written to."""
-        if isinstance(weight, SplitWeight):
+        if isinstance(weight, SplitWeight) or weight.itemsize < 2:
             return added(weight, self.delta, self.scale)
-        ready = self._parts(weight)
-        if not self.keep:
+        ready = self._part(weight)
+        if not (self.keep or isinstance(ready, Factors)):
             self._ready = None
         if isinstance(ready, Factors) or not self._whole:
             return SplitWeight.from_parts(weight, ready, self._shift)
-        if weight.dtype != ready.dtype:
-            return added(weight, ready, self.scale)
         alpha = 2.0**-self._shift if weight.dtype in HALF_TYPES else self.scale
         if kept is not None and not _shares(weight, kept):
             return weight.add_(ready, alpha=alpha)
         return weight.add(ready, alpha=alpha)
 
-    def _parts(self, weight: Tensor) -> Tensor | Factors:
-        if self._ready is not None and self._for is weight.dtype:
+    def _part(self, weight: Tensor) -> Tensor | Factors:
+        """What is added to a weight of this dtype."""
+        if self._for is weight.dtype and self._ready is not None:
             return self._ready
-        self._for = weight.dtype
-        if self._factors is not None and weight.itemsize > 1:
-            up, down = (f.to(weight.device, weight.dtype) for f in self._factors)
-            self._ready, self._shift = Factors(up * self.scale, down), 0
-        elif weight.dtype in HALF_TYPES:
-            delta = self.delta.to(weight.device, non_blocking=True)
-            ready, self._shift = half_part(delta, self.scale, weight.dtype)
-            self._ready = ready
-            self._whole = _loss(weight, delta, self.scale) <= ONE_TENSOR
-        else:
-            self._ready, self._whole = self.delta.to(weight.device, torch.float32), True
+        delta, first = (
+            self.delta.to(weight.device, non_blocking=True),
+            self._for is not weight.dtype,
+        )
+        self._for, self._ready = weight.dtype, delta
+        if weight.dtype in HALF_TYPES:
+            self._ready, self._shift = half_part(delta, self.scale, weight.dtype)
+            if first:
+                self._whole = _loss(weight, delta, self.scale) <= ONE_TENSOR
+                thin = thin_factors(delta) if self._thin and not self._whole else None
+                if thin is not None:
+                    up, down = (self.scale * thin[0]).to(weight), thin[1].to(weight)
+                    self._ready, self._shift = Factors(up, down), 0
+        elif first:
+            self._whole = True
         return self._ready
 
     def bytes(self) -> int:
