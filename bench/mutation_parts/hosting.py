@@ -87,25 +87,29 @@ HOSTING: dict[str, list[Fault]] = {
     "nodes/host/model/exact.py": [
         Fault(
             "the edit stays on the shared modules",
-            "            if slot in functions:\n",
+            "            if len(left) < len(functions):\n",
             "            if False:\n",
         ),
         Fault(
             "an edit is put on twice",
-            "        self.eject(patcher)\n        device",
-            "        device",
+            "        self.eject(patcher)\n        free",
+            "        free",
         ),
         Fault(
             "the class's own list is changed",
-            'functions = [*getattr(module, f"{name}_function"), slot]',
-            'functions = getattr(module, f"{name}_function")\n            functions.append(slot)',
+            'functions = [*getattr(layer, f"{name}_function"), _Use(slot, layer, name)]',
+            'functions = getattr(layer, f"{name}_function")\n'
+            "            functions.append(_Use(slot, layer, name))",
         ),
         Fault("two edits have one name", 'f"{INJECTION}{uuid.uuid4().hex}"', 'f"{INJECTION}x"'),
         Fault(
             "the scale of a scaled format is ignored",
-            "_Slot(delta, scale / _stored_scale(clone, key))",
-            "_Slot(delta, scale)",
+            "AddedAtUse(delta, scale / _stored_scale(model, key), thin=thin)",
+            "AddedAtUse(delta, scale, thin=thin)",
         ),
+        Fault("precision is ignored", 'if precision == "runtime_exact":', "if False:"),
+        Fault("no warning of rounding", "if loss.lost <= LOSS_TO_WARN:", "if True:"),
+        Fault("auto stays with patches", 'if precision == "patch":', "if True:"),
         Fault(
             "parameters that no layer owns are left out",
             "for key, delta in deltas.items() if key not in known}",
@@ -174,8 +178,8 @@ HOSTING: dict[str, list[Fault]] = {
     "nodes/host/model/extraction.py": [
         Fault(
             "base minus tuned",
-            "_keep(deltas, key, after - before)",
-            "_keep(deltas, key, before - after)",
+            "effective_weight(tuned, key) - effective_weight(base, key)",
+            "effective_weight(base, key) - effective_weight(tuned, key)",
         ),
         Fault("the base's own patches are counted", "added = extra[len(own) :]", "added = extra"),
         Fault(
@@ -267,8 +271,8 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "LoRAs on the CLIP are left out",
-            "if len(entry) > 1 else weight",
-            "if False else weight",
+            "return effective_weight(patcher, key)",
+            "return base_weight(patcher, key).float()",
         ),
         Fault(
             "clip skip is left out",
@@ -442,18 +446,6 @@ HOSTING: dict[str, list[Fault]] = {
             "        if signed_scale(strength) == 0:\n",
             "        if False:\n",
             ("tests/nodes/vector/test_apply.py",),
-        ),
-        Fault(
-            "precision is ignored",
-            'if precision == "runtime_exact":',
-            "if False:",
-            ("tests/nodes/vector/test_exact.py",),
-        ),
-        Fault(
-            "no warning of rounding",
-            "if loss.lost > LOSS_TO_WARN:",
-            "if False:",
-            ("tests/nodes/vector/test_exact.py",),
         ),
         Fault(
             "the mask is not passed on",

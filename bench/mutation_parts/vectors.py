@@ -120,23 +120,23 @@ VECTORS: dict[str, list[Fault]] = {
     "tverase_core/vector/split_weight.py": [
         Fault(
             "a shift in the wrong direction",
-            "return self.extra.float() * 2.0**-self.shift",
-            "return self.extra.float() * 2.0**self.shift",
+            "return whole * 2.0**-self.shift",
+            "return whole * 2.0**self.shift",
         ),
         Fault(
             "a layer's second product is off by a power of two",
-            "func(*args, **kwargs), alpha=2.0**-weight.shift)",
-            "func(*args, **kwargs), alpha=2.0 ** (1 - weight.shift))",
+            "torch.add(result, more, alpha=2.0**-weight.shift)",
+            "torch.add(result, more, alpha=2.0 ** (1 - weight.shift))",
         ),
         Fault(
             "the bias is counted twice",
-            '            _put(args, kwargs, bias_at, "bias", None)\n        result',
-            "            pass\n        result",
+            '            _put(args, kwargs, bias_at, "bias", None)\n        more',
+            "            pass\n        more",
         ),
         Fault(
             "the second part of a bias is forgotten",
-            "result = torch.add(result, extra, alpha=2.0**-bias.shift)",
-            "result = torch.add(result, extra, alpha=0.0)",
+            "part if bias.ndim > 1 else part.view(form), alpha=2.0**-bias.shift",
+            "part if bias.ndim > 1 else part.view(form), alpha=0.0",
         ),
         Fault(
             "an edit of an edited weight forgets the first",

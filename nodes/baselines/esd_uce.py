@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -126,7 +127,7 @@ class UceNode:
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import refuse_patched
         from ..host.model.numerics import noise_schedule
-        from ..host.model.weights import base_reader, fingerprint, layout_of, model_shapes
+        from ..host.model.weights import base_weight, fingerprint, layout_of, model_shapes
         from ..host.text.encoder import HostTextEncoder
 
         refuse_patched(model)
@@ -142,7 +143,7 @@ class UceNode:
                 f"{set(preserved) & set(names)} cannot be erased and preserved at once."
             )
         keys = context_keys(model_shapes(model), layout_of(model))
-        read, turns, progress = base_reader(model), count(1), NodeProgress()
+        read, turns, progress = partial(base_weight, model), count(1), NodeProgress()
 
         def weight(key: str) -> torch.Tensor:
             progress(next(turns), len(keys), key)

@@ -7,12 +7,11 @@ from typing import Any
 from ...tverase_core.concept_set import ConceptSet
 from ...tverase_core.vector.erase import signed_scale, subtracted
 from ...tverase_core.vector.provenance import Provenance
-from ...tverase_core.vector.rounding import LOSS_TO_WARN
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.loss_curve import loss_curve
 from ..shared.node_output import with_picture, with_text
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
-from ..shared.widgets import socket
+from ..shared.widgets import PRECISION, socket
 from .few_shot_settings import CLIP_STRENGTH, FEW_SHOT_SETTINGS
 
 METHOD = "Few-shot Unlearning"
@@ -105,7 +104,8 @@ class ApplyNegatedTVToCLIP:
                     TASK_VECTOR, "The concept's task vector, from Few-shot Unlearning."
                 ),
                 **CLIP_STRENGTH,
-            }
+            },
+            "optional": {"precision": PRECISION},
         }
 
     RETURN_TYPES = ("CLIP",)
@@ -121,18 +121,19 @@ class ApplyNegatedTVToCLIP:
     SEARCH_ALIASES = ["erase", "unlearn", "text encoder", "negative lora"]
 
     def apply(
-        self, clip: Any, task_vector: TaskVector, strength: float, other_weights: str
+        self,
+        clip: Any,
+        task_vector: TaskVector,
+        strength: float,
+        other_weights: str,
+        precision: str = "patch",
     ) -> tuple[Any] | dict[str, Any]:
-        from ..host.text.edits import checked_clip_deltas, measure_clip_rounding, patched_clip
+        from ..host.text.edits import checked_clip_deltas, edited_clip
 
         if signed_scale(strength) == 0:
             return (clip,)
         allow = other_weights == "allow"
         deltas, note = checked_clip_deltas(clip, task_vector, allow_other_weights=allow)
-        plan = subtracted(deltas, strength)
-        edited = patched_clip(clip, plan)
-        loss = measure_clip_rounding(clip, plan)
-        if loss.lost > LOSS_TO_WARN:
-            more = "Start ComfyUI with --fp32-text-enc to keep all of it."
-            note = f"{note} Warning: {loss.sentence()}. {more}".strip()
-        return with_text(note, (edited,)) if note else (edited,)
+        edited, rounded = edited_clip(clip, subtracted(deltas, strength), precision)
+        text = " ".join(filter(None, [note, rounded]))
+        return with_text(text, (edited,)) if text else (edited,)

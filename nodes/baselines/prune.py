@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,17 +71,10 @@ class ConceptPruneNode:
         from ...tverase_core.erasers import PruneConfig, concept_prune, prunable_keys
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import refuse_patched
-        from ..host.model.weights import (
-            base_reader,
-            fingerprint,
-            layout_of,
-            model_shapes,
-            prediction_of,
-            refuse_quantised,
-        )
+        from ..host.model.numerics import prediction_of
+        from ..host.model.weights import base_weight, fingerprint, layout_of, model_shapes
 
         refuse_patched(model)
-        refuse_quantised(model, "ConceptPrune")
         config = PruneConfig(ratio=ratio, steps_used=steps_used)
         how = drawing_of(drawing)
         if steps_used > how.steps:
@@ -93,7 +87,8 @@ class ConceptPruneNode:
         pairs = _prompt_pairs(prompts, contrast)
         seeds = [seed + i for i in range(len(pairs) * pictures_per_prompt)]
         norms_of_both = _column_norms(model, clip, keys, pairs, seeds, steps_used, how)
-        result = concept_prune(base_reader(model), keys, *norms_of_both, config, NodeProgress())
+        read = partial(base_weight, model)
+        result = concept_prune(read, keys, *norms_of_both, config, NodeProgress())
         if not result.deltas:
             raise EmptyMaskError(
                 "No weight works harder with the concept than without it. Write prompts that "

@@ -48,3 +48,14 @@ def seed(tooltip: str) -> Widget:
 def socket(kind: str, tooltip: str) -> Widget:
     """An input that takes a wire of that kind."""
     return kind, {"tooltip": tooltip}
+
+
+PRECISION = choice(
+    ["auto", "patch", "runtime_exact"],
+    "patch: the edit is written into the loaded weights, can be saved and combined. "
+    "runtime_exact: it is added whenever a weight is used, so that bf16, fp8 and quantised models "
+    "lose none of it; cannot be saved. auto: runtime_exact where patch would lose more than 10 % "
+    "of the edit, else patch; the node says which.",
+    default="auto",
+    advanced=True,
+)

@@ -9,7 +9,6 @@ import torch
 from ...tverase_core.errors import ShapeMismatchError
 from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.vector.erase import signed_scale, subtracted
-from ...tverase_core.vector.rounding import LOSS_TO_WARN
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.compare import compare_grid
 from ..pictures.figure import to_tensor
@@ -17,9 +16,7 @@ from ..shared.node_output import with_picture, with_text
 from ..shared.rgb import rgb
 from ..shared.sockets import BLOCK_MASK, CATEGORY, TASK_VECTOR
 from ..shared.whole_lists import TakesLists, one_batch
-from ..shared.widgets import choice, number, socket, text, whole
-
-PRECISIONS = ("patch", "runtime_exact")
+from ..shared.widgets import PRECISION, choice, number, socket, text, whole
 
 
 class ApplyNegatedTV:
@@ -49,14 +46,7 @@ class ApplyNegatedTV:
                 "block_mask": socket(
                     BLOCK_MASK, "Edit only these blocks. Not connected: all of them."
                 ),
-                "precision": choice(
-                    list(PRECISIONS),
-                    "patch: the edit is written into the loaded weights, can be "
-                    "saved and combined. runtime_exact: it is added whenever a weight is used, "
-                    "so that bf16 and fp8 models lose none of it; slower, cannot be saved.",
-                    default="patch",
-                    advanced=True,
-                ),
+                "precision": PRECISION,
             },
         }
 
@@ -82,24 +72,14 @@ class ApplyNegatedTV:
         precision: str = "patch",
     ) -> tuple[Any] | dict[str, Any]:
         from ..host.model.edits import checked_deltas, what_base
-        from ..host.model.exact import exact_clone
-        from ..host.model.patching import measure_rounding, patched_clone
+        from ..host.model.exact import edited_clone
 
         if signed_scale(strength) == 0:
             return (model,)
         allow = other_weights == "allow"
         deltas = checked_deltas(model, task_vector, block_mask, allow_other_weights=allow)
-        plan = subtracted(deltas, strength)
-        notes = [what_base(model, task_vector)]
-        if precision == "runtime_exact":
-            edited = exact_clone(model, plan)
-        else:
-            edited = patched_clone(model, plan)
-            loss = measure_rounding(model, plan)
-            if loss.lost > LOSS_TO_WARN:
-                way = "Set precision to runtime_exact to keep all of it"
-                notes.append(f"Warning: {loss.sentence()}. {way}.")
-        text = "\n".join(note for note in notes if note)
+        edited, note = edited_clone(model, subtracted(deltas, strength), precision)
+        text = "\n".join(filter(None, [what_base(model, task_vector), note]))
         return with_text(text, (edited,)) if text else (edited,)
 
 

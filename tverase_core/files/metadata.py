@@ -91,6 +91,7 @@ def task_vector_metadata(
                 "dtype": base.dtype,
                 "file_name": base.file_name,
                 **({"sample_values": base.sample_values} if base.sample_values else {}),
+                **({"sample_spread": base.sample_spread} if base.sample_spread else {}),
             }
         ),
         "tverase.recipe": compact_json(dict(provenance.recipe)),

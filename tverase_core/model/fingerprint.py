@@ -30,6 +30,8 @@ class BaseFingerprint:
     key_digest: 64 hex digits, see `key_digest`.
     sample_sha256: 64 hex digits, see `sample_sha256`; None where the weights were not seen.
     sample_values: see `sample_values`; None where the weights were not seen.
+    sample_spread: of models with packed weights, how far their format moves each of these values
+        (`sample_values.packed_spread`), 0 for those of plain weights; in the same form.
     dtype, file_name: what the weights were stored as and in (base name only), for people.
     Raises ConfigError on a malformed field.
     """
@@ -40,6 +42,7 @@ class BaseFingerprint:
     dtype: str | None = None
     file_name: str | None = None
     sample_values: str | None = None
+    sample_spread: str | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -51,10 +54,11 @@ class BaseFingerprint:
             problems.append(f"sample_sha256: expected 64 hex digits, got {self.sample_sha256!r}")
         if self.file_name is not None and ("/" in self.file_name or "\\" in self.file_name):
             problems.append("file_name: give the base name only, a path would leak the machine")
-        try:
-            unpacked(self.sample_values or "")
-        except ValueError as error:
-            problems.append(f"sample_values: expected base64 of float32 values, {error}")
+        for name in ("sample_values", "sample_spread"):
+            try:
+                unpacked(getattr(self, name) or "")
+            except ValueError as error:
+                problems.append(f"{name}: expected base64 of float32 values, {error}")
         if problems:
             raise ConfigError("base fingerprint: " + "; ".join(problems))
 
@@ -84,8 +88,8 @@ class BaseFingerprint:
             return "different_weights"
         if self.sample_sha256 is None or other.sample_sha256 is None:
             return "unverified"
-        if self.dtype == other.dtype:
-            return "different_weights"
+        if self.dtype == other.dtype and self.sample_spread is None:
+            return "different_weights"  # devices unpack other formats differently in the last bit
         near = self._near(other)
         if near is None:
             return "unverified"
@@ -95,7 +99,11 @@ class BaseFingerprint:
         if None in (self.sample_values, other.sample_values, self.dtype, other.dtype):
             return None
         mine, theirs = (unpacked(str(each.sample_values)) for each in (self, other))
-        return within_rounding(mine, str(self.dtype), theirs, str(other.dtype))
+        spreads = [unpacked(each.sample_spread) for each in (self, other) if each.sample_spread]
+        if any(len(spread) != len(mine) for spread in spreads):
+            return None
+        spread = torch.stack(spreads).amax(0) if spreads else None
+        return within_rounding(mine, str(self.dtype), theirs, str(other.dtype), spread)
 
 
 def check_base(
@@ -182,16 +190,16 @@ def sampled(weight: Tensor) -> Tensor:
     return torch.cat(runs).cpu().view(weight.dtype) if runs else flat.cpu()
 
 
-def storage_of(weights: Iterable[tuple[torch.dtype, int]]) -> str:
-    """The floating-point dtypes among (dtype, number of values), that of most values first:
-    "float16", or "float16+float32"; empty without any.
+def storage_of(weights: Iterable[tuple[torch.dtype | str, int]]) -> str:
+    """The formats among (dtype or name of a packed format, number of values), that of most values
+    first: "float16", or "nvfp4+float16"; empty without any. Dtypes of whole numbers do not count.
 
     All of them, because a model stored in two differs in its bytes from the same one cast to the
     first, and neither is another model.
     """
     counts: Counter[str] = Counter()
     for dtype, numel in weights:
-        if dtype.is_floating_point:
+        if isinstance(dtype, str) or dtype.is_floating_point:
             counts[str(dtype).removeprefix("torch.")] += numel
     return "+".join(name for name, _ in counts.most_common())
 

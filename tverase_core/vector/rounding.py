@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..model.fingerprint import sampled_runs
+from ..model.fingerprint import sampled
 
 LOSS_TO_WARN = 0.1
 
@@ -34,27 +33,6 @@ class RoundingLoss:
         )
 
 
-def rounding_loss(
-    plan: Mapping[float, Mapping[str, Tensor]],
-    read: Callable[[str], Tensor],
-    rounded: Callable[[Tensor, str, torch.dtype], Tensor],
-) -> RoundingLoss:
-    """Measured on a sample of each weight (`fingerprint.sampled_runs`), counted for all of it.
-
-    plan: deltas by key, grouped by scale (`erase.subtracted`). read: key -> the weight as
-    stored. rounded: (float32 values, key, dtype) -> the values as the host would store them.
-    """
-    total = Comparison()
-    for scale, deltas in plan.items():
-        for key, delta in deltas.items():
-            stored = _sample(read(key))
-            before = stored.to("cpu", torch.float32)
-            wanted = scale * _sample(delta).float()
-            after = rounded(before + wanted, key, stored.dtype).to(torch.float32)
-            total.add(wanted, after - before, delta.numel() / max(1, len(before)))
-    return total.loss()
-
-
 class Comparison:
     """Adds up meant and real changes one weight at a time; see `RoundingLoss`."""
 
@@ -71,7 +49,7 @@ class Comparison:
     def add_sample(self, meant: Tensor, before: Tensor, after: Tensor) -> None:
         """A sample of one weight, counted for all of it: that it goes from `before` to `after`,
         where another change was meant."""
-        wanted, old, new = (_sample(t).to("cpu", torch.float32) for t in (meant, before, after))
+        wanted, old, new = (sampled(t).to("cpu", torch.float32) for t in (meant, before, after))
         self.add(wanted, new - old, meant.numel() / max(1, len(old)))
 
     def loss(self) -> RoundingLoss:
@@ -83,11 +61,3 @@ class Comparison:
             math.sqrt(self.real / self.meant),
             math.sqrt(self.apart / self.meant),
         )
-
-
-def _sample(weight: Tensor) -> Tensor:
-    """Even runs of the values: they lie in few pages of a mapped file or of untouched memory."""
-    flat = weight.detach().reshape(-1)
-    runs = [flat[first : first + count] for first, count in sampled_runs(len(flat))]
-    # As bytes, because fp8 cannot be concatenated.
-    return torch.cat([run.view(torch.uint8) for run in runs]).view(flat.dtype) if runs else flat

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -47,14 +48,38 @@ def half_part(delta: Tensor, scale: float, dtype: torch.dtype) -> tuple[Tensor, 
     return torch.ldexp(wide, torch.tensor(shift, device=wide.device)).to(dtype), shift
 
 
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """up @ down in place of a matrix, or of a convolution [out, in, kh, kw] as one.
+
+    up: [out, r], down: [r, rest], one dtype and device.
+    """
+
+    up: Tensor
+    down: Tensor
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.up.dtype
+
+    def product(self, shape: torch.Size) -> Tensor:
+        """float32."""
+        return (self.up.float() @ self.down.float()).reshape(shape)
+
+    def __mul__(self, number: Any) -> Factors:
+        return Factors(self.up * number, self.down)
+
+
 class SplitWeight(Tensor):
     """main + extra / 2**shift, all of main's dtype.
+
+    extra: main's shape, or `Factors`, for weights of linear layers and ungrouped convolutions.
 
     Layers (linear, convolutions, normalisations) and products with one number use both parts.
     Anything else that is done with it sees main + extra as one tensor of that dtype, rounded.
     """
 
-    extra: Tensor
+    extra: Tensor | Factors
     shift: int
 
     @classmethod
@@ -66,8 +91,8 @@ class SplitWeight(Tensor):
         return cls.from_parts(main, *half_part(delta, scale, main.dtype))
 
     @classmethod
-    def from_parts(cls, main: Tensor, extra: Tensor, shift: int) -> SplitWeight:
-        """main, extra: same shape, dtype and device."""
+    def from_parts(cls, main: Tensor, extra: Tensor | Factors, shift: int) -> SplitWeight:
+        """main, extra: same dtype and device."""
         made = main.as_subclass(cls)
         made.extra, made.shift = extra, shift
         return made
@@ -78,7 +103,9 @@ class SplitWeight(Tensor):
 
     def delta(self) -> Tensor:
         """What is added to `main`, float32."""
-        return self.extra.float() * 2.0**-self.shift
+        extra = self.extra
+        whole = extra.product(self.main().shape) if isinstance(extra, Factors) else extra.float()
+        return whole * 2.0**-self.shift
 
     def whole(self) -> Tensor:
         """The sum in one tensor of main's dtype, rounded."""
@@ -156,15 +183,23 @@ def _layer(func: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) ->
             _put(args, kwargs, place, name, value.main())
     result = func(*args, **kwargs)
     if isinstance(weight, SplitWeight):
-        _put(args, kwargs, weight_at, "weight", weight.extra)
+        extra, second = weight.extra, weight.extra
+        if isinstance(extra, Factors):
+            second = extra.down.reshape(-1, *weight.shape[1:])
+        _put(args, kwargs, weight_at, "weight", second)
         if bias is not None:
             _put(args, kwargs, bias_at, "bias", None)
-        result = torch.add(result, func(*args, **kwargs), alpha=2.0**-weight.shift)
+        more = func(*args, **kwargs)
+        if isinstance(extra, Factors):
+            more = func(more, extra.up.reshape(*extra.up.shape, *[1] * (weight.ndim - 2)))
+        result = torch.add(result, more, alpha=2.0**-weight.shift)
     if isinstance(bias, SplitWeight):
         form = [1] * result.ndim
         form[axis] = -1
-        extra = bias.extra if bias.ndim > 1 else bias.extra.view(form)
-        result = torch.add(result, extra, alpha=2.0**-bias.shift)
+        part = cast(Tensor, bias.extra)
+        result = torch.add(
+            result, part if bias.ndim > 1 else part.view(form), alpha=2.0**-bias.shift
+        )
     return result
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from ....tverase_core.errors import BaseMismatchError, listed
+from ..storage.view import PREFIX
 from .exact import INJECTION
-from .weights import PREFIX, patched_keys
+from .weights import patched_keys
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

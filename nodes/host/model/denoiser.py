@@ -14,13 +14,14 @@ from ....tverase_core.errors import BaseMismatchError, listed
 from ....tverase_core.ports import Context
 from ....tverase_core.schedule import NoiseSchedule
 from ..app.version import require_training
+from ..storage.view import refuse_quantised
 from ..training.fits import refuse_too_large
 from .at_use import edits_at_use
 from .attachments import Attachment, attached_to
 from .conditioning import refuse_extra_inputs
 from .numerics import compute_dtype, has_fast_bfloat16, noise_schedule, plain_attention
 from .patching import plain_clone
-from .weights import patched_keys, refuse_quantised, wrappable_shapes
+from .weights import patched_keys, wrappable_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from ....tverase_core.errors import BaseMismatchError
 from ....tverase_core.model.block_mask import BlockMask
-from ....tverase_core.model.fingerprint import base_note, check_base
-from ....tverase_core.model.layout import TEXT_PREFIX, detect_layout
+from ....tverase_core.model.fingerprint import (
+    BaseFingerprint,
+    base_note,
+    check_base,
+    key_digest,
+)
+from ....tverase_core.model.layout import TEXT_PREFIX
 from ....tverase_core.vector.erase import Plan, masked_deltas
 from ....tverase_core.vector.pruned import PRUNED, pruned_of
 from ....tverase_core.vector.task_vector import TaskVector
-from .computed import computed
+from ..storage.view import WeightView, refuse_unreadable, view_of
 from .exact import exact_edits
 from .siblings import FIRST, of_text_to_image, widened
-from .weights import PREFIX, base_weight, fingerprint, model_shapes
+from .weights import base_weight, effective_weight, fingerprint
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -42,17 +48,21 @@ def checked_deltas(
             "not have. Use Apply Negated TV to CLIP."
         )
     mask = block_mask or BlockMask.full()
-    shapes = model_shapes(model)
+    view = view_of(model)
+    shapes = view.shapes
+    refuse_unreadable(model, task_vector.deltas)
     channels = model.get_model_object("latent_format").latent_channels
     sibling = of_text_to_image(shapes, channels, task_vector, allow_other_weights)
-    deltas = masked_deltas(task_vector, mask, detect_layout(shapes), sibling or shapes)
+    base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
+    if view.scales:
+        task_vector, base = _of_weights_alone(task_vector, base, view)
+    deltas = masked_deltas(task_vector, mask, view.layout, sibling or shapes)
     if sibling is not None:
         wide = shapes[FIRST][1]
         return {
             factor: {k: widened(d, wide) if k == FIRST else d for k, d in group.items()}
             for factor, group in deltas.items()
         }
-    base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
     check_base(task_vector.base, base, allow_other_weights=allow_other_weights)
     if task_vector.provenance.content == PRUNED:
         return {factor: _pruned_now(model, group) for factor, group in deltas.items()}
@@ -65,14 +75,26 @@ def what_base(model: ModelPatcher, task_vector: TaskVector) -> str:
     return base_note(task_vector.base.compare(base), task_vector.base, base)
 
 
+def _of_weights_alone(
+    task_vector: TaskVector, base: BaseFingerprint, view: WeightView
+) -> tuple[TaskVector, BaseFingerprint]:
+    """Once the scales beside 8-bit weights counted as weights: they were in a vector, and in the
+    digest of its base, by which such a vector is recognised here."""
+    former = key_digest({**view.shapes, **view.scales})
+    if task_vector.base.key_digest != former:
+        return task_vector, base
+    weights = {k: d for k, d in task_vector.deltas.items() if k not in view.scales}
+    return replace(task_vector, deltas=weights), replace(base, key_digest=former)
+
+
 def _pruned_now(model: ModelPatcher, deltas: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Pruning takes what is there: of a weight that this MODEL has edited, the edited value."""
-    edits, entries, made = exact_edits(model), model.get_key_patches(PREFIX), dict(deltas)
+    edits, made = exact_edits(model), dict(deltas)
     for key, delta in deltas.items():
-        patches, at_use = entries[key][1:], [edit[key] for edit in edits if key in edit]
+        patches, at_use = model.patches.get(key), [edit[key] for edit in edits if key in edit]
         if patches or at_use:
-            weight = base_weight(entries[key]).detach().to("cpu", torch.float32)
-            now = computed(patches, weight.clone(), key)
+            weight = base_weight(model, key).to("cpu", torch.float32)
+            now = effective_weight(model, key)
             for added, scale in at_use:
                 now = torch.add(now, added.float(), alpha=scale)
             made[key] = pruned_of(delta.float(), weight, now)

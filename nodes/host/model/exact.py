@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import torch
 
 from ....tverase_core.errors import BaseMismatchError
+from ....tverase_core.vector.at_use import AddedAtUse
 from ....tverase_core.vector.erase import Plan
-from ....tverase_core.vector.split_weight import HALF_TYPES, SplitWeight, added, half_part
+from ....tverase_core.vector.rounding import LOSS_TO_WARN
 from ..app.version import HostTooOldError, host_version
-from .patching import patched_clone, plain_clone
-from .weights import refuse_quantised, wrappable_shapes
+from ..storage.formats import layer_of, unpacked_at_use
+from ..storage.view import PREFIX, view_of
+from .patching import measure_rounding, patched_clone, plain_clone
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 INJECTION = "tverase_"  # starts the name of each edit
-Place = tuple[str, str]  # path of a module, and its parameter: "weight" or "bias"
 
 
-def exact_clone(model: ModelPatcher, plan: Plan) -> ModelPatcher:
+def exact_clone(model: ModelPatcher, plan: Plan, prefix: str = PREFIX) -> ModelPatcher:
     """A clone of `model` that computes with W + scale * delta and stores W as it is.
 
-    plan: deltas by key, grouped by their scale. The host takes the edit off the shared modules
-    whenever another MODEL uses them, and puts it on again: it is an injection, because a weight
-    wrapper would stay behind. Parameters that no layer of the host owns (position tables, some
-    norms) become patches. Savers of the host write such a MODEL without the edit.
-    Raises HostTooOldError, BaseMismatchError (quantised formats), KeyMismatchError.
+    plan: deltas by the host's key, grouped by their scale. The host unpacks quantised weights
+    before it calls functions on them, so that their format takes nothing of the edit. It takes the
+    edit off the shared modules whenever another MODEL uses them, and puts it on again: it is an
+    injection, because a weight wrapper would stay behind. Parameters that no layer of the host
+    owns (position tables, some norms) become patches. Savers of the host write such a MODEL
+    without the edit.
+    Raises HostTooOldError, BaseMismatchError (`plain_clone`), KeyMismatchError.
     """
-    refuse_quantised(model, "Runtime-exact mode")
-    known = wrappable_shapes(model)
+    known = view_of(model, prefix).usable
     loose = {
         scale: {key: delta for key, delta in deltas.items() if key not in known}
         for scale, deltas in plan.items()
@@ -48,7 +51,7 @@ def exact_clone(model: ModelPatcher, plan: Plan) -> ModelPatcher:
     from comfy.patcher_extension import PatcherInjection
 
     slots = {
-        _place(key): _Slot(delta, scale / _stored_scale(clone, key))
+        key: _slot(clone, key, scale, delta)
         for scale, deltas in plan.items()
         for key, delta in deltas.items()
         if key in known
@@ -59,6 +62,33 @@ def exact_clone(model: ModelPatcher, plan: Plan) -> ModelPatcher:
         f"{INJECTION}{uuid.uuid4().hex}", [PatcherInjection(edit.inject, edit.eject)]
     )
     return clone
+
+
+def edited_clone(
+    model: ModelPatcher, plan: Plan, precision: str, prefix: str = PREFIX
+) -> tuple[ModelPatcher, str]:
+    """(the clone with the plan in it, what the user should know).
+
+    precision: "patch", "runtime_exact", or "auto": patches, unless storing them would change the
+    edit by more than LOSS_TO_WARN of its length and the edit can be made at use. Advice names
+    runtime_exact only where it can be had. Raises what `patched_clone` and `exact_clone` raise.
+    """
+    if precision == "runtime_exact":
+        return exact_clone(model, plan, prefix), ""
+    edited, loss = patched_clone(model, plan), measure_rounding(model, plan, prefix)
+    if loss.lost <= LOSS_TO_WARN:
+        return edited, f"auto: patch, {loss.sentence()}." if precision == "auto" else ""
+    try:
+        exact = exact_clone(model, plan, prefix)
+    except (BaseMismatchError, HostTooOldError) as refused:
+        return edited, f"Warning: {loss.sentence()}. runtime_exact cannot be had here: {refused}"
+    if precision == "patch":
+        way = "Set precision to runtime_exact to keep all of it."
+        return edited, f"Warning: {loss.sentence()}. {way}"
+    return exact, (
+        f"auto: runtime_exact, because {loss.sentence()}. To save or export the MODEL set "
+        "precision to patch."
+    )
 
 
 def exact_edits(model: ModelPatcher) -> list[dict[str, tuple[torch.Tensor, float]]]:
@@ -72,76 +102,73 @@ def exact_edits(model: ModelPatcher) -> list[dict[str, tuple[torch.Tensor, float
     ]
 
 
-class _Slot:
-    """The function that the host calls on one parameter at each use: W -> W + scale * delta."""
-
-    def __init__(self, delta: torch.Tensor, scale: float):
-        self._delta, self._scale = delta, scale
-        self._ready: tuple[torch.Tensor, int] | None = None
-        self.keep = False
-
-    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
-        if weight.dtype not in HALF_TYPES or isinstance(weight, SplitWeight):
-            return added(weight, self._delta, self._scale)
-        if self._ready is None or self._ready[0].dtype != weight.dtype:
-            delta = self._delta.to(weight.device, non_blocking=True)
-            ready = half_part(delta, self._scale, weight.dtype)
-            if not self.keep:
-                return SplitWeight.from_parts(weight, *ready)
-            self._ready = ready
-        return SplitWeight.from_parts(weight, *self._ready)
-
-    def content(self) -> tuple[torch.Tensor, float]:
-        return self._delta, self._scale
-
-    def bytes(self) -> int:
-        return 2 * self._delta.numel()
-
-    def forget(self) -> None:
-        self._ready = None
-
-
 class _Edit:
-    """All slots of one MODEL. Both methods may be called twice: clones share it."""
+    """All functions of one MODEL, by key. Both methods may be called twice: clones share it."""
 
-    def __init__(self, slots: Mapping[Place, _Slot]):
+    def __init__(self, slots: Mapping[str, AddedAtUse]):
         self._slots = slots
 
     def content(self) -> dict[str, tuple[torch.Tensor, float]]:
-        return {".".join(place): slot.content() for place, slot in self._slots.items()}
+        return {key: (slot.delta, slot.scale) for key, slot in self._slots.items()}
 
     def inject(self, patcher: ModelPatcher) -> None:
         self.eject(patcher)
-        device = patcher.load_device
-        free = comfy.model_management.get_free_memory(device)
+        free = comfy.model_management.get_free_memory(patcher.load_device)
         spare = free - 2 * comfy.model_management.minimum_inference_memory()
         keep = sum(slot.bytes() for slot in self._slots.values()) < spare
-        for (path, name), slot in self._slots.items():
-            slot.keep = keep and device.type != "cpu"
-            module = patcher.model.get_submodule(path)
+        for key, slot in self._slots.items():
+            slot.keep = keep
+            layer, name = layer_of(patcher.model, key)
             # A new list: the class's own is shared by all layers.
-            functions = [*getattr(module, f"{name}_function"), slot]
-            setattr(module, f"{name}_function", functions)
+            functions = [*getattr(layer, f"{name}_function"), _Use(slot, layer, name)]
+            setattr(layer, f"{name}_function", functions)
+            if unpacked_at_use(getattr(layer, name)):
+                layer.cast_bias_weight = partial(_cast_with_uses, layer)
 
     def eject(self, patcher: ModelPatcher) -> None:
-        for (path, name), slot in self._slots.items():
+        for key, slot in self._slots.items():
             slot.forget()
-            module = patcher.model.get_submodule(path)
-            functions = getattr(module, f"{name}_function")
-            if slot in functions:
-                setattr(module, f"{name}_function", [f for f in functions if f is not slot])
+            layer, name = layer_of(patcher.model, key)
+            functions = getattr(layer, f"{name}_function")
+            left = [f for f in functions if not (isinstance(f, _Use) and f.slot is slot)]
+            if len(left) < len(functions):
+                setattr(layer, f"{name}_function", left)
+            if not any(isinstance(f, _Use) for f in [*layer.weight_function, *layer.bias_function]):
+                vars(layer).pop("cast_bias_weight", None)
 
 
-def _place(key: str) -> Place:
-    path, _, name = key.rpartition(".")
-    return path, name
+class _Use:
+    """What the host calls: the function, and the parameter that it must not write to."""
+
+    def __init__(self, slot: AddedAtUse, layer: torch.nn.Module, name: str):
+        self.slot, self._layer, self._name = slot, layer, name
+
+    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
+        return self.slot(weight, getattr(self._layer, self._name))
+
+
+def _cast_with_uses(layer: Any, *given: Any, **options: Any) -> tuple[Any, Any]:
+    """Layers that unpack their weights themselves (ComfyUI-GGUF) look at no functions."""
+    weight, bias = type(layer).cast_bias_weight(layer, *given, **options)
+    for use in (f for f in layer.weight_function if isinstance(f, _Use)):
+        weight = use(weight)
+    for use in (f for f in layer.bias_function if isinstance(f, _Use) and bias is not None):
+        bias = use(bias)
+    return weight, bias
+
+
+def _slot(model: ModelPatcher, key: str, scale: float, delta: torch.Tensor) -> AddedAtUse:
+    layer, name = layer_of(model.model, key)
+    linear = hasattr(layer, "in_features") and delta.ndim == 2
+    convolves = getattr(layer, "groups", 0) == 1 and not getattr(layer, "transposed", True)
+    thin = name == "weight" and (linear or (convolves and delta.ndim == 4))
+    return AddedAtUse(delta, scale / _stored_scale(model, key), thin=thin)
 
 
 def _stored_scale(model: ModelPatcher, key: str) -> float:
     """What the layer multiplies its stored weight by; 1 but for scaled 8-bit formats."""
-    path, name = _place(key)
-    module = model.model.get_submodule(path)
-    factor = getattr(module, "scale_weight", None) if name == "weight" else None
+    layer, name = layer_of(model.model, key)
+    factor = getattr(layer, "scale_weight", None) if name == "weight" else None
     if factor is None:
         return 1.0
     if factor.numel() != 1:

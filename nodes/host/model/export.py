@@ -15,9 +15,10 @@ import torch
 from ....tverase_core.errors import BaseMismatchError, listed
 from ....tverase_core.files.diffusers_names import diffusers_names
 from ....tverase_core.model.layout import detect_layout
+from ..storage.view import PREFIX, view_of
 from .at_use import refuse_edits_at_use
 from .patching import plain_clone
-from .weights import PREFIX, refuse_failing_patches
+from .weights import refuse_failing_patches
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -52,6 +53,13 @@ def export_unet(model: ModelPatcher, prefix: str) -> Path:
     shows, and patches that the host cannot compute.
     """
     refuse_edits_at_use(model, "Export UNet")
+    packed = view_of(model).packed
+    if packed:
+        raise BaseMismatchError(
+            f"{len(packed)} weights of this model are quantised ({listed(sorted(packed))}), which "
+            "diffusers' files of a UNet are not. Use ComfyUI's Save Model node, which keeps the "
+            "format, or export the same model loaded in fp16, bf16 or fp32."
+        )
     names = names_to_export(model.model_state_dict(PREFIX))
     refuse_failing_patches(model)
     with _patched_weights(model) as patched:

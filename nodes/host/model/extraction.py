@@ -14,9 +14,10 @@ from ....tverase_core.errors import (
     ShapeMismatchError,
     listed,
 )
+from ..storage.view import refuse_unreadable
 from .at_use import refuse_edits_at_use
 from .computed import computed
-from .weights import PREFIX, base_weight, effective_weights, model_shapes, refuse_quantised
+from .weights import base_weight, effective_weight, model_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -35,7 +36,6 @@ def deltas_between(
     Raises KeyMismatchError, ShapeMismatchError, NonFiniteError (key named), BaseMismatchError.
     """
     for model in (base, tuned):
-        refuse_quantised(model, "Extract Task Vector")
         refuse_edits_at_use(model, "Extract Task Vector")
     still: list[str] = []
     if base.model is tuned.model:
@@ -61,11 +61,10 @@ def _from_patch_lists(
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     deltas: dict[str, torch.Tensor] = {}
     still = []
-    known, wanted = base.get_key_patches(PREFIX), tuned.get_key_patches(PREFIX)
-    for done, (key, entry) in enumerate(wanted.items()):
-        own = known[key][1:]
-        extra = entry[1:]
-        progress(done + 1, len(wanted), key)
+    shapes = model_shapes(base)
+    for done, key in enumerate(shapes):
+        own, extra = base.patches.get(key, []), tuned.patches.get(key, [])
+        progress(done + 1, len(shapes), key)
         kept = zip(own, extra, strict=False)
         if len(extra) < len(own) or not all(a is b or _same_patch(a, b) for a, b in kept):
             raise BaseMismatchError(
@@ -74,7 +73,7 @@ def _from_patch_lists(
             )
         if len(extra) == len(own):
             continue
-        weight = base_weight(entry).detach().to("cpu", torch.float32, copy=True)
+        weight = base_weight(base, key).to("cpu", torch.float32, copy=True)
         added = extra[len(own) :]
         plain = all(
             isinstance(v, tuple) and v[0] == "diff" and scale == 1 and offset is None and fn is None
@@ -99,6 +98,8 @@ def _from_weights(
     base: ModelPatcher, tuned: ModelPatcher, progress: Progress
 ) -> dict[str, torch.Tensor]:
     known, wanted = model_shapes(base), model_shapes(tuned)
+    refuse_unreadable(base, wanted)
+    refuse_unreadable(tuned, known)
     missing, extra = sorted(set(known) - set(wanted)), sorted(set(wanted) - set(known))
     if missing or extra:
         raise KeyMismatchError(
@@ -118,12 +119,9 @@ def _from_weights(
                 got=wanted[key],
             )
     deltas: dict[str, torch.Tensor] = {}
-    pairs = zip(effective_weights(base), effective_weights(tuned), strict=True)
-    for done, ((key, before), (other, after)) in enumerate(pairs):
+    for done, key in enumerate(known):
         progress(done + 1, len(known), key)
-        if key != other:
-            raise KeyMismatchError(f"weights arrive in another order: {key} against {other}")
-        _keep(deltas, key, after - before)
+        _keep(deltas, key, effective_weight(tuned, key) - effective_weight(base, key))
     return deltas
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import comfy.model_base
 import comfy.model_management
 import comfy.model_sampling
 import torch
@@ -53,6 +54,15 @@ def _defining(thing: Any, method: str) -> type:
     """The class whose version of the method it has."""
     kinds = type(thing).__mro__
     return next((kind for kind in kinds if method in vars(kind)), kinds[0])
+
+
+def prediction_of(model: ModelPatcher) -> str:
+    """What the loaded checkpoint predicts: "epsilon", "v", or "" for anything else.
+
+    A ModelSampling node on the MODEL changes nothing here: the weights are the same.
+    """
+    kinds = comfy.model_base.ModelType
+    return {kinds.EPS: "epsilon", kinds.V_PREDICTION: "v"}.get(model.model.model_type, "")
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import comfy.float
+import comfy.model_management
 import comfy.model_patcher
 import comfy.utils
 import torch
 
 from ....tverase_core.errors import BaseMismatchError, KeyMismatchError, listed
+from ....tverase_core.model.fingerprint import sampled
 from ....tverase_core.vector.erase import Plan
-from ....tverase_core.vector.rounding import RoundingLoss, rounding_loss
-from .weights import PREFIX, base_reader
+from ....tverase_core.vector.rounding import Comparison, RoundingLoss
+from ..storage.formats import layer_of, restored, unpacked_at_use, values
+from ..storage.view import PREFIX, view_of
+from .weights import base_weight, stored_weight
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+
+MEASURED, ROWS = 24, 32  # how many packed weights, and rows of each, the rounding is measured on
 
 
 def patched_clone(model: ModelPatcher, plan: Plan) -> ModelPatcher:
@@ -88,55 +94,68 @@ def with_aliases(model: ModelPatcher, plan: Plan) -> Plan:
     return whole
 
 
-def measure_rounding(model: ModelPatcher, plan: Plan) -> RoundingLoss:
+def measure_rounding(model: ModelPatcher, plan: Plan, prefix: str = PREFIX) -> RoundingLoss:
     """What storing the patched weights as the host does would do to the edit.
 
-    A layer of a scaled or quantised format stores its weight by a method of its own. That finds
-    its scale from the largest value, which a sample may lack: it is given that value as well.
+    plan: by the host's keys. Of a plain weight a sample is rounded. Packed formats find their
+    scales in whole rows and in the largest value: some rows, that of the largest value among them,
+    are stored by the layer's own method, and this for at most MEASURED weights.
     """
-    plain, entries = base_reader(model), model.get_key_patches(PREFIX)
-    largest: dict[str, torch.Tensor] = {}
-
-    def read(key: str) -> torch.Tensor:
-        stored, undo_scale = entries[key][0]
-        if stored.is_meta or not _stores_itself(model, key):
-            return plain(key)
-        # In place, as the host does it: older ones cannot multiply 8-bit values otherwise.
-        weight = undo_scale(stored.detach().to(torch.float32, copy=True), inplace=True)
-        largest[key] = weight.abs().amax().to("cpu", torch.float32)
-        return weight
-
-    def rounded(values: torch.Tensor, key: str, dtype: torch.dtype) -> torch.Tensor:
-        if key not in largest:
-            return comfy.float.stochastic_rounding(values, dtype, seed=_seed(key))
-        stored = _stored(model, key, torch.cat([values, largest[key][None]])[None])
-        return stored[0, :-1].to("cpu", torch.float32)
-
-    return rounding_loss(plan, read, rounded)
+    view = view_of(model, prefix)
+    packed = [key for deltas in plan.values() for key in deltas if key in view.packed]
+    chosen = set(packed[:: -(-len(packed) // MEASURED) or 1])
+    numbers = sum(view.shapes[key].numel() for key in packed)
+    stands_for = numbers / max(1, sum(view.shapes[key].numel() for key in chosen))
+    total = Comparison()
+    for scale, deltas in plan.items():
+        for key, delta in deltas.items():
+            if key in chosen:
+                meant, real = _packed_change(model, key, scale, delta)
+            elif key not in view.packed:
+                meant, real = _plain_change(model, key, scale, delta)
+            else:
+                continue
+            share = stands_for if key in chosen else 1.0
+            total.add(meant, real, share * delta.numel() / max(1, meant.numel()))
+    return total.loss()
 
 
-def _layer_of(model: ModelPatcher, key: str) -> tuple[Any, str]:
-    path, _, name = key.rpartition(".")
-    return model.model.get_submodule(path), name
+def _plain_change(
+    model: ModelPatcher, key: str, scale: float, delta: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(meant, real) change of a sample of the weight, float32 on the CPU."""
+    stored = sampled(base_weight(model, key))
+    before, meant = stored.to("cpu", torch.float32), scale * sampled(delta).to("cpu", torch.float32)
+    added = (before + meant).to(_patch_dtype(model))
+    after = comfy.float.stochastic_rounding(added, stored.dtype, seed=_seed(key))
+    return meant, after.to(torch.float32) - before
 
 
-def _stores_itself(model: ModelPatcher, key: str) -> bool:
-    layer, name = _layer_of(model, key)
-    return hasattr(layer, f"set_{name}")
+def _packed_change(
+    model: ModelPatcher, key: str, scale: float, delta: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(meant, real) change of some rows of the weight, float32 on the host's load device."""
+    layer, name = layer_of(model.model, key)
+    stored = stored_weight(model, key).to(model.load_device)
+    before = values(layer, name, stored)
+    meant = scale * delta.to(before.device, torch.float32)
+    if before.ndim == 2:
+        rows = torch.arange(0, len(before), -(-len(before) // ROWS), device=before.device)
+        largest = (before + meant).abs().amax(1).argmax()
+        rows = torch.cat([rows, largest[None]]).unique()
+        before, meant = before[rows], meant[rows]
+    if unpacked_at_use(stored):
+        kind = model.model.manual_cast_dtype or model.model.get_dtype()
+        before = before.to(kind)
+        return meant, (before + meant.to(kind)).float() - before.float()
+    added = (before + meant).to(_patch_dtype(model))
+    return meant, restored(layer, name, added, _seed(key)) - before
 
 
-def _stored(model: ModelPatcher, key: str, values: torch.Tensor) -> torch.Tensor:
-    """float32 values as they read back once the layer of `key` has stored them. It keeps its own
-    weight."""
-    layer, name = _layer_of(model, key)
-    store = getattr(layer, f"set_{name}")
-    if "return_weight" in inspect.signature(store).parameters:
-        stored = store(values, seed=_seed(key), return_weight=True)
-        return getattr(layer, f"convert_{name}", lambda weight: weight)(stored)
-    # Hosts before late 2025: `store` would write into the layer, which other MODELs share.
-    scale = getattr(layer, "scale_weight", torch.ones(())).detach().to("cpu", torch.float32)
-    small = comfy.float.stochastic_rounding(values / scale, layer.weight.dtype, seed=_seed(key))
-    return small.float() * scale
+def _patch_dtype(model: ModelPatcher) -> torch.dtype:
+    """What the host adds patches in; since 0.4 half precision where the device is fast at it."""
+    known = getattr(comfy.model_management, "lora_compute_dtype", None)
+    return torch.float32 if known is None else known(model.load_device)
 
 
 def _seed(key: str) -> int:

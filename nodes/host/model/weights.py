@@ -1,15 +1,12 @@
-"""Reading a MODEL's weights: shapes, true base values, what is patched, what can be trained."""
+"""Reading a MODEL's weights: true base values, what is patched, which base it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
-import comfy.model_base
 import torch
 
-from ....tverase_core.errors import BaseMismatchError
 from ....tverase_core.model.fingerprint import (
     BaseFingerprint,
     architecture_of,
@@ -19,112 +16,119 @@ from ....tverase_core.model.fingerprint import (
     sampled,
     storage_of,
 )
-from ....tverase_core.model.layout import ModelLayout, detect_layout
+from ....tverase_core.model.layout import ModelLayout
+from ....tverase_core.model.sample_values import packed, packed_spread
+from ..storage.formats import bits_of, layer_of, stored_as, values
+from ..storage.view import PREFIX, view_of
 from .computed import computed
+from .numerics import prediction_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-PREFIX = "diffusion_model."
-_sampled: WeakKeyDictionary[torch.nn.Module, tuple[str, str, str]] = WeakKeyDictionary()
+
+def model_shapes(model: ModelPatcher) -> Mapping[str, torch.Size]:
+    """See `WeightView.shapes`."""
+    return view_of(model).shapes
 
 
-def model_shapes(model: ModelPatcher) -> dict[str, torch.Size]:
-    """Shape of every floating-point weight of the diffusion model, by its ComfyUI key."""
-    return {
-        key: value.shape
-        for key, value in model.model_state_dict(PREFIX).items()
-        if value.is_floating_point()
-    }
+def wrappable_shapes(model: ModelPatcher) -> Mapping[str, torch.Size]:
+    """See `WeightView.usable`."""
+    return view_of(model).usable
 
 
-def wrappable_shapes(model: ModelPatcher) -> dict[str, torch.Size]:
-    """The weights that the host lets a function see at each forward pass: those of its own
-    layers. Free-standing parameters, which some newer families have, are not among them."""
-    layers = dict(model.model.named_modules())
-    return {
-        key: shape
-        for key, shape in model_shapes(model).items()
-        if key.endswith((".weight", ".bias"))
-        and hasattr(layers[key.rpartition(".")[0]], "weight_function")
-    }
+def layout_of(model: ModelPatcher) -> ModelLayout:
+    """The block names of this model."""
+    return view_of(model).layout
 
 
 def patched_keys(model: ModelPatcher) -> list[str]:
     """Diffusion-model weights that carry patches (a LoRA, a merge, an erasure)."""
-    return sorted(key for key in model.patches if _name(key).startswith(PREFIX))
+    names = [key if isinstance(key, str) else key[0] for key in model.patches]
+    return sorted(name for name in names if name.startswith(PREFIX))
 
 
-def _name(key: str | tuple) -> str:
-    return key if isinstance(key, str) else key[0]
+def stored_weight(model: ModelPatcher, key: str) -> torch.Tensor:
+    """The unpatched weight as the host holds it, be the model loaded with patches or not."""
+    layer, name = layer_of(model.model, key)
+    if key in getattr(model, "hook_backup", {}):  # ComfyUI has hooks since 0.3.7
+        return model.hook_backup[key][0]
+    return model.backup[key].weight if key in model.backup else getattr(layer, name)
 
 
-def refuse_quantised(model: ModelPatcher, purpose: str) -> None:
-    """Raise when weights are stored in a form that has no plain float values to work on."""
-    for name, parameter in model.model.named_parameters():
-        kind = type(parameter.data).__name__
-        if hasattr(parameter, "tensor_type") or kind in ("GGMLTensor", "QuantizedTensor"):
-            raise BaseMismatchError(
-                f"{purpose} needs plain floating-point weights, but {name} is stored as {kind} "
-                "(GGUF or another quantised format). Load the full checkpoint with "
-                "Load Checkpoint instead."
-            )
+def base_weight(model: ModelPatcher, key: str) -> torch.Tensor:
+    """The unpatched weight, float32 where it is packed, else as stored."""
+    return values(*layer_of(model.model, key), stored_weight(model, key))
 
 
-def base_weight(entry: list) -> torch.Tensor:
-    """The unpatched weight of one `get_key_patches` entry, as stored (scaled formats undone)."""
-    weight, convert = entry[0]
-    if weight.is_meta:  # the checkpoint lacked it: ComfyUI's dynamic memory computes with zeros
-        weight = torch.zeros(weight.shape, dtype=weight.dtype)
-    return convert(weight)
+def effective_weight(model: ModelPatcher, key: str) -> torch.Tensor:
+    """float32 on the CPU, with the model's own patches applied.
 
-
-def effective_weights(model: ModelPatcher) -> Iterator[tuple[str, torch.Tensor]]:
-    """(key, float32 weight with the model's own patches applied) for each float weight."""
-    for key, entry in model.get_key_patches(PREFIX).items():
-        weight = base_weight(entry)
-        if not weight.is_floating_point():
-            continue
-        weight = weight.detach().to("cpu", torch.float32, copy=True)
-        if len(entry) > 1:
-            weight = computed(entry[1:], weight, key)
-        yield key, weight
+    Raises BaseMismatchError when the host would leave a patch out.
+    """
+    weight = base_weight(model, key).to("cpu", torch.float32, copy=True)
+    patches = model.patches.get(key)
+    return computed(patches, weight, key) if patches else weight
 
 
 def refuse_failing_patches(model: ModelPatcher) -> None:
     """Raise BaseMismatchError when the host would leave a patch out of the weights it computes."""
-    for key, entry in model.get_key_patches(PREFIX).items():
-        if len(entry) > 1:
-            weight = base_weight(entry).detach().to("cpu", torch.float32, copy=True)
-            computed(entry[1:], weight, key)
+    for key in model_shapes(model):
+        if key in model.patches:
+            effective_weight(model, key)
 
 
-def base_reader(model: ModelPatcher) -> Callable[[str], torch.Tensor]:
-    """key -> unpatched weight as stored."""
-    entries = model.get_key_patches(PREFIX)
-    return lambda key: base_weight(entries[key]).detach()
+def fingerprint(model: ModelPatcher, prediction: str = "") -> BaseFingerprint:
+    """Who this base is: family, digest of its weights' names and shapes, hash of their sample.
 
-
-def _sample_of(model: ModelPatcher) -> tuple[str, str, str]:
-    """`sample_sha256` of the base weights, what they are stored in, and `sample_values`; once per
-    loaded model.
-
-    Merges are part of the base, LoRAs and erasures after them are edits of it.
+    prediction: what the family's name shall say instead of what the model itself predicts. Some
+    vectors of v models name the epsilon family, since older versions of the pack took their word.
     """
-    module = model.model
+    shapes = model_shapes(model)
+    family = architecture_of(shapes, prediction or prediction_of(model))
+    return sampled_fingerprint(model, family, sorted(shapes))
+
+
+def sampled_fingerprint(
+    model: ModelPatcher, family: str, keys: list[str], prefix: str = PREFIX, put_before: str = ""
+) -> BaseFingerprint:
+    """The fingerprint of these weights, sorted, of `view_of(model, prefix)`.
+
+    put_before: comes before their names in the digest. Merges are part of the base, LoRAs and
+    erasures after them are edits of it. Sampled once per loaded model, with merges at each call.
+    """
+    view = view_of(model, prefix)
     merged = any(_merges(patch) for patches in model.patches.values() for patch in patches)
-    if merged or module not in _sampled:
-        entries = model.get_key_patches(PREFIX)
-        weights = {key: base_weight(entry).detach() for key, entry in entries.items()}
+    sample = _sample(model, keys, prefix) if merged or not view.sample else view.sample
+    if not merged:
+        view.sample = sample
+    shapes = {put_before + key: view.shapes[key] for key in keys}
+    return BaseFingerprint(family, key_digest(shapes), **sample)
+
+
+def _sample(model: ModelPatcher, keys: list[str], prefix: str) -> dict[str, str | None]:
+    """The fields of a fingerprint that say what the weights are and how they are stored."""
+    view = view_of(model, prefix)
+    samples, kinds, spread = {}, [], []
+    for key in keys:
+        layer, name = layer_of(model.model, key)
+        stored = stored_weight(model, key)
+        # Unpacked where that is fast; only the sample comes back.
+        where = model.load_device if key in view.packed else stored.device
+        weight = values(layer, name, stored.to(where))
+        samples[key] = _merged_sample(model, key, weight)
         # Not the dtype that the host names: with dynamic memory management weights stay as the
         # file has them until they are used, and the name is of what they become then.
-        storage = storage_of((weight.dtype, weight.numel()) for weight in weights.values())
-        if merged:
-            samples = {key: _merged_sample(key, entry) for key, entry in entries.items()}
-            return sample_sha256(samples), storage, sample_values(samples)
-        samples = {key: sampled(weight) for key, weight in weights.items()}
-        _sampled[module] = (sample_sha256(samples), storage, sample_values(samples))
-    return _sampled[module]
+        kinds.append((stored_as(layer, name, stored), view.shapes[key].numel()))
+        size = float(samples[key].float().square().mean().sqrt()) if key in view.packed else 0.0
+        if len(samples[key]):
+            spread.append(torch.tensor(packed_spread(bits_of(stored), size)))
+    return {
+        "sample_sha256": sample_sha256(samples),
+        "dtype": storage_of(kinds),
+        "sample_values": sample_values(samples),
+        "sample_spread": packed(spread) if view.packed else None,
+    }
 
 
 def _merges(patch: tuple) -> bool:
@@ -135,42 +139,11 @@ def _merges(patch: tuple) -> bool:
     return own_share != 1 or (strength != 0 and replaces)
 
 
-def _merged_sample(key: str, entry: list) -> torch.Tensor:
+def _merged_sample(model: ModelPatcher, key: str, weight: torch.Tensor) -> torch.Tensor:
     """`sampled` of the weight with its merges in it, in the stored dtype."""
-    weight, patches = base_weight(entry).detach(), entry[1:]
+    patches = model.patches.get(key, [])
     last = max((i + 1 for i, patch in enumerate(patches) if _merges(patch)), default=0)
     if last:
         own = weight.to("cpu", torch.float32, copy=True)
         weight = computed(patches[:last], own, key).to(weight.dtype)
     return sampled(weight)
-
-
-def layout_of(model: ModelPatcher) -> ModelLayout:
-    """The block names of this model."""
-    return detect_layout(model_shapes(model))
-
-
-def prediction_of(model: ModelPatcher) -> str:
-    """What the loaded checkpoint predicts: "epsilon", "v", or "" for anything else.
-
-    A ModelSampling node on the MODEL changes nothing here: the weights are the same.
-    """
-    kinds = comfy.model_base.ModelType
-    return {kinds.EPS: "epsilon", kinds.V_PREDICTION: "v"}.get(model.model.model_type, "")
-
-
-def fingerprint(model: ModelPatcher, prediction: str = "") -> BaseFingerprint:
-    """Who this base is: family, digest of its weights' names and shapes, hash of their sample.
-
-    prediction: what the family's name shall say instead of what the model itself predicts. Some
-    vectors of v models name the epsilon family, since older versions of the pack took their word.
-    """
-    shapes = model_shapes(model)
-    sample, storage, values = _sample_of(model)
-    return BaseFingerprint(
-        architecture_of(shapes, prediction or prediction_of(model)),
-        key_digest(shapes),
-        sample,
-        dtype=storage,
-        sample_values=values,
-    )

@@ -7,31 +7,22 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import comfy.float
 import torch
 
 from ....tverase_core.errors import BaseMismatchError, listed
 from ....tverase_core.model.block_mask import BlockMask
-from ....tverase_core.model.fingerprint import (
-    BaseFingerprint,
-    base_note,
-    check_base,
-    key_digest,
-    sample_sha256,
-    sample_values,
-    storage_of,
-)
+from ....tverase_core.model.fingerprint import BaseFingerprint, base_note, check_base
 from ....tverase_core.model.layout import TEXT_PREFIX, detect_layout
 from ....tverase_core.ports import Context
 from ....tverase_core.vector.delta_map import stored_delta
 from ....tverase_core.vector.erase import Plan, masked_deltas
-from ....tverase_core.vector.rounding import RoundingLoss, rounding_loss
 from ....tverase_core.vector.task_vector import TaskVector
 from ..model.at_use import edits_at_use
 from ..model.attachments import Attachment, attached_to
 from ..model.conditioning import to_context
-from ..model.patching import patched_clone
-from ..model.weights import base_weight
+from ..model.exact import edited_clone
+from ..model.weights import sampled_fingerprint
+from ..storage.view import view_of
 from .encoder import HostTextEncoder
 
 if TYPE_CHECKING:
@@ -51,7 +42,7 @@ class EditableHostTextEncoder(HostTextEncoder):
         self._stack: list[Attachment] = []
 
     def weight_shapes(self) -> Mapping[str, torch.Size]:
-        return _shapes(self._copy)
+        return clip_shapes(self._clip)
 
     def attached(self, deltas: Mapping[str, torch.Tensor]) -> AbstractContextManager[Attachment]:
         advice = "The text encoder has no weight {}. Use the CLIP these deltas were made from."
@@ -107,19 +98,11 @@ def refuse_patched_clip(clip: Any) -> None:
 
 def clip_fingerprint(clip: Any) -> BaseFingerprint:
     """Who this text encoder is: its towers, digest of names and shapes, hash of a sample."""
-    weights = {}
-    for name, entry in clip.patcher.get_key_patches().items():
-        weight = base_weight(entry).detach()
-        if weight.is_floating_point() and not any(part in name for part in UNSURE):
-            weights[TEXT_PREFIX + name] = weight
-    towers = {name.split(".")[1].removeprefix("clip_") for name in weights}
-    return BaseFingerprint(
-        ARCHITECTURE + "-".join(sorted(towers)),
-        key_digest({name: weight.shape for name, weight in weights.items()}),
-        sample_sha256(weights),
-        dtype=storage_of((weight.dtype, weight.numel()) for weight in weights.values()),
-        sample_values=sample_values(weights),
-    )
+    shapes = view_of(clip.patcher, "").shapes
+    keys = sorted(key for key in shapes if not any(part in key for part in UNSURE))
+    towers = sorted({key.split(".")[0].removeprefix("clip_") for key in keys})
+    family = ARCHITECTURE + "-".join(towers)
+    return sampled_fingerprint(clip.patcher, family, keys, "", TEXT_PREFIX)
 
 
 def checked_clip_deltas(
@@ -130,7 +113,7 @@ def checked_clip_deltas(
     Raises BaseMismatchError for a vector without such a part or of another base, and what
     `masked_deltas` raises.
     """
-    stored, notes, shapes = task_vector.deltas, [], _shapes(clip.cond_stage_model)
+    stored, notes, shapes = task_vector.deltas, [], clip_shapes(clip)
     own = {key: stored_delta(stored, key) for key in stored if key.startswith(TEXT_PREFIX)}
     if not own:
         raise BaseMismatchError(
@@ -156,39 +139,18 @@ def checked_clip_deltas(
     return deltas, " ".join(notes)
 
 
-def patched_clip(clip: Any, plan: Plan) -> Any:
-    """A clone of `clip` in which each weight is W + scale * delta, by stock patches.
-
-    plan: by `text_encoders....` key, grouped by scale. The input CLIP and its weights are not
-    touched. Raises KeyMismatchError when the host does not accept every key.
-    """
-    made = clip.clone()
-    made.patcher = patched_clone(clip.patcher, _hosts_names(plan))
-    return made
-
-
-def measure_clip_rounding(clip: Any, plan: Plan) -> RoundingLoss:
-    """What storing the patched weights in the CLIP's number format does to the edit."""
-    entries = clip.patcher.get_key_patches()
-    return rounding_loss(
-        _hosts_names(plan),
-        lambda key: base_weight(entries[key]).detach(),
-        lambda values, _, dtype: comfy.float.stochastic_rounding(values, dtype),
-    )
-
-
-def _shapes(text_model: torch.nn.Module) -> dict[str, torch.Size]:
-    """Shape of every floating-point weight by our key."""
-    return {
-        TEXT_PREFIX + name: value.shape
-        for name, value in text_model.named_parameters()
-        if value.is_floating_point()
-    }
-
-
-def _hosts_names(plan: Plan) -> dict[float, dict[str, torch.Tensor]]:
-    """The plan by the names inside a CLIP's patcher, which lack our prefix."""
-    return {
+def edited_clip(clip: Any, plan: Plan, precision: str) -> tuple[Any, str]:
+    """`exact.edited_clone` for a CLIP. plan: by `text_encoders....` key, grouped by scale. The
+    input CLIP and its weights are not touched."""
+    named = {
         scale: {key.removeprefix(TEXT_PREFIX): delta for key, delta in deltas.items()}
         for scale, deltas in plan.items()
     }
+    made = clip.clone()
+    made.patcher, note = edited_clone(clip.patcher, named, precision, "")
+    return made, note
+
+
+def clip_shapes(clip: Any) -> dict[str, torch.Size]:
+    """Shape of every floating-point weight by our key."""
+    return {TEXT_PREFIX + key: shape for key, shape in view_of(clip.patcher, "").shapes.items()}

@@ -14,9 +14,9 @@ import torch
 
 from ....tverase_core.errors import BaseMismatchError, ConfigError, TextWidthError
 from ....tverase_core.ports import Context
-from ..model.computed import computed
 from ..model.conditioning import rows_of, to_context
-from ..model.weights import base_weight
+from ..model.weights import base_weight, effective_weight
+from ..storage.view import view_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -142,7 +142,8 @@ class HostTextEncoder:
 def private_copy(clip: Any) -> torch.nn.Module:
     """The text model in float32 with the CLIP's own patches in it, ready for gradients to pass."""
     made = _copied(clip.cond_stage_model)
-    values = {key: _effective(key, entry) for key, entry in clip.patcher.get_key_patches().items()}
+    known = view_of(clip.patcher, "").shapes
+    values = {key: _effective(clip.patcher, key) for key in known}
     for name, module in made.named_modules():
         comfy.model_patcher.wipe_lowvram_weight(module)
         if isinstance(module, comfy.clip_model.CLIPLayer):
@@ -151,6 +152,8 @@ def private_copy(clip: Any) -> torch.nn.Module:
             key = f"{name}.{own}" if name else own
             if module._parameters[own] is not None:
                 value = values.get(key, module._parameters[own].detach())
+                if own == "scale_weight":  # of "scaled fp8": the values are scaled already
+                    value = torch.ones_like(value)
                 fresh = value.to("cpu", torch.float32, copy=True)
                 module._parameters[own] = torch.nn.Parameter(fresh, requires_grad=False)
     return made.eval().to(clip.patcher.load_device)
@@ -171,14 +174,12 @@ def _copied(text_model: torch.nn.Module) -> torch.nn.Module:
     return made
 
 
-def _effective(key: str, entry: list[Any]) -> torch.Tensor:
-    weight = base_weight(entry).detach()
-    if weight.is_floating_point() and weight.element_size() < 2:
+def _effective(patcher: ModelPatcher, key: str) -> torch.Tensor:
+    if base_weight(patcher, key).element_size() < 2:
         raise BaseMismatchError(
             f"The text encoder's weight {key} is stored in 8 bits. Load the full checkpoint's CLIP."
         )
-    weight = weight.to("cpu", torch.float32, copy=True)
-    return computed(entry[1:], weight, key) if len(entry) > 1 else weight
+    return effective_weight(patcher, key)
 
 
 def _layer_forward(self: Any, x: Any, mask: Any = None, optimized_attention: Any = None) -> Any:

@@ -21,7 +21,8 @@ from ..app.version import require_training
 from ..model.denoiser import HostDenoiser, open_denoiser, refuse_patched
 from ..model.own_pictures import require_own_pictures
 from ..model.patching import patched_clone
-from ..model.weights import fingerprint, layout_of, refuse_quantised, wrappable_shapes
+from ..model.weights import fingerprint, layout_of, wrappable_shapes
+from ..storage.view import refuse_quantised
 from .activations import Peak, measured_peak
 from .adamw_8bit import eight_bit_adamw, require_eight_bit
 from .plan import fitting_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tverase_core.vector.rounding import Comparison, RoundingLoss, rounding_loss
+from tverase_core.vector.rounding import Comparison, RoundingLoss
 
 
 def test_by_hand() -> None:
@@ -26,12 +26,3 @@ def test_a_sample_counts_for_all_of_its_weight() -> None:
     total.add_sample(large + 1, large, large + 1)
     total.add_sample(small + 1, small, small)
     assert total.loss().lost == pytest.approx((1000 / 101_000) ** 0.5)
-
-
-def test_of_a_plan_is_what_storing_the_weights_would_do() -> None:
-    """Half of a change by 1 is lost to a store that knows whole numbers only, at scale -1.5."""
-    weights = {"a": torch.zeros(8), "b": torch.zeros(8)}
-    plan = {-1.5: {"a": torch.ones(8)}, -1.0: {"b": torch.ones(8)}}
-    found = rounding_loss(plan, weights.__getitem__, lambda values, key, dtype: values.trunc())
-    assert found.lost == pytest.approx((0.5**2 / (1.5**2 + 1)) ** 0.5)
-    assert found.norm_ratio == pytest.approx((2 / (1.5**2 + 1)) ** 0.5)

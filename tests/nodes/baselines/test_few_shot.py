@@ -100,12 +100,12 @@ def trial(encoder: Any, per_weight: float = 0.02) -> dict[str, torch.Tensor]:
 
 
 def test_trial_deltas_act_as_the_patches_do(model: Any, tiny_clip: Any) -> None:
-    from tverase_pack.nodes.host.text.edits import patched_clip
+    from tverase_pack.nodes.host.text.edits import edited_clip
 
     encoder, plain = encoder_of(model, tiny_clip), encoded(tiny_clip)
     deltas, text = trial(encoder), ["a cat on a mat"]
     words = {t: v[None] for t, v in encoder.word_vectors("cat").items()}
-    erased = encoded(patched_clip(tiny_clip, {-0.5: deltas}))
+    erased = encoded(edited_clip(tiny_clip, {-0.5: deltas}, "patch")[0])
     assert not torch.allclose(erased, plain, atol=1e-3)
     assert torch.equal(encoder.encode(text).tokens, plain)
     with encoder.attached(deltas) as attachment:

@@ -1,0 +1,99 @@
+"""One view of a loaded model: what its weights are, by key, whatever they are stored as."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
+
+from ....tverase_core.errors import BaseMismatchError, listed
+from ....tverase_core.model.layout import ModelLayout, detect_layout
+from .formats import BESIDE, READABLE, is_packed, is_readable, layer_of, parameters, stored_as
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+PREFIX = "diffusion_model."
+
+
+@dataclass
+class WeightView:
+    """shapes: of what each weight stands for. usable: of those that the host lets a function see at
+    each forward pass, that is of its own layers; free-standing parameters, which some newer
+    families have, are not among them. packed: keys of weights that are unpacked before use.
+    unreadable: format by key of parameters whose numbers we cannot get. scales: shapes of what lies
+    beside scaled weights. sample: for `weights.fingerprint`, found when it is first asked for.
+    """
+
+    shapes: Mapping[str, torch.Size]
+    usable: Mapping[str, torch.Size]
+    packed: frozenset[str]
+    unreadable: Mapping[str, str]
+    scales: Mapping[str, torch.Size]
+    sample: dict[str, str | None] = field(default_factory=dict)
+
+    @cached_property
+    def layout(self) -> ModelLayout:
+        return detect_layout(self.shapes)
+
+
+_views: WeakKeyDictionary[torch.nn.Module, dict[str, WeightView]] = WeakKeyDictionary()
+
+
+def view_of(model: ModelPatcher, prefix: str = PREFIX) -> WeightView:
+    """The view of a MODEL's diffusion model, or with prefix "" of all that a patcher has.
+
+    Made at the first call for a loaded model, and kept with it: its clones share it.
+    """
+    views = _views.setdefault(model.model, {})
+    if prefix not in views:
+        views[prefix] = _seen(model.model, prefix)
+    return views[prefix]
+
+
+def _seen(module: torch.nn.Module, prefix: str) -> WeightView:
+    shapes, usable, unreadable, scales = {}, {}, {}, {}
+    packed = set()
+    for key, layer, name, weight in parameters(module):
+        if not key.startswith(prefix):
+            continue
+        shape = torch.Size(weight.shape)
+        if name == "scaled_fp8" or (name in BESIDE and hasattr(layer, "weight")):
+            scales[key] = shape
+        elif is_readable(layer, name, weight):
+            shapes[key] = shape
+            if is_packed(layer, name, weight):
+                packed.add(key)
+            if name in ("weight", "bias") and hasattr(layer, "weight_function"):
+                usable[key] = shape
+        elif name in layer._parameters:  # buffers of whole numbers are positions and counts
+            unreadable[key] = f"{type(weight).__name__} of {weight.dtype}"
+    return WeightView(shapes, usable, frozenset(packed), unreadable, scales)
+
+
+def refuse_quantised(model: ModelPatcher, purpose: str) -> None:
+    """Raise when weights have no plain float values to train."""
+    view = view_of(model)
+    for key in [*sorted(view.packed), *view.unreadable]:
+        layer, name = layer_of(model.model, key)
+        raise BaseMismatchError(
+            f"{purpose} needs plain floating-point weights, but {key} is stored as "
+            f"{stored_as(layer, name, getattr(layer, name))}. Load the same model in fp16, bf16 or "
+            "fp32; a task vector made from that can be applied to this one."
+        )
+
+
+def refuse_unreadable(model: ModelPatcher, keys: Collection[str], prefix: str = PREFIX) -> None:
+    """Raise when the model lacks some of the keys, and holds weights in a format unknown here."""
+    view = view_of(model, prefix)
+    if view.unreadable and any(key not in view.shapes for key in keys):
+        key, kind = next(iter(view.unreadable.items()))
+        raise BaseMismatchError(
+            f"{len(view.unreadable)} weights of this model are in a format that this pack cannot "
+            f"read: {listed(view.unreadable)}; {key} is {kind}. Nothing was changed. "
+            f"What works: {READABLE}."
+        )
