@@ -74,7 +74,10 @@ def task_vector_metadata(
     recommended: Recommendation | None = None,
 ) -> dict[str, str]:
     """The metadata of a task-vector file; keys: the weights it holds."""
-    hint = "Erases: load as a LoRA at a negative strength, or with TVErase."
+    hint = (
+        "Erases in ComfyUI: Load LoRA at a negative strength, or TVErase's nodes. Other loaders, "
+        "diffusers' among them, do not read it."
+    )
     entries: dict[str, str] = {
         **provenance.extra,
         "modelspec.sai_model_spec": "1.0.1",

@@ -35,7 +35,7 @@ from tverase_core.vector.task_vector import TaskVector
 RELEASED = DATA / "cat.v1_2.tv.safetensors"
 WITHOUT_PIECES = DATA / "cat.v1_1.tv.safetensors"
 OLDER = DATA / "cat.v1_0.tv.safetensors"  # with content_sha256 in place of sample_sha256
-RELEASED_SHA256 = "495ba9ebdf04b3bbfa91f0fe1f177084e893f49a16ecc1feef7cf147a27a90c8"
+RELEASED_SHA256 = "1f7923c859ba2fee5b1171fb40a9404b115fe6edeb409bae85e303d34b43931e"
 STORY = Provenance(
     concepts=("cat", "Kätzchen"),
     recipe={"steps": 200, "learning_rate": 1e-5},
@@ -213,6 +213,7 @@ def test_required_metadata(saved: Path) -> None:
     }
     assert expected.items() <= metadata.items()
     assert "negative strength" in metadata["modelspec.usage_hint"]
+    assert "diffusers" in metadata["modelspec.usage_hint"]  # which does not read it
     assert (8 + struct.unpack("<Q", saved.read_bytes()[:8])[0]) % 8 == 0
 
 
