@@ -10,6 +10,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ....tverase_core.errors import BaseMismatchError, TextWidthError
 from ....tverase_core.ports import Context, joined
+from ..text.tokens import tokens_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -19,7 +20,7 @@ def encode_texts(clip: Any, texts: Sequence[str]) -> list[tuple[torch.Tensor, to
     """(context [1, s, d], pooled [1, p] or None) of each text, by the user's CLIP."""
     encoded = []
     for text in texts:
-        tokens, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
+        tokens, pooled = clip.encode_from_tokens(tokens_of(clip, text), return_pooled=True)
         encoded.append((tokens, pooled))
     return encoded
 

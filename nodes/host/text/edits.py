@@ -24,6 +24,7 @@ from ..model.exact import edited_clone
 from ..model.weights import sampled_fingerprint
 from ..storage.view import view_of
 from .encoder import HostTextEncoder
+from .tokens import tokens_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -55,7 +56,7 @@ class EditableHostTextEncoder(HostTextEncoder):
                 return super().encode(texts)
         with torch.inference_mode(False), self._edited():
             self._reset()
-            made = [self._copy.encode_token_weights(self._clip.tokenize(t))[:2] for t in texts]
+            made = [self._copy.encode_token_weights(tokens_of(self._clip, t))[:2] for t in texts]
             return to_context(self._model, made, self._shape)
 
     def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:

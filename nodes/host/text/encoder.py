@@ -17,6 +17,7 @@ from ....tverase_core.ports import Context
 from ..model.conditioning import rows_of, to_context
 from ..model.weights import base_weight, effective_weight
 from ..storage.view import view_of
+from .tokens import tokens_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -42,7 +43,7 @@ class HostTextEncoder:
     def __init__(self, model: ModelPatcher, clip: Any, latent_shape: Sequence[int]):
         self._model, self._clip, self._shape = model, clip, tuple(latent_shape)
         # SDXL's context holds l before g, and its pooled output is g's
-        self._towers = sorted(clip.tokenize(""), reverse=True)
+        self._towers = sorted(tokens_of(clip, ""), reverse=True)
         text_model = clip.cond_stage_model
         if set(self._towers) not in KNOWN or not all(
             isinstance(_tower(text_model, t).transformer, comfy.clip_model.CLIPTextModel)
@@ -70,7 +71,7 @@ class HostTextEncoder:
 
     def _last_token(self, text: str, tower: str) -> int:
         # Split as `encode` splits it: its brackets are weights, a long one fills several rows.
-        rows = self._clip.tokenize(text, return_word_ids=True)[tower]
+        rows = tokens_of(self._clip, text, return_word_ids=True)[tower]
         words = [word for row in rows for _, _, word in row]  # 0 for marks and padding
         return max((i for i, word in enumerate(words) if word), default=0)
 
@@ -78,7 +79,7 @@ class HostTextEncoder:
         """As CLIPTextEncode does, prompt weights and long prompts included."""
         with torch.inference_mode(False), torch.no_grad():
             self._reset()
-            made = [self._copy.encode_token_weights(self._clip.tokenize(t))[:2] for t in texts]
+            made = [self._copy.encode_token_weights(tokens_of(self._clip, t))[:2] for t in texts]
             return to_context(self._model, made, self._shape)
 
     def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:
@@ -111,7 +112,7 @@ class HostTextEncoder:
 
     def _words(self, text: str, tower: str) -> Row:
         """The tokens of a text, between the start and the end mark."""
-        rows = self._clip.tokenize(text, disable_weights=True)[tower]
+        rows = tokens_of(self._clip, text, disable_weights=True)[tower]
         end = self._empty(tower)[1]
         first = [token for token, *_ in rows[0]][1:]
         marks = [i for i, token in enumerate(first) if not torch.is_tensor(token) and token == end]
@@ -120,7 +121,7 @@ class HostTextEncoder:
         return first[: marks[0]]
 
     def _empty(self, tower: str) -> Row:
-        return [token for token, *_ in self._clip.tokenize("")[tower][0]]
+        return [token for token, *_ in tokens_of(self._clip, "")[tower][0]]
 
     def _row(self, tower: str, words: tuple[Row, Row], vectors: torch.Tensor) -> Row:
         start, end, *padding = self._empty(tower)
