@@ -380,3 +380,56 @@ def test_small_edits_in_half_precision_clip(pack: Any, comfy_host: Any) -> None:
     assert not torch.equal(moved, drawn)
     assert torch.equal(clip.encode_from_tokens(clip.tokenize("a cat")), drawn)
     assert torch.equal(wide.encode_from_tokens(wide.tokenize("a cat")), drawn)
+
+
+@pytest.mark.parametrize("compiled_first", [True, False])
+@torch.inference_mode()
+def test_torch_compile_before_or_behind(pack: Any, build: Build, compiled_first: bool) -> None:
+    """As the stock TorchCompileModel node wraps a MODEL, but for the slow part of compiling."""
+    import comfy.model_management
+    from comfy.patcher_extension import WrappersMP
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    from host_support import host_steps as steps
+
+    if build.format not in ("scaled_fp8", "int8_tensorwise"):
+        pytest.skip("two formats stand for all: what is compiled is the layers' own code")
+    model = build()
+    vector = vector_for(model, 0.2)
+    wanted = steps.output(exact(pack, model, vector))
+    given = model.clone() if compiled_first else exact(pack, model, vector).clone()
+    set_torch_compile_wrapper(given, backend="eager")
+    made = exact(pack, given, vector) if compiled_first else given
+    comfy.model_management.load_models_gpu([made], force_full_load=True)
+    wrappers = {WrappersMP.APPLY_MODEL: {"": made.get_all_wrappers(WrappersMP.APPLY_MODEL)}}
+    assert wrappers[WrappersMP.APPLY_MODEL][""]
+    x, tokens = steps.inputs()
+    options = {"wrappers": wrappers}
+    sigma = torch.full((2,), 1.5)
+    got = made.model.apply_model(x, sigma, c_crossattn=tokens, transformer_options=options)
+    torch.testing.assert_close(got.float(), wanted, rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_saved_edit_keeps_its_format(pack: Any, build: Build, comfy_host: Any) -> None:
+    """By the stock Save Model: what is loaded again are the patched weights, packed as before."""
+    import comfy.sd
+    from comfy_extras.nodes_model_merging import ModelSave
+    from tverase_pack.nodes.host.model.patching import patched_clone
+    from tverase_pack.nodes.host.storage.view import view_of
+
+    from host_support import quantised
+
+    if build.format == "gguf":
+        pytest.skip("ComfyUI-GGUF's models cannot be saved, edited or not")
+    if build.format == quantised.HEADER and len(quantised.known_formats()) < 4:
+        pytest.skip("this ComfyUI cannot save its first new layers, edited or not")
+    model = build()
+    edited = patched_clone(model, {-1.0: vector_for(model, 0.2).deltas})
+    ModelSave().save(edited, f"quantised/{build.format}")
+    folder = comfy_host.base / "output" / "quantised"
+    again = comfy.sd.load_diffusion_model(str(max(folder.glob(f"{build.format}_*"))))
+    assert view_of(again).packed == view_of(model).packed
+    before, after = used(edited), used(again)
+    for key, weight in before.items():
+        assert (after[key] - weight).norm() <= 1e-3 * weight.norm(), key
