@@ -281,8 +281,8 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "towers in the other order",
-            'sorted(clip.tokenize(""), reverse=True)',
-            'sorted(clip.tokenize(""))',
+            'sorted(tokens_of(clip, ""), reverse=True)',
+            'sorted(tokens_of(clip, ""))',
         ),
         Fault(
             "too long a template is cut",
