@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ....tverase_core.errors import BaseMismatchError, listed
 from ....tverase_core.model.fingerprint import (
     BaseFingerprint,
     architecture_of,
@@ -18,7 +19,8 @@ from ....tverase_core.model.fingerprint import (
 )
 from ....tverase_core.model.layout import ModelLayout
 from ....tverase_core.model.sample_values import packed, packed_spread
-from ..storage.formats import bits_of, layer_of, stored_as, values
+from ..app.version import host_version
+from ..storage.formats import READABLE, bits_of, layer_of, stored_as, values
 from ..storage.view import PREFIX, view_of
 from .computed import computed
 from .numerics import prediction_of
@@ -123,12 +125,31 @@ def _sample(model: ModelPatcher, keys: list[str], prefix: str) -> dict[str, str 
         size = float(samples[key].float().square().mean().sqrt()) if key in view.packed else 0.0
         if len(samples[key]):
             spread.append(torch.tensor(packed_spread(bits_of(stored), size)))
+    _refuse_misread(samples)
     return {
         "sample_sha256": sample_sha256(samples),
         "dtype": storage_of(kinds),
         "sample_values": sample_values(samples),
         "sample_spread": packed(spread) if view.packed else None,
     }
+
+
+def _refuse_misread(samples: Mapping[str, torch.Tensor]) -> None:
+    """Raise BaseMismatchError when an older host has taken a quantised file for a plain one: it
+    copies the stored whole numbers, leaves their scales out, and says nothing."""
+    whole = [key for key, sample in samples.items() if _large_whole_numbers(sample.float())]
+    if whole:
+        raise BaseMismatchError(
+            f"{len(whole)} weights of this model are whole numbers ({listed(whole)}): ComfyUI "
+            f"{host_version()} does not know the file's quantised format and has read it as a "
+            f"plain one. What can be read: {READABLE}. Update ComfyUI or load the model in fp16."
+        )
+
+
+def _large_whole_numbers(values: torch.Tensor) -> bool:
+    return (
+        len(values) > 1 and float(values.abs().amax()) > 16 and torch.equal(values, values.round())
+    )
 
 
 def _merges(patch: tuple) -> bool:

@@ -19,7 +19,10 @@ from ....tverase_core.errors import BaseMismatchError
 
 # What layers keep beside a weight to unpack it: no weights themselves.
 BESIDE = ("scale_weight", "scale_input", "input_scale", "pre_quant_scale", "scaled_fp8")
-READABLE = "fp32, fp16, bf16, fp8, scaled fp8, mxfp8, int8, ConvRot, nvfp4, w4a8, GGUF"
+READABLE = (
+    "fp32, fp16, bf16, fp8, scaled fp8 and GGUF; nvfp4 from ComfyUI 0.8 on, mxfp8 from 0.18, int8 "
+    "and int8 ConvRot from 0.27, int4 ConvRot from 0.28, w4a8 from 0.31"
+)
 
 
 def parameters(module: torch.nn.Module) -> Iterator[tuple[str, Any, str, Tensor]]:

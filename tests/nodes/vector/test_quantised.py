@@ -433,3 +433,27 @@ def test_a_saved_edit_keeps_its_format(pack: Any, build: Build, comfy_host: Any)
     before, after = used(edited), used(again)
     for key, weight in before.items():
         assert (after[key] - weight).norm() <= 1e-3 * weight.norm(), key
+
+
+def test_a_host_too_old_for_the_format(pack: Any, weights: dict[str, Tensor]) -> None:
+    """Such a one reads int8 numbers as weights, without a word; newer ones read them rightly."""
+    import comfy.sd
+
+    from host_support import quantised, tiny_host
+    from host_support.vector_steps import erase
+
+    if "int8_tensorwise" in quantised.known_formats():
+        pytest.skip("this ComfyUI knows int8")
+    tiny_host.register()
+    vector = vector_for(tiny_host.build_model())
+    file = {}
+    for key, weight in weights.items():
+        scale = weight.float().abs().amax() / 127
+        file[key] = weight
+        if weight.ndim == 2:
+            file[key] = (weight.float() / scale).round().to(torch.int8)
+            file[f"{key}_scale"] = scale
+    with torch.inference_mode():
+        model = comfy.sd.load_diffusion_model_state_dict(file)
+    with pytest.raises(BaseMismatchError, match=r"whole numbers.*int8 and int8 ConvRot from 0\.27"):
+        erase(pack, model, vector, 1.0)
