@@ -135,6 +135,18 @@ def test_nothing_stays_behind(pack: Any, make_tiny_model: Make) -> None:
     assert steps.same(steps.weights(model), held)
 
 
+@pytest.mark.parametrize(("storage", "at_use"), [(torch.float32, 0), (FP8, 1)])
+def test_auto_is_exact_where_storing_would_spoil_the_edit(
+    pack: Any, make_tiny_model: Make, storage: torch.dtype, at_use: int
+) -> None:
+    from tverase_pack.nodes.host.model.exact import exact_edits
+
+    model = make_tiny_model(storage=storage, compute=torch.float32)
+    found = erase(pack, model, vector_for(model, 0.002), 1.0, precision="auto")
+    assert len(exact_edits(found)) == at_use
+    assert bool(found.patches) == (not at_use)
+
+
 def test_put_on_and_taken_off_twice_is_once(pack: Any, make_tiny_model: Make) -> None:
     """Clones of a MODEL share its edit, and the host calls it for each."""
     model = make_tiny_model(storage=torch.float16, compute=torch.float32)
