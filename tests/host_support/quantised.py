@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -42,6 +43,8 @@ Pick = Callable[[str], bool]
 
 def known_formats() -> list[str]:
     """Those that this ComfyUI has, and GGUF by a stand-in for its loader."""
+    if find_spec("comfy.quant_ops") is None:
+        return [OLD_SCALED, GGUF]
     import comfy.quant_ops
 
     known = comfy.quant_ops.QUANT_ALGOS
@@ -102,4 +105,5 @@ def quantised_model(name: str, weights: Mapping[str, Tensor], pick: Pick = lambd
 
             return gguf_model(weights, pick)
         tensors, metadata = quantised_file(name, weights, pick)
-        return comfy.sd.load_diffusion_model_state_dict(tensors, metadata=metadata)
+        told = {"metadata": metadata} if metadata else {}  # older hosts take none
+        return comfy.sd.load_diffusion_model_state_dict(tensors, **told)
