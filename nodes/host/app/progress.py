@@ -24,7 +24,11 @@ class NodeProgress:
         self._preview, self._shown = preview, 0.0
 
     def __call__(self, done: int, total: int, message: str = "") -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        try:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+        except comfy.model_management.InterruptProcessingException:
+            show_text(f"cancelled at {done} of {total}")  # the last text would stay, as if it ran
+            raise
         picture = None
         now = time.monotonic()
         if now - self._shown > PREVIEW_EVERY_S or done == total:
