@@ -26,9 +26,12 @@ class NodeProgress:
     def __call__(self, done: int, total: int, message: str = "") -> None:
         try:
             comfy.model_management.throw_exception_if_processing_interrupted()
+            self._show(done, total, message)  # the host's bar hears Cancel as well
         except comfy.model_management.InterruptProcessingException:
             show_text(f"cancelled at {done} of {total}")  # the last text would stay, as if it ran
             raise
+
+    def _show(self, done: int, total: int, message: str) -> None:
         picture = None
         now = time.monotonic()
         if now - self._shown > PREVIEW_EVERY_S or done == total:
