@@ -114,7 +114,8 @@ function pictures() {
   const shown = {};
   for (const [id, output] of Object.entries(window.app.nodeOutputs)) {
     if (!output.images?.length) continue;
-    const images = window.app.graph.getNodeById(Number(id))?.imgs ?? [];
+    const drawn = window.app.graph.getNodeById(Number(id))?.imgs ?? []; // on the canvas
+    const images = [...drawn, ...document.querySelectorAll(`[data-node-id="${id}"] img`)];
     if (!images.length || !images.every((i) => i.complete && i.naturalWidth > 0)) return null;
     shown[id] = images.length;
   }

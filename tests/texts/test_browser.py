@@ -178,7 +178,7 @@ def test_a_cancelled_run_says_so_and_can_be_queued_again(rendered: Browser) -> N
     (tuner,) = [i for i, n in seen["api"].items() if n["class_type"] == "TVEraseConceptFinetune"]
     rendered.ask("set", changes={**changes, tuner: {**changes[tuner], "steps": 5000, "seed": 77}})
     assert rendered.run(TIMEOUT_S, cancel_at=int(tuner))["event"] == "execution_interrupted"
-    assert rendered.ask("texts")["texts"][tuner].startswith("cancelled at ")
+    assert rendered.ask("texts")["texts"][tuner] == "cancelled"
     runs(rendered, "erase_concept", {tuner: {"steps": 2}})
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import comfy.model_management
 import comfy.utils
@@ -24,14 +25,7 @@ class NodeProgress:
         self._preview, self._shown = preview, 0.0
 
     def __call__(self, done: int, total: int, message: str = "") -> None:
-        try:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            self._show(done, total, message)  # the host's bar hears Cancel as well
-        except comfy.model_management.InterruptProcessingException:
-            show_text(f"cancelled at {done} of {total}")  # the last text would stay, as if it ran
-            raise
-
-    def _show(self, done: int, total: int, message: str) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
         picture = None
         now = time.monotonic()
         if now - self._shown > PREVIEW_EVERY_S or done == total:
@@ -46,6 +40,16 @@ class NodeProgress:
     def show(self, picture: Image.Image) -> None:
         """Put a picture on the running node at once."""
         self._bar.update_absolute(1, 1, ("JPEG", picture.convert("RGB"), PREVIEW_SIZE))
+
+
+@contextmanager
+def tell_cancelled() -> Iterator[None]:
+    """Text on the running node when Cancel ends the block."""
+    try:
+        yield
+    except comfy.model_management.InterruptProcessingException:
+        show_text("cancelled")
+        raise
 
 
 def show_text(message: str) -> None:
