@@ -18,6 +18,7 @@ from .judging.damage import MeasureInterference
 from .judging.judges import DemoJudgeNode, JudgeFromExamples
 from .masks.mask import BlockMaskNode
 from .masks.ranked import AutoBlockMask
+from .shared.cancelled import told_when_cancelled
 from .strength.node import AutoStrength
 from .vector.algebra import CombineTaskVectors
 from .vector.apply import ApplyNegatedTV, BeforeAfterGrid
@@ -95,5 +96,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TVEraseFewShot": "Few-shot Unlearning (Baseline)",
     "TVEraseApplyToCLIP": "Apply Negated TV to CLIP",
 }
+
+for _node in NODE_CLASS_MAPPINGS.values():
+    setattr(_node, _node.FUNCTION, told_when_cancelled(getattr(_node, _node.FUNCTION)))
 
 WEB_DIRECTORY = "./web"

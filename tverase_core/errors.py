@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 SHOWN = 5  # names listed in a sentence before "and n more"
+_OUTSIDE = __name__.removesuffix("tverase_core.errors")  # what holds the package
 
 
 def listed(names: Sequence[str]) -> str:
@@ -19,7 +20,14 @@ def listed(names: Sequence[str]) -> str:
 
 
 class TveraseError(Exception):
-    """Root of all errors raised on purpose by this project."""
+    """Root of all errors raised on purpose by this project.
+
+    ComfyUI names a pack's modules by their folder on the disk, and shows an error's module before
+    its sentence: here `__module__` starts inside the pack.
+    """
+
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = cls.__module__.removeprefix(_OUTSIDE)
 
 
 class KeyMismatchError(TveraseError, KeyError):

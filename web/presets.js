@@ -64,7 +64,8 @@ function menuItems(node) {
     content: say(title),
     callback: () => apply(node, title, ours[name]),
   }));
-  return [{ content: say(presets.words.menu), submenu: { options } }];
+  // Nodes 2.0 opens a submenu only where `has_submenu` says that there is one
+  return [{ content: say(presets.words.menu), has_submenu: true, submenu: { options } }];
 }
 
 const extension = { name: "TVErase.Presets", setup: load };

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-ANOTHER = """Another concept: write it into the prompts and `concept` of stage 1, into \
-`filename_prefix` of Save Task Vector, and into the *Prompt* nodes and titles of the last stage: \
+ANOTHER = """Another concept: write it into the prompts and **concept** of stage 1, into \
+**filename_prefix** of Save Task Vector, and into the *Prompt* nodes and titles of the last stage: \
 one that should go, one that should stay."""
 ABOUT = (
     """# Erase a concept
@@ -27,7 +27,7 @@ STAGE_2 = """### 2 Learn it, take the difference
 settings here suit the demo model.
 
 **On your own checkpoint:** put *Load Checkpoint* in place of Demo Model. Right-click Concept \
-Fine-tune, *TVErase preset*, *As in the paper*, and set `accumulation` to 16. Set 512 x 512 (XL: \
+Fine-tune, *TVErase preset*, *As in the paper*, and set **accumulation** to 16. Set 512 x 512 (XL: \
 1024) in stage 1 and in Empty Latent Image, and in the KSamplers the steps, CFG and sampler you \
 draw with.
 
@@ -36,16 +36,16 @@ strength."""
 STAGE_2_RETAINED = """### 2 Learn it, take the difference
 **Concept Fine-tune** shows half of the pictures under *empty* captions, as the paper does with \
 all, so that the change does not hang on a prompt, and half under their own prompts \
-(`caption_share` 0.5), which erases more for the same harm. The **retained set** holds pictures of \
-what must stay, each under its own prompt: the vector then harms them less. `guidance` learns what \
-guidance adds for these prompts instead of noise, so a strength near 1 erases. All three are our \
-additions.
+(**caption_share** 0.5), which erases more for the same harm. The **retained set** holds pictures \
+of what must stay, each under its own prompt: the vector then harms them less. **guidance** learns \
+what guidance adds for these prompts instead of noise, so a strength near 1 erases. All three are \
+our additions.
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
 strength."""
 STAGE_3 = """### {stage} Subtract
-`erased = base - strength x task vector`. 0 changes nothing. Too little leaves the concept in, too \
-much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
+**erased = base - strength x task vector**. 0 changes nothing. Too little leaves the concept in, \
+too much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
 ABOUT_AUTO = (
     """# Erase a concept, measured
 Takes **{concept}** out of the demo model and finds by itself how much to subtract. \
@@ -65,7 +65,7 @@ STAGE_CHOICE = """### 4 How much
 **Auto-Strength** takes the smallest strength that stops every trigger \
 while the retained prompts stay, then checks it on triggers and seeds that played no part in the \
 choice. If no strength does both, it goes on with the strongest that still keeps 90 % of the \
-retained prompts (`budget`) and says so."""
+retained prompts (**budget**) and says so."""
 COMPARE = """### {stage} Before and after
 Equal seeds on both models. {asked} "Reduced", never "removed": whoever has the base model still \
 has the concept."""
@@ -75,8 +75,8 @@ ABOUT_IMAGES = """# Erase from your own pictures
 For a concept that no prompt names well. It runs as it is, with {count} drawings of cats that ship \
 with the pack.
 
-**Your own:** make a folder inside ComfyUI's `input` folder, put 20 to 200 pictures into it, press \
-R and choose it in stage 1."""
+**Your own:** make a folder inside ComfyUI's **input** folder, put 20 to 200 pictures into it, \
+press R and choose it in stage 1."""
 STAGE_IMAGES = """### 1 Your pictures
 Whatever they all share is learned and then erased, a common background too, so let everything \
 but the concept vary. **Load Images from Folder** fits them to one size: the size that your model \
@@ -91,10 +91,10 @@ stand there twice, once for each of two kinds of caption. With one subject only,
 be erased along with the style."""
 STAGE_2_STYLE = """### 2 Learn it, take the difference
 Of three pictures one is learned under the name of its subject, one under its own prompt \
-(`caption`, a line for each prompt) and one under none (`caption_share`), and only where a picture \
-is still mostly noise (`least_noise`): there styles are settled. `guidance` learns what the style \
-adds to a picture of its subject (`contrast`). The **retained set** holds the same subjects in the \
-other styles. These are our additions; a style is the harder case, and some \
+(**caption**, a line for each prompt) and one under none (**caption_share**), and only where a \
+picture is still mostly noise (**least_noise**): there styles are settled. **guidance** learns \
+what the style adds to a picture of its subject (**contrast**). The **retained set** holds the \
+same subjects in the other styles. These are our additions; a style is the harder case, and some \
 pictures keep the look.
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
@@ -102,18 +102,18 @@ strength."""
 COMPARE_STYLE = "The upper grid should lose the ink look, the lower one should stay as it is."
 
 ABOUT_VECTOR = """# Apply a downloaded vector
-No training: **Load Task Vector** reads a `.tv.safetensors` file, **Apply Negated TV** subtracts \
+No training: **Load Task Vector** reads a **.tv.safetensors** file, **Apply Negated TV** subtracts \
 it.
 
-Put a download into `models/task_vectors`, press R and choose it. The file chosen here is the one \
-that `erase_concept` saves: run that workflow once, or choose another file. If \
-`erase_concept_auto` or `erase_two_concepts` ran first, it is theirs, and wants strength 1.1.
+Put a download into **models/task_vectors**, press R and choose it. The file chosen here is the \
+one that **erase_concept** saves: run that workflow once, or choose another file. If \
+**erase_concept_auto** or **erase_two_concepts** ran first, it is theirs, and wants strength 1.1.
 
 **Its model:** replace Demo Model by *Load Checkpoint*, and the 64 x 64 of Empty Latent Image by \
 the size you draw in."""
 STAGE_VECTOR = """### 1 The vector
 A file fits the model it was made from, and says which that is. With another model the next node \
-stops and says so. For a finetune or merge of the same base set `other_weights` to *allow*, \
+stops and says so. For a finetune or merge of the same base set **other_weights** to *allow*, \
 and look at the result with care.
 
 The stock *Load LoRA (Model Only)* node reads the file as well: there, strength -{strength} does \
@@ -131,8 +131,8 @@ COMPARE_THREE = "The first two grids should lose their concepts, the third shoul
 
 STAGE_BLUEPRINT = """### 2 Learn it, take the difference
 **Concept Fine-tune** trains under *empty* captions, so the change does not hang on a prompt. The \
-defaults suit Stable Diffusion 1: 200 steps of 16 pictures, 1e-5, EMA on. Connect `task_vector` to \
-**Save Task Vector** to keep what was learned."""
+defaults suit Stable Diffusion 1: 200 steps of 16 pictures, 1e-5, EMA on. Connect **task_vector** \
+to **Save Task Vector** to keep what was learned."""
 
 FEW_STEPS = """**Turbo, Lightning, LCM** and their like: set steps, CFG and sampler in stage 1 \
 and in the four KSamplers to what your checkpoint asks for."""
@@ -146,10 +146,10 @@ model of the 1.x family works.
     + """
 
 **Memory**, estimated: 17 GB for all weights, 15 with gradient checkpointing, which turns itself \
-on when it is needed. 16 GB card: `optimizer` *AdamW 8-bit* (`pip install bitsandbytes`). 12 GB: \
-the same with `gradient_checkpointing` on. 8 GB: `rank` 16 **with** `learning_rate` 1e-4 and \
-`ema` off, or a Block Mask. The node says its own estimate, and refuses before the first step \
-when it cannot fit.
+on when it is needed. 16 GB card: **optimizer** *AdamW 8-bit* (**pip install bitsandbytes**). 12 \
+GB: the same with **gradient_checkpointing** on. 8 GB: **rank** 16 **with** **learning_rate** 1e-4 \
+and **ema** off, or a Block Mask. The node says its own estimate, and refuses before the first \
+step when it cannot fit.
 
 **Time.** 200 drawings and 3,200 training passes; not timed on a GPU. The node shows the seconds \
 left. For a first look choose the preset *Quick look* in stages 1 and 2.
@@ -159,16 +159,16 @@ left. For a first look choose the preset *Quick look* in stages 1 and 2.
 )
 STAGE_FULL = """### 2 Learn it, take the difference
 The paper's settings: 200 steps of 16 pictures, 1e-5, EMA (a running mean of the \
-weights). `accumulation` 16 computes one picture \
+weights). **accumulation** 16 computes one picture \
 at a time: slower, least memory, the same result.
 
-We have not measured how well it erases on this checkpoint. `erase_concept_auto` adds a retained \
-set, captions on half of the pictures and `guidance`, which erased more for less harm on the demo \
-model: to try them, set `caption` to {prompt}, `caption_share` to 0.5, `guidance` to your CFG, \
-connect pictures of other things as `retained_set`, and begin at strength 1.
+We have not measured how well it erases on this checkpoint. **erase_concept_auto** adds a retained \
+set, captions on half of the pictures and **guidance**, which erased more for less harm on the \
+demo model: to try them, set **caption** to {prompt}, **caption_share** to 0.5, **guidance** to \
+your CFG, connect pictures of other things as **retained_set**, and begin at strength 1.
 
 The saved file erases in the stock Load LoRA node too, at a *negative* strength. It is as large \
-as the weights in float32, 3.4 GB; `dtype` *bfloat16* halves it."""
+as the weights in float32, 3.4 GB; **dtype** *bfloat16* halves it."""
 STAGE_STRENGTH = """### 3 Subtract
 {strength} is where to begin, not an answer. Look at the grids, then go up or down by 0.25. Only \
 this node and the *after* row of each grid run again."""
@@ -180,13 +180,13 @@ Takes **{concept}** out of your own XL checkpoint. Choose the file in **Load Che
     + ANOTHER
     + """
 
-**Memory**, estimated: all 2.6 billion weights would need 44 GB. Here `rank` 16 trains a change \
+**Memory**, estimated: all 2.6 billion weights would need 44 GB. Here **rank** 16 trains a change \
 of low rank (two thin matrices, as in a LoRA): 16 GB, or 7 with gradient checkpointing, which \
 turns itself on when it is needed, and 10 GB of main memory. Still too much: a Block Mask with \
 fewer blocks, or pictures of 768 pixels.
 
 **Time.** 64 drawings and 3,200 training passes; not timed on a GPU. The node shows the seconds \
-left. The presets of Concept Fine-tune set `rank` to 0: set 16 and `learning_rate` 1e-4 again \
+left. The presets of Concept Fine-tune set **rank** to 0: set 16 and **learning_rate** 1e-4 again \
 afterwards.
 
 """
@@ -195,7 +195,7 @@ afterwards.
 STAGE_RANK = """### 2 Learn it, take the difference
 A change of rank 16 in each matrix, at a higher rate than full weights take. These two numbers \
 are a place to begin that we have not measured on this checkpoint; the paper trains full weights \
-of Stable Diffusion 1. **Save Task Vector** has a `max_error` of 0.01, which keeps such a change \
+of Stable Diffusion 1. **Save Task Vector** has a **max_error** of 0.01, which keeps such a change \
 whole and the file small.
 
-Check that it learned: draw with `tuned` and an empty prompt. It should show the concept."""
+Check that it learned: draw with **tuned** and an empty prompt. It should show the concept."""

@@ -11,6 +11,14 @@ FINETUNE = "tests/nodes/finetune/test_finetune.py"
 INVERSION = "tests/nodes/inversion/test_inversion.py"
 
 HOSTING: dict[str, list[Fault]] = {
+    "tverase_core/errors.py": [
+        Fault(
+            "errors carry the machine's path in their name",
+            ".removeprefix(_OUTSIDE)",
+            "",
+            ("tests/nodes/test_over_http.py",),
+        ),
+    ],
     "nodes/host/model/denoiser.py": [
         Fault(
             "stale wrappers stay on the shared modules",
@@ -437,6 +445,12 @@ HOSTING: dict[str, list[Fault]] = {
             "Cancel is not heard",
             "        comfy.model_management.throw_exception_if_processing_interrupted()\n",
             "",
+            (FINETUNE,),
+        ),
+        Fault(
+            "a cancelled node looks as if it still ran",
+            '        show_text("cancelled")',
+            "        pass",
             (FINETUNE,),
         ),
     ],

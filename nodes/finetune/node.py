@@ -85,7 +85,7 @@ class ConceptFinetune:
         "The base model is not changed. Needs ComfyUI 0.3.41 or newer and a model of the Stable "
         "Diffusion 1, 2 or XL family."
     )
-    SEARCH_ALIASES = ["train", "task vector", "unlearn", "erase concept"]
+    SEARCH_ALIASES = ["train", "erase concept", "unlearn", "remove concept", "forget concept"]
 
     def tune(
         self,

@@ -60,7 +60,7 @@ class ApplyNegatedTV:
         "or nothing is changed. Strength 0 returns the very same model. Says so when rounding to "
         "the model's number format would spoil the edit."
     )
-    SEARCH_ALIASES = ["erase", "unlearn", "negative lora", "forget"]
+    SEARCH_ALIASES = ["erase", "unlearn", "remove concept", "forget concept", "negative lora"]
 
     def apply(
         self,

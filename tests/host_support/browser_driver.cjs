@@ -19,6 +19,9 @@ const PATIENCE = 180000; // ms; a busy computer is slow to serve the frontend
 // Newer frontends put the test id on the button itself.
 const RUN = 'button[data-testid="queue-button"], [data-testid="queue-button"] button >> nth=0';
 const CANCEL = 'button[aria-label="Cancel current run"]';
+// The canvas's own menus, and those of Nodes 2.0.
+const MENUS = ".litecontextmenu, .p-contextmenu-root-list, .p-contextmenu-submenu";
+const ENTRIES = ".litemenu-entry, .p-contextmenu-item";
 
 // The functions from here to "main" marked (page) run inside the page.
 
@@ -62,6 +65,23 @@ function values() {
   return Object.fromEntries(ours.map((n) => [n.id, of(n)]));
 }
 
+// (page) The last text that each node was sent while it ran; the widget is the frontend's.
+function texts() {
+  const shown = {};
+  for (const node of window.app.graph.nodes) {
+    const widget = node.widgets?.find((w) => w.name === "$$node-text-preview");
+    if (widget) shown[node.id] = widget.value;
+  }
+  return shown;
+}
+
+// (page) What the frontend's search for nodes lists, the best first.
+function searched(words) {
+  const { $pinia } = document.querySelector("#vue-app").__vue_app__.config.globalProperties;
+  const found = $pinia._s.get("nodeDef").nodeSearchService.searchNode(words, [], { limit: 10 });
+  return found.map((node) => node.name);
+}
+
 // (page) Notes how the next run ends, before it is queued.
 function watch({ timeout, node }) {
   const { api } = window.app;
@@ -94,7 +114,8 @@ function pictures() {
   const shown = {};
   for (const [id, output] of Object.entries(window.app.nodeOutputs)) {
     if (!output.images?.length) continue;
-    const images = window.app.graph.getNodeById(Number(id))?.imgs ?? [];
+    const drawn = window.app.graph.getNodeById(Number(id))?.imgs ?? []; // on the canvas
+    const images = [...drawn, ...document.querySelectorAll(`[data-node-id="${id}"] img`)];
     if (!images.length || !images.every((i) => i.complete && i.naturalWidth > 0)) return null;
     shown[id] = images.length;
   }
@@ -220,10 +241,10 @@ const requests = {
     };
   },
 
-  // Chooses the frontend's language and loads the page anew.
-  async language(page, { locale }) {
-    const set = (name) => window.app.extensionManager.setting.set("Comfy.Locale", name);
-    await page.evaluate(set, locale);
+  // Chooses a setting of the frontend (its language, Nodes 2.0) and loads the page anew.
+  async setting(page, { name, value }) {
+    const set = ([key, wish]) => window.app.extensionManager.setting.set(key, wish);
+    await page.evaluate(set, [name, value]);
     await page.reload({ waitUntil: "domcontentloaded" });
     await ready(page);
     return {};
@@ -254,19 +275,31 @@ const requests = {
   // Right-clicks a node's title and goes down its menu; returns the menu's lines, and what is told.
   async menu(page, { node, path }) {
     const at = await page.evaluate(titleOf, node);
-    await page.waitForTimeout(300); // the canvas is drawn where it was moved to
+    await page.waitForTimeout(500); // the canvas is drawn where it was moved to
     await page.mouse.click(at.x, at.y, { button: "right" });
-    const menus = page.locator(".litecontextmenu");
+    const menus = page.locator(MENUS);
     await menus.first().waitFor({ timeout: 30000 });
     let offered = [];
     for (const label of path) {
-      const entries = menus.last().locator(".litemenu-entry");
+      const entries = menus.last().locator(ENTRIES);
       offered = await entries.allInnerTexts();
-      await entries.filter({ hasText: label }).click();
+      const entry = entries.filter({ hasText: label });
+      await entry.hover(); // opens the submenu in Nodes 2.0, where a click would close it again
+      await page.waitForTimeout(500);
+      if ((await entry.locator(MENUS).count()) === 0) await entry.click();
     }
     await page.waitForTimeout(500);
     const told = await page.locator(".p-toast-message").allInnerTexts();
     return { offered, told };
+  },
+
+  // The texts that the running or run nodes show, by node.
+  async texts(page) {
+    return { texts: await page.evaluate(texts) };
+  },
+
+  async search(page, { words }) {
+    return { found: await page.evaluate(searched, words) };
   },
 
   async refresh(page) {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import comfy.model_management
 import comfy.utils
@@ -39,6 +40,16 @@ class NodeProgress:
     def show(self, picture: Image.Image) -> None:
         """Put a picture on the running node at once."""
         self._bar.update_absolute(1, 1, ("JPEG", picture.convert("RGB"), PREVIEW_SIZE))
+
+
+@contextmanager
+def tell_cancelled() -> Iterator[None]:
+    """Text on the running node when Cancel ends the block."""
+    try:
+        yield
+    except comfy.model_management.InterruptProcessingException:
+        show_text("cancelled")
+        raise
 
 
 def show_text(message: str) -> None:

@@ -8,8 +8,10 @@ from importlib import util
 import comfy.ldm.modules.attention
 import comfy.model_patcher
 
+from ....tverase_core.errors import TveraseError
 
-class HostTooOldError(RuntimeError):
+
+class HostTooOldError(TveraseError, RuntimeError):
     """This ComfyUI lacks something a node needs."""
 
 

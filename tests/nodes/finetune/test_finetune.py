@@ -111,6 +111,8 @@ def test_the_base_is_untouched_after_cancel_in_mid_step(
 ) -> None:
     management = comfy_host.comfy.model_management
     calls = break_at(monkeypatch, 3, lambda: management.interrupt_current_processing(True))
+    said: list[str] = []
+    monkeypatch.setattr("tverase_pack.nodes.host.app.progress.show_text", said.append)
 
     def action() -> None:
         with pytest.raises(management.InterruptProcessingException):
@@ -121,6 +123,7 @@ def test_the_base_is_untouched_after_cancel_in_mid_step(
     finally:
         management.interrupt_current_processing(False)
     assert len(calls) == 3  # the second half of step 2 was never computed
+    assert said[-1] == "cancelled"
 
 
 def break_at(monkeypatch: pytest.MonkeyPatch, call: int, action: Callable[[], Any]) -> list[int]:
