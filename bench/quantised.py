@@ -12,6 +12,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,7 +29,7 @@ from devtools.figures import Figure, figures_document, figures_table, write_figu
 from devtools.machine import cpu_name  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "quantised.json"
-WIDTH, CONTEXT, RANK, SHARE, ROUNDS = 128, 256, 8, 0.01, 6
+WIDTH, CONTEXT, RANK, SHARE, ROUNDS, SIDE = 128, 256, 8, 0.01, 6, 32
 Weights = dict[str, Tensor]
 
 
@@ -89,8 +90,10 @@ def figures(found: dict[str, dict[str, float]]) -> dict[str, Figure]:
     }
 
 
-def tried(plain: Any, model: Any, folder: Path) -> dict[str, float]:
-    """All figures of one format."""
+def tried(
+    plain: Any, model: Any, folder: Path, rounds: int = ROUNDS, side: int = SIDE
+) -> dict[str, float]:
+    """All figures of one format; rounds, side: of `step_times`, and of the latents drawn."""
     import comfy.sd
     import comfy.utils
     from tverase_pack.nodes.host.model.exact import exact_clone, exact_edits
@@ -116,50 +119,52 @@ def tried(plain: Any, model: Any, folder: Path) -> dict[str, float]:
         for name, m in (("patch", patched), ("stock", stock), ("at_use", exact))
     }
     thin_arrived = compared(thin.deltas, before, used(low_rank))
-    times = step_times({"base": model, "full": exact, "low_rank": low_rank})
-    times |= step_times({"stock": stock})
-    kept = sum(extra_bytes(slot) for slot in exact_edits_slots(exact))
+    times = step_times({"base": model, "full": exact, "low_rank": low_rank}, rounds, side)
+    times |= step_times({"stock": stock}, rounds, side)
+    kept = sum(extra_bytes(slot) for slot in exact_edits_slots(exact, side))
     assert exact_edits(exact)
     return {
         "recognised": float(verdict in ("same", "same_when_rounded")),
         **{f"{name}_cosine": loss.cosine for name, loss in arrived.items()},
         **{f"{name}_norm_ratio": loss.norm_ratio for name, loss in arrived.items()},
         "at_use_cosine": min(arrived["at_use"].cosine, thin_arrived.cosine),
-        "patch_is_stock": float(torch.equal(drawn(patched), drawn(stock))),
+        "patch_is_stock": float(torch.equal(drawn(patched, side), drawn(stock, side))),
         **{f"time_{name}": times[name] / times["base"] for name in ("full", "low_rank", "stock")},
         "memory_full": kept / sum(4 * delta.numel() for delta in full.deltas.values()),
     }
 
 
-def plain_model() -> Any:
-    """A MODEL in float16 of SD 1.x's build: 128 channels, context 256."""
+def plain_model(
+    width: int = WIDTH, context: int = CONTEXT, storage: torch.dtype = torch.float16
+) -> Any:
+    """A MODEL of SD 1.x's build on the CPU."""
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models
 
     from host_support import tiny_host
 
-    wanted = {**tiny_host.UNET, "model_channels": WIDTH, "context_dim": CONTEXT}
+    wanted = {**tiny_host.UNET, "model_channels": width, "context_dim": context}
 
     class BenchSD15(tiny_host.TinySD15):
         unet_config: ClassVar[dict[str, Any]] = {
             **tiny_host.TinySD15.unet_config,
-            "context_dim": CONTEXT,
-            "model_channels": WIDTH,
+            "context_dim": context,
+            "model_channels": width,
         }
         unet_extra_config: ClassVar[dict[str, Any]] = {"num_heads": 4, "num_head_channels": -1}
 
     comfy.supported_models.models.append(BenchSD15)
     with torch.inference_mode():
         config = BenchSD15(dict(wanted))
-        config.set_inference_dtype(torch.float16, torch.float32)
+        config.set_inference_dtype(storage, torch.float32)
         model = comfy.model_base.BaseModel(config, device="cpu")
         tiny_host.fill(model.diffusion_model, 0)
     return comfy.model_patcher.ModelPatcher(model, tiny_host.CPU, tiny_host.CPU)
 
 
-def vector_of(model: Any, rank: int = 0) -> Any:
-    """Noise of SHARE of each matrix and convolution, of that rank unless it is 0."""
+def vector_of(model: Any, rank: int = 0, share: float = SHARE) -> Any:
+    """Noise, `share` of each matrix and convolution, of that rank unless it is 0."""
     from tverase_pack.nodes.host.model.weights import base_weight, fingerprint, model_shapes
 
     from tverase_core.vector.task_vector import TaskVector
@@ -172,13 +177,13 @@ def vector_of(model: Any, rank: int = 0) -> Any:
         if rank:
             down = torch.randn((rank, noise.shape[1]), generator=source)
             noise = noise[:, :rank] @ down if noise.shape[1] >= rank else noise
-        size = SHARE * base_weight(model, key).float().std() / noise.std()
+        size = share * base_weight(model, key).float().std() / noise.std()
         deltas[key] = (size * noise).reshape(shape)
     return TaskVector(deltas, fingerprint(model))
 
 
-def used(model: Any) -> Weights:
-    """What the loaded layers compute with, float32."""
+def used(model: Any, dtype: torch.dtype = torch.float32) -> Weights:
+    """What the loaded layers compute with where they are given `dtype`; float32 on the CPU."""
     import comfy.model_management
     import comfy.ops
 
@@ -187,11 +192,13 @@ def used(model: Any) -> Weights:
     for path, module in model.model.named_modules():
         if hasattr(module, "weight_function") and getattr(module, "weight", None) is not None:
             own = getattr(module, "cast_bias_weight", None)
-            given = torch.empty(0)
+            given = torch.empty(0, dtype=dtype, device=model.load_device)
             weight = (own(given) if own else comfy.ops.cast_bias_weight(module, given))[0]
             weight = weight.dequantize() if hasattr(weight, "_qdata") else weight
             whole = weight.whole() if hasattr(weight, "whole") else weight
-            found[f"{path}.weight"] = whole.float().clone()
+            scale = getattr(module, "scale_weight", None)  # of ComfyUI's first 8-bit layers
+            scaled = whole.float() if scale is None else whole.float() * scale
+            found[f"{path}.weight"] = scaled.cpu().clone()
     return found
 
 
@@ -204,40 +211,55 @@ def compared(deltas: Any, before: Weights, after: Weights) -> Any:
     return total.loss()
 
 
-def given() -> tuple[Tensor, Tensor, Tensor]:
-    source = torch.Generator().manual_seed(11)
-    x = torch.randn((2, 4, 32, 32), generator=source)
-    return x, torch.full((2,), 1.5), torch.randn((2, 77, CONTEXT), generator=source)
+def given(model: Any, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    source, device = torch.Generator().manual_seed(11), model.load_device
+    x = torch.randn((2, 4, side, side), generator=source)
+    width = model.model.model_config.unet_config["context_dim"]
+    tokens = torch.randn((2, 77, width), generator=source)
+    return x.to(device), torch.full((2,), 1.5, device=device), tokens.to(device)
 
 
-def drawn(model: Any) -> Tensor:
+def drawn(model: Any, side: int) -> Tensor:
     import comfy.model_management
 
     comfy.model_management.load_models_gpu([model], force_full_load=True)
-    x, sigma, tokens = given()
+    x, sigma, tokens = given(model, side)
     return model.model.apply_model(x, sigma, c_crossattn=tokens)
 
 
-def step_times(models: dict[str, Any]) -> dict[str, float]:
-    """Processor seconds: the shortest of ROUNDS steps of each, taken in turns, on one core."""
+def step_times(models: dict[str, Any], rounds: int, side: int) -> dict[str, float]:
+    """Seconds: the shortest of `rounds` steps of each, taken in turns; on a CPU its own seconds."""
     import comfy.model_management
 
     best, names = dict.fromkeys(models, float("inf")), list(models)
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             model = models[name]
             comfy.model_management.load_models_gpu([model], force_full_load=True)
-            x, sigma, tokens = given()
+            x, sigma, tokens = given(model, side)
+            now = clock(model.load_device)
             for _ in range(3):  # the first makes what is kept
-                start = time.process_time()
+                start = now()
                 model.model.apply_model(x, sigma, c_crossattn=tokens)
-                best[name] = min(best[name], time.process_time() - start)
+                best[name] = min(best[name], now() - start)
     return best
 
 
-def exact_edits_slots(model: Any) -> list[Any]:
+def clock(device: torch.device) -> Callable[[], float]:
+    """Time in seconds at which the device has done all that it was given."""
+    if device.type == "cpu":
+        return time.process_time
+
+    def now() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return now
+
+
+def exact_edits_slots(model: Any, side: int) -> list[Any]:
     """The functions of a loaded exact clone, after a step."""
-    drawn(model)
+    drawn(model, side)
     return [
         use.slot
         for module in model.model.modules()

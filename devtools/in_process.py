@@ -1,4 +1,4 @@
-"""ComfyUI's code and this pack in one process, on the CPU, without a server."""
+"""ComfyUI's code and this pack in one process, without a server."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def host_tree() -> Path:
     return Path(os.environ.get("COMFYUI_PATH") or DEFAULT_TREE).expanduser().resolve()
 
 
-def import_host(tree: Path) -> SimpleNamespace:
-    """Import ComfyUI; returns `tree`, `comfy`, `nodes`, `folder_paths`.
+def import_host(tree: Path, *, cpu: bool = True) -> SimpleNamespace:
+    """Import ComfyUI; returns `tree`, `comfy`, `nodes`, `folder_paths`. cpu: even where a GPU is.
 
     ComfyUI reads no command line when it is used as a library, hence the direct settings. Its
     `nodes` module puts `comfy/` first on sys.path, where a `utils.py` would hide the `utils`
@@ -36,7 +36,7 @@ def import_host(tree: Path) -> SimpleNamespace:
         sys.path.insert(0, str(tree))
     from comfy.cli_args import args
 
-    args.cpu = True
+    args.cpu = cpu
     args.use_pytorch_cross_attention = True
     args.disable_api_nodes = True
     with_extra = importlib.util.find_spec("utils.extra_config")

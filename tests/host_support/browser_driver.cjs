@@ -20,7 +20,9 @@ const PATIENCE = 180000; // ms; a busy computer is slow to serve the frontend
 const RUN = 'button[data-testid="queue-button"], [data-testid="queue-button"] button >> nth=0';
 const CANCEL = 'button[aria-label="Cancel current run"]';
 // The canvas's own menus, and those of Nodes 2.0.
-const MENUS = ".litecontextmenu, .p-contextmenu-root-list, .p-contextmenu-submenu";
+const MENUS = [".litecontextmenu", ".p-contextmenu-root-list", ".p-contextmenu-submenu"]
+  .map((menu) => `${menu}:visible`)
+  .join(", ");
 const ENTRIES = ".litemenu-entry, .p-contextmenu-item";
 
 // The functions from here to "main" marked (page) run inside the page.
@@ -281,12 +283,13 @@ const requests = {
     await menus.first().waitFor({ timeout: 30000 });
     let offered = [];
     for (const label of path) {
-      const entries = menus.last().locator(ENTRIES);
+      const open = await menus.count();
+      const entries = menus.nth(open - 1).locator(ENTRIES);
       offered = await entries.allInnerTexts();
-      const entry = entries.filter({ hasText: label });
+      const entry = entries.filter({ hasText: label }).first();
       await entry.hover(); // opens the submenu in Nodes 2.0, where a click would close it again
       await page.waitForTimeout(500);
-      if ((await entry.locator(MENUS).count()) === 0) await entry.click();
+      if ((await menus.count()) === open) await entry.click();
     }
     await page.waitForTimeout(500);
     const told = await page.locator(".p-toast-message").allInnerTexts();

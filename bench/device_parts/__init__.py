@@ -1,0 +1,1 @@
+"""The checks of `bench device_check`, and the processes that they run in."""
