@@ -6,9 +6,12 @@ as attributes, so that tests and nodes need not parse sentences.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 SHOWN = 5  # names listed in a sentence before "and n more"
+# Letters of a word and of a sentence: names and values in strangers' files have any length.
+LONGEST_WORD, LONGEST = 200, 8000
 
 
 def listed(names: Sequence[str]) -> str:
@@ -19,7 +22,15 @@ def listed(names: Sequence[str]) -> str:
 
 
 class TveraseError(Exception):
-    """Root of all errors raised on purpose by this project."""
+    """Root of all errors raised on purpose by this project.
+
+    In the sentence, words that are too long for people are cut, and half characters, which no
+    console takes, are written as their codes.
+    """
+
+    def __init__(self, sentence: str = "") -> None:
+        short = re.sub(rf"(\S{{{LONGEST_WORD}}})\S+", r"\1...", sentence)[:LONGEST]
+        super().__init__(short.encode(errors="backslashreplace").decode())
 
 
 class KeyMismatchError(TveraseError, KeyError):
