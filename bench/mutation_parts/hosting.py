@@ -38,12 +38,6 @@ HOSTING: dict[str, list[Fault]] = {
             ("tests/nodes/strength",),
         ),
         Fault(
-            "autograd is given the loader's inference tensors",
-            "return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else",
-            "return",
-            harmless="ComfyUI 0.3.75 hands wrappers a copy made for the call (`cast_to`)",
-        ),
-        Fault(
             "a model pushed out of memory is not brought back",
             "        if self._state() != self._loaded_as:\n",
             "        if False:\n",
