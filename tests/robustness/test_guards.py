@@ -235,8 +235,6 @@ def test_other_text_encoders_and_vectors(
         made.encode_with({"l": torch.ones(1, 1, 5)}, "a {}")
     with pytest.raises(ConfigError, match="longer than the text encoder"):
         made.word_vectors("a cat " * 90)
-    with pytest.raises(ConfigError, match=r"names embeddings.*no_such"):
-        made.encode(["a embedding:no_such"])
     eight = torch.ones(1, dtype=torch.float8_e4m3fn)
     monkeypatch.setattr(encoder, "base_weight", lambda *_: eight)
     with pytest.raises(BaseMismatchError, match="8 bits"):

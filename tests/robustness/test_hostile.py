@@ -36,15 +36,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(made)
 
 
-def test_no_reader_is_harmed(pack: Any, comfy_host: Any, folder: Path) -> None:
-    found = hostile.run(folder, INPUTS, 7, comfy_host.base)
-    assert not found.faults
-    assert sum(found.inputs.values()) == INPUTS
-    # Neither is everything refused at the door, nor is everything taken.
-    shares = {name: found.refused[name] / count for name, count in found.inputs.items()}
-    assert all(0 < share < 1 for name, share in shares.items() if name != "status"), shares
-
-
 def _never() -> None:
     """Reads nothing."""
 
@@ -233,3 +224,12 @@ def test_a_status_of_odd_values_is_none(value: Any, pack: Any, tmp_path: Path) -
         assert files.read("cat") == Status("cat")
     files.status.write_text("[" * sys.getrecursionlimit() * 50, "utf-8")
     assert files.read("cat") == Status("cat")
+
+
+def test_no_reader_is_harmed(pack: Any, comfy_host: Any, folder: Path) -> None:
+    found = hostile.run(folder, INPUTS, 7, comfy_host.base)
+    assert not found.faults
+    assert sum(found.inputs.values()) == INPUTS
+    # Neither is everything refused at the door, nor is everything taken.
+    shares = {name: found.refused[name] / count for name, count in found.inputs.items()}
+    assert all(0 < share < 1 for name, share in shares.items() if name != "status"), shares
