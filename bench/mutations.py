@@ -2,8 +2,8 @@
 
 Plants small faults one at a time in a copy of the working tree, runs the tests that belong to the
 file, and writes bench/results/mutations.json: how many there are, the share that a test saw, and
-for each fault which test it was. --only FILE plants those of some files and takes the others' from
-the last run.
+for each fault which test it was. --only FILE plants those of some files, --new those that have no
+result yet; the others' are taken from the last run.
 """
 
 from __future__ import annotations
@@ -107,9 +107,13 @@ def main() -> int:
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--only", metavar="FILE", nargs="+", choices=FAULTS, default=())
+    parser.add_argument("--new", action="store_true", help="plant those without a result")
     options = parser.parse_args()
     files = options.only or list(FAULTS)
     chosen = [(f, fault, places_of(f, fault, ROOT)) for f in files for fault in FAULTS[f]]
+    if options.new:
+        known = {(row["file"], row["fault"]) for row in with_others(())}
+        chosen = [job for job in chosen if (job[0], job[1].what) not in known]
     # A test that fails by itself would catch everything.
     for outcome in run_all(without_faults(chosen), options.comfyui, options.workers):
         if outcome.by is not None:
@@ -121,7 +125,7 @@ def main() -> int:
     survivors = [r for r in rows if r["result"] == "survived"]
     for survivor in survivors:
         print(f"SURVIVED {survivor['file']}: {survivor['fault']}")
-    if options.only:
+    if options.only or options.new:
         rows = with_others(rows)
     document = figures_document(
         "mutations",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CORE = (
-    ("errors", "tensors"),
+    ("errors", "tensors", "patterns"),
     ("model", "storage", "schedule", "checks"),
     ("ports",),
     ("vector", "concept_set"),

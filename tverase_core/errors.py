@@ -6,9 +6,12 @@ as attributes, so that tests and nodes need not parse sentences.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 SHOWN = 5  # names listed in a sentence before "and n more"
+# Letters of a word and of a sentence: names and values in strangers' files have any length.
+LONGEST_WORD, LONGEST = 200, 8000
 _OUTSIDE = __name__.removesuffix("tverase_core.errors")  # what holds the package
 
 
@@ -23,11 +26,16 @@ class TveraseError(Exception):
     """Root of all errors raised on purpose by this project.
 
     ComfyUI names a pack's modules by their folder on the disk, and shows an error's module before
-    its sentence: here `__module__` starts inside the pack.
+    its sentence: here `__module__` starts inside the pack. In the sentence, words that are too long
+    for people are cut, and half characters, which no console takes, are written as their codes.
     """
 
     def __init_subclass__(cls) -> None:
         cls.__module__ = cls.__module__.removeprefix(_OUTSIDE)
+
+    def __init__(self, sentence: str = "") -> None:
+        short = re.sub(rf"(\S{{{LONGEST_WORD}}})\S+", r"\1...", sentence)[:LONGEST]
+        super().__init__(short.encode(errors="backslashreplace").decode())
 
 
 class KeyMismatchError(TveraseError, KeyError):

@@ -7,6 +7,7 @@ from .fault import Fault
 DYNAMIC = "tests/nodes/finetune/test_dynamic_memory.py"
 HALF = "tests/nodes/finetune/test_half_precision.py"
 REFUSALS = "tests/nodes/test_refusals.py"
+HOSTILE = "tests/robustness/test_hostile.py"
 FINETUNE = "tests/nodes/finetune/test_finetune.py"
 INVERSION = "tests/nodes/inversion/test_inversion.py"
 
@@ -43,12 +44,6 @@ HOSTING: dict[str, list[Fault]] = {
             "delta.to(weight.device), alpha=scale)",
             "delta.to(weight.device), alpha=1.0)",
             ("tests/nodes/strength",),
-        ),
-        Fault(
-            "autograd is given the loader's inference tensors",
-            "return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else",
-            "return",
-            harmless="ComfyUI 0.3.75 hands wrappers a copy made for the call (`cast_to`)",
         ),
         Fault(
             "a model pushed out of memory is not brought back",
@@ -423,7 +418,25 @@ HOSTING: dict[str, list[Fault]] = {
             (INVERSION,),
         ),
     ],
+    "nodes/concept_list/yaml_text.py": [
+        Fault("a list of any depth", "if self.depth > DEEPEST:", "if False:", (HOSTILE,)),
+        Fault(
+            "aliases are written out",
+            "return reprlib.repr(value) if isinstance(value, list | dict | set | tuple) else",
+            "return",
+            (HOSTILE,),
+        ),
+    ],
+    "nodes/concept_list/status.py": [
+        Fault(
+            "a status holds anything",
+            "if not isinstance(held.get(field.name, field.default), expected):",
+            "if False:",
+            (HOSTILE,),
+        ),
+    ],
     "nodes/host/app/paths.py": [
+        Fault("names are not looked at", "all(map(is_plain_name, parts))", "True", (HOSTILE,)),
         Fault(
             "a name may leave the output folder",
             '    if parts.anchor or ".." in parts.parts:\n',

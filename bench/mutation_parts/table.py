@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from .choosing import CHOOSING
 from .fault import Fault
+from .guarding import GUARDING
 from .hosting import HOSTING
 from .learning import LEARNING
 from .vectors import VECTORS
 
-FAULTS: dict[str, list[Fault]] = {**VECTORS, **LEARNING, **CHOOSING, **HOSTING}
+_TABLES = (VECTORS, LEARNING, CHOOSING, HOSTING, GUARDING)
+FAULTS: dict[str, list[Fault]] = {}
+for _table in _TABLES:
+    for _file, _faults in _table.items():
+        FAULTS.setdefault(_file, []).extend(_faults)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .fault import Fault
 
+HOSTILE = "tests/robustness/test_hostile.py"
+
 VECTORS: dict[str, list[Fault]] = {
     "tverase_core/vector/erase.py": [
         Fault(
@@ -198,7 +200,36 @@ VECTORS: dict[str, list[Fault]] = {
             "self.lost += 0 * float((exact",
         ),
     ],
+    "tverase_core/patterns.py": [
+        Fault(
+            "a repeated group may be tried for ever",
+            'if before == ")":',
+            "if False:",
+            (HOSTILE,),
+        ),
+        Fault("wide repeats are free", "wide += not (narrow or exact)", "wide += 0", (HOSTILE,)),
+        Fault("what may be left out is free", "factor *= 2\n", "factor *= 1\n", (HOSTILE,)),
+        Fault(
+            "alternatives are free", "factor *= open_groups.pop()", "open_groups.pop()", (HOSTILE,)
+        ),
+        Fault("a pattern of any length", "if len(pattern) > LONGEST:", "if False:", (HOSTILE,)),
+    ],
+    "tverase_core/errors.py": [
+        Fault(
+            "half characters stay",
+            'errors="backslashreplace"',
+            'errors="surrogatepass"',
+            (HOSTILE,),
+        ),
+        Fault("sentences have no end", "sentence)[:LONGEST]", "sentence)", (HOSTILE,)),
+    ],
     "tverase_core/files/lora/product.py": [
+        Fault(
+            "a middle factor is multiplied out unseen",
+            "fits = fits and down[0].numel() * math.prod(mid.shape[2:]) == math.prod(shape[1:])",
+            "pass",
+            (HOSTILE,),
+        ),
         Fault(
             "alpha is left out",
             'up = up * (float(parts["alpha"]) / down.shape[0])',
@@ -213,6 +244,12 @@ VECTORS: dict[str, list[Fault]] = {
         ),
     ],
     "tverase_core/files/compact.py": [
+        Fault(
+            "factors of any size are multiplied out",
+            "if whole > MOST_TIMES * stored:",
+            "if False:",
+            (HOSTILE,),
+        ),
         Fault(
             "factors that are larger than the matrix are written",
             "if up.numel() + down.numel() >= delta.numel():",
@@ -313,6 +350,7 @@ VECTORS: dict[str, list[Fault]] = {
         Fault("float16 is written", 'in _OURS - {"F16"}}', "in _OURS}"),
     ],
     "tverase_core/storage/new_file.py": [
+        Fault("a name may hold a zero", "not _ODD.search(name)", "True", (HOSTILE,)),
         Fault(
             "a half-written file stays", "        temporary.unlink(missing_ok=True)", "        pass"
         ),

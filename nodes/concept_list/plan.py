@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import yaml
-
 from ...tverase_core.errors import ConfigError, listed
+from ...tverase_core.files.metadata import SUFFIX
+from ...tverase_core.storage.new_file import is_plain_name
+from .yaml_text import read_yaml, shown
 
 SECTIONS = ("pictures", "finetune", "inversion", "search")
 IN_LIST = ("checkpoint", "output", "judge", "dtype", "retained", "concepts", *SECTIONS)
@@ -56,11 +57,7 @@ def read_list(path: Path) -> ConceptList:
 
     What only the host knows (files, folders, widgets) is checked by `settings_of`.
     """
-    try:
-        given = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path.name} cannot be read as YAML: {reason}") from error
+    given = read_yaml(path)
     where = path.name
     _table(given, IN_LIST, where)
     shared = {section: _section(given, section, where) for section in SECTIONS}
@@ -90,11 +87,11 @@ def read_list(path: Path) -> ConceptList:
     return ConceptList(checkpoint, output, judge, cast(Dtype, dtype), concepts)
 
 
-def unknown_name(name: str, known: Collection[str], where: str) -> ConfigError:
+def unknown_name(name: Any, known: Collection[str], where: str) -> ConfigError:
     """The error for a word that means nothing here, with the nearest that does."""
-    near = difflib.get_close_matches(str(name), known, 1)
+    near = difflib.get_close_matches(name, known, 1) if isinstance(name, str) else []
     advice = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(known)}."
-    return ConfigError(f"{where}: {name!r} is unknown. {advice}")
+    return ConfigError(f"{where}: {shown(name)} is unknown. {advice}")
 
 
 def _concept(
@@ -104,7 +101,7 @@ def _concept(
     name = _text(entry, "name", where)
     where = f"{where} ({name})"
     stem = re.sub(r"[^\w-]+", "_", name).strip("_")
-    if not stem or stem.casefold() == COMBINED:
+    if not is_plain_name(f"{stem}{SUFFIX}") or stem.casefold() in ("", COMBINED):
         raise ConfigError(f"{where}: no file can be called after {name!r}. Give another name.")
     prompts, images = _texts(entry, "prompts", where), _text(entry, "images", where, "")
     if bool(prompts) == bool(images):
@@ -127,8 +124,10 @@ def _strength(value: Any, where: str) -> float | None:
     if value == AUTO:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        raise ConfigError(f"{where}: strength is {value!r}; expected a number above 0, or {AUTO}")
+    if not number or not 0 < value <= sys.float_info.max:
+        raise ConfigError(
+            f"{where}: strength is {shown(value)}; expected a number above 0, or {AUTO}"
+        )
     return float(value)
 
 
@@ -155,7 +154,9 @@ def _table(value: Any, known: Collection[str], where: str) -> None:
 def _section(table: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
     value = table.get(name)
     if value is not None and not isinstance(value, dict):
-        raise ConfigError(f"{where}: {name}: expected lines such as `steps: 200`, got {value!r}")
+        raise ConfigError(
+            f"{where}: {name}: expected lines such as `steps: 200`, got {shown(value)}"
+        )
     return value or {}
 
 
@@ -164,7 +165,7 @@ def _text(table: Mapping[str, Any], name: str, where: str, default: str | None =
     if value is None:
         raise ConfigError(f"{where}: `{name}` is missing")
     if not isinstance(value, str) or not (value.strip() or value == default):
-        raise ConfigError(f"{where}: {name} is {value!r}; expected text. Put it in quotes.")
+        raise ConfigError(f"{where}: {name} is {shown(value)}; expected text. Put it in quotes.")
     return value.strip()
 
 
@@ -172,5 +173,5 @@ def _texts(table: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
     value = table.get(name) or []
     found = [value] if isinstance(value, str) else value
     if not isinstance(found, list) or not all(isinstance(t, str) and t.strip() for t in found):
-        raise ConfigError(f"{where}: {name}: expected lines such as `- a dog`, got {value!r}")
+        raise ConfigError(f"{where}: {name}: expected lines such as `- a dog`, got {shown(value)}")
     return tuple(text.strip() for text in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ...tverase_core.errors import TveraseError
 from ...tverase_core.files.metadata import SUFFIX
@@ -32,6 +33,16 @@ class Status:
     seconds: float = 0.0
 
 
+def _status(given: dict[str, Any]) -> Status:
+    """Raises TypeError for a value of another kind than the field's."""
+    held = {field.name: given[field.name] for field in fields(Status) if field.name in given}
+    for field in fields(Status):
+        expected = float if isinstance(field.default, float) else str
+        if not isinstance(held.get(field.name, field.default), expected):
+            raise TypeError(field.name)
+    return Status(**held)
+
+
 @dataclass(frozen=True, slots=True)
 class ConceptFiles:
     """Where a concept's two files lie."""
@@ -51,10 +62,9 @@ class ConceptFiles:
         """The status on disk; an empty one where there is none, or none that can be read."""
         try:
             given = json.loads(self.status.read_text("utf-8"))
-            known = {field.name for field in fields(Status)}
             if given.pop("schema") == SCHEMA and given["concept"] == concept:
-                return Status(**{name: v for name, v in given.items() if name in known})
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+                return _status(given)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
         return Status(concept)
 

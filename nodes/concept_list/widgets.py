@@ -7,6 +7,7 @@ from typing import Any
 
 from ...tverase_core.errors import ConfigError
 from .plan import unknown_name
+from .yaml_text import shown
 
 _SOCKETLESS = ("INT", "FLOAT", "BOOLEAN", "STRING")
 
@@ -52,10 +53,10 @@ def _checked(value: Any, kind: Any, options: Mapping[str, Any], where: str) -> A
         value = _number(value)
     if not isinstance(value, fits) or (kind == "INT" and isinstance(value, bool)):
         words = {"BOOLEAN": "true or false", "STRING": "text, in quotes", "INT": "a whole number"}
-        raise ConfigError(f"{where} is {value!r}; expected {words.get(kind, 'a number')}")
+        raise ConfigError(f"{where} is {shown(value)}; expected {words.get(kind, 'a number')}")
     if kind in ("INT", "FLOAT") and not options["min"] <= value <= options["max"]:
         raise ConfigError(
-            f"{where} is {value!r}; expected {options['min']:g} to {options['max']:g}"
+            f"{where} is {shown(value)}; expected {options['min']:g} to {options['max']:g}"
         )
     return value
 
@@ -64,5 +65,5 @@ def _number(value: Any) -> Any:
     """YAML takes 1e-5, which has no point, for text."""
     try:
         return value if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return value

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import FormatError, listed
-from ..storage.header import (
-    HEADER_CAP_BYTES,
-)
+from ..storage.header import HEADER_CAP_BYTES
+from ..storage.new_file import is_plain_name
 
 INDEX_SUFFIX = ".safetensors.index.json"
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -83,7 +82,7 @@ def _shards(index: Path) -> tuple[list[Path], Mapping[str, str]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"{index.name}: is no index of safetensors shards ({error!r})") from error
     files = sorted(set(where.values()))
-    foreign = [f for f in files if not f.endswith(".safetensors") or "/" in f or "\\" in f]
+    foreign = [f for f in files if not f.endswith(".safetensors") or not is_plain_name(f)]
     if foreign or not files:
         raise FormatError(
             f"{index.name}: expected names of safetensors files beside it, got "

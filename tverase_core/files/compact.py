@@ -25,6 +25,8 @@ from ..vector.provenance import Provenance
 from ..vector.task_vector import TaskVector
 from .metadata import COMPACT, DTYPES, task_vector_metadata
 
+# Rank 1 of a matrix of 16384 x 16384 takes so much less than the matrix; no model has larger ones.
+MOST_TIMES = 1 << 13
 UP, DOWN = ".lora_up.weight", ".lora_down.weight"
 
 
@@ -131,9 +133,10 @@ def multiplied_out(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor
     """A file's tensors with every pair of factors multiplied out, under `.diff` names, float32.
 
     name: of the file, for sentences. Raises FormatError for half a pair, factors that give no
-    matrix, and a pair beside a `.diff` of the same weight.
+    matrix or one of no model's size, and a pair beside a `.diff` of the same weight.
     """
     plain = {key: t for key, t in tensors.items() if not key.endswith((UP, DOWN))}
+    stored, whole = sum(tensor.numel() for tensor in tensors.values()), 0
     for key, up in tensors.items():
         if not key.endswith((UP, DOWN)):
             continue
@@ -148,6 +151,13 @@ def multiplied_out(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor
                 f"{name}: the factors of {stem!r} do not fit: expected floating-point numbers in "
                 f"[out, r] or [out, r, 1, 1] and [r, in, ...], r at least 1, got {list(up.shape)} "
                 f"({up.dtype}) and {list(partner.shape)} ({partner.dtype}). Make the file again."
+            )
+        whole += up.shape[0] * partner[0].numel()
+        if whole > MOST_TIMES * stored:
+            raise FormatError(
+                f"{name}: its factors, {stored:,} values, multiply out to {whole:,} or more; "
+                f"expected at most {MOST_TIMES:,} times as many. No model has such weights. "
+                "Download the file again, or give another."
             )
         diff = file_name_of(stem + WEIGHT)
         if diff in tensors:

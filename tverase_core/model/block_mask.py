@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import ConfigError, EmptyMaskError, FormatError, UnknownBlockError
+from ..patterns import check_pattern
 from .layout import KINDS, TEXT_PREFIX, ModelLayout
 
 
@@ -52,11 +53,9 @@ class BlockMask:
                     "weight names hold neither"
                 )
             try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ConfigError(f"mask: /{pattern}/ is not a regular expression: {error}") from (
-                    error
-                )
+                check_pattern(pattern)
+            except ValueError as error:
+                raise ConfigError(f"mask: /{pattern}/ {error}") from error
             patterns.append((pattern, _coefficient(value, f"/{pattern}/")))
         object.__setattr__(self, "patterns", tuple(patterns))
         selects = any((self.other_blocks, *self.blocks.values())) and any(

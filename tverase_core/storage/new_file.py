@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from typing import BinaryIO
 
 from ..errors import ConfigError
 
+_ODD = re.compile(r"[/\\\0\ud800-\udfff]")
 LONGEST_NAME = 255  # bytes on Linux; Windows and macOS count characters, which are fewer
 
 
@@ -40,6 +42,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise OSError(error.errno, reason) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a file in a given folder can be called so, on any system: no path, no half character.
+
+    Python raises errors of its own when it is asked for a file of another name.
+    """
+    size = len(name.encode(errors="surrogatepass"))
+    return 0 < size <= LONGEST_NAME and name not in (".", "..") and not _ODD.search(name)
 
 
 def _check_name(name: str) -> None:

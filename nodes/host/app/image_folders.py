@@ -7,6 +7,8 @@ from pathlib import Path
 
 import folder_paths
 
+from .paths import can_be_path
+
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -29,7 +31,7 @@ def list_image_folders() -> list[str]:
 def find_image_folder(name: str) -> Path:
     """Full path of a folder in `input`. Raises FileNotFoundError with what to do."""
     root = Path(folder_paths.get_input_directory()).resolve()
-    path = (root / name.replace("\\", "/")).resolve()
+    path = (root / name.replace("\\", "/")).resolve() if can_be_path(name) else root
     if not name.strip() or root not in path.parents or not path.is_dir():
         raise FileNotFoundError(
             f"No folder {name!r} in ComfyUI's input folder. Make one there, put pictures of the "

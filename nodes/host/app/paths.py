@@ -10,6 +10,7 @@ import comfy.utils
 import folder_paths
 
 from ....tverase_core.errors import ConfigError
+from ....tverase_core.storage.new_file import is_plain_name
 from .file_kinds import INVERSION_SETS, TASK_VECTORS
 
 SUFFIX, INVERSIONS_SUFFIX = ".tv.safetensors", ".inversions.safetensors"
@@ -20,6 +21,7 @@ SUFFIXES = {TASK_VECTORS: SUFFIX, INVERSION_SETS: INVERSIONS_SUFFIX}
 MODEL_FOLDERS = ("checkpoints", "diffusion_models")
 LORA_FOLDERS = ("loras",)
 MODEL_SUFFIXES = (".safetensors", ".sft", ".ckpt")  # the last is refused, with what to do
+LONGEST_PATH = 1000  # letters of a name with its folders; macOS takes 1024 bytes of a whole path
 NAMES = {TASK_VECTORS: "task vector", INVERSION_SETS: "inversion set"}
 
 
@@ -44,7 +46,7 @@ def list_files(kind: str) -> list[str]:
 
 def find_file(kind: str, name: str) -> Path:
     """Full path of a listed file. Raises FileNotFoundError with what to do."""
-    found = folder_paths.get_full_path(kind, name)
+    found = folder_paths.get_full_path(kind, name) if can_be_path(name) else None
     if found is None:
         what = NAMES[kind]
         raise FileNotFoundError(
@@ -69,7 +71,8 @@ def find_model_file(choice: str) -> Path:
     """Full path of a listed model file. Raises FileNotFoundError with what to do."""
     kind, _, name = choice.replace("\\", "/").partition("/")
     known = kind in (*MODEL_FOLDERS, *LORA_FOLDERS) and kind in folder_paths.folder_names_and_paths
-    found = folder_paths.get_full_path(kind, name) if known and name else None
+    known = known and can_be_path(name)
+    found = folder_paths.get_full_path(kind, name) if known else None
     if found is None:
         raise FileNotFoundError(
             f"No model file {choice!r}. Put it into models/checkpoints or "
@@ -109,12 +112,24 @@ def _parts(name: str) -> PureWindowsPath:
     return PureWindowsPath(name)  # takes both kinds of slash
 
 
+def can_be_path(name: str) -> bool:
+    """Whether file systems can hold a file of that name in some folder. Asked for another, Python
+    raises errors of its own, which say nothing to people."""
+    parts = _parts(name).parts
+    return 0 < len(name) <= LONGEST_PATH and all(map(is_plain_name, parts))
+
+
 def _refuse_outside(kind: str, name: str, what: str, example: str) -> None:
     parts = _parts(name)
     if parts.anchor or ".." in parts.parts:
         raise ConfigError(
             f"{what} {name!r} leads outside output/{OUTPUT_FOLDERS[kind]}. Write a name, or "
             f"folders inside it and a name, such as {example!r}."
+        )
+    if not can_be_path(f"{name}_00000_{SUFFIXES[kind]}"):
+        raise ConfigError(
+            f"{what} {name!r} cannot be a file's name: it is longer than file systems take, or "
+            f"holds half a character or a zero. Write a shorter name, such as {example!r}."
         )
 
 

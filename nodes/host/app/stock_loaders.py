@@ -11,11 +11,12 @@ import folder_paths
 import nodes
 
 from ....tverase_core.errors import ConfigError
+from .paths import can_be_path
 
 
 def require_file(kind: str, name: str, what: str) -> None:
     """Raises ConfigError unless `models/<kind>` holds that file."""
-    if folder_paths.get_full_path(kind, name) is None:
+    if not can_be_path(name) or folder_paths.get_full_path(kind, name) is None:
         raise ConfigError(
             f"{what}: there is no {name!r} in models/{kind} of this ComfyUI. Put it there, or "
             "correct the name."

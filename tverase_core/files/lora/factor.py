@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FormatError
+from ...patterns import check_pattern
 from .names import MERGE, plain_module
 
 CONFIG = "adapter_config.json"
@@ -38,7 +39,6 @@ _OTHER_MEANING = (
     "target_parameters",
     "fan_in_fan_out",
 )
-_GROUP_REPEATED = re.compile(r"\)[*+?{]")  # such patterns can take forever
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def _settings(given: Mapping[str, Any], place: str) -> LoraSettings:
             {_pattern(k): _whole(v) for k, v in (given.get("rank_pattern") or {}).items()},
             {_pattern(k): _number(v) for k, v in (given.get("alpha_pattern") or {}).items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError, re.error) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(
             f"{place}: expected r, lora_alpha and patterns of an adapter ({error!r}). "
             "Download or save the LoRA again."
@@ -138,9 +138,10 @@ def _by_pattern(values: Mapping[str, Any], module: str, otherwise: Any) -> Any:
 
 
 def _pattern(text: str) -> str:
-    if _GROUP_REPEATED.search(text):
-        raise ValueError(f"the pattern {text!r} repeats a group")
-    re.compile(text)
+    try:
+        check_pattern(text)
+    except ValueError as error:
+        raise ValueError(f"the pattern {text!r} {error}") from error
     return text
 
 

@@ -142,7 +142,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({**PLAIN, "lora_alpha": math.inf}, "expected r, lora_alpha and patterns"),
     ({**PLAIN, "r": 0}, "expected a rank, got 0"),
     ({**PLAIN, "alpha_pattern": {"(": 1}}, "expected r, lora_alpha and patterns"),
-    ({**PLAIN, "alpha_pattern": {"(a+)+": 1}}, "repeats a group"),
+    ({**PLAIN, "alpha_pattern": {"(a+)+": 1}}, "too many ways"),
     ({**PLAIN, "alpha_pattern": [1]}, "expected r, lora_alpha and patterns"),
     ({"r": None}, "expected a rank, got None"),
     ("{", "is not valid JSON"),

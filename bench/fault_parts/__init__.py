@@ -1,0 +1,1 @@
+"""What `bench faults` does: hostile files, injected faults, orders of branches, endurance."""

@@ -1,0 +1,100 @@
+"""Nothing lost, nothing corrupted, nothing let in: `python dev.py bench faults`.
+
+Writes bench/results/faults.json. Its parts, of which --only runs some and takes the others' figures
+from the last run:
+
+    hostile     mutated files and texts for every reader (docs/robustness.md says what counts)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "bench" / "results" / "faults.json"
+sys.path.append(str(ROOT))
+
+import torch  # noqa: E402 - after the path
+
+from bench.fault_parts import hostile  # noqa: E402
+from bench.fault_parts.host import own_folders  # noqa: E402
+from devtools import in_process  # noqa: E402
+from devtools.figures import (  # noqa: E402
+    Figure,
+    figures_document,
+    figures_table,
+    read_figures,
+    write_figures,
+)
+from devtools.machine import cpu_name  # noqa: E402
+
+Part = tuple[dict[str, Figure], dict[str, Any]]  # figures, and what the file tells beside them
+INPUTS, SEED = 100_000, 22
+
+
+def hostile_part(folder: Path, options: argparse.Namespace) -> Part:
+    """Every reader, mutated inputs."""
+    place = folder / "hostile"
+    place.mkdir()
+    found = hostile.run(place, options.inputs, SEED, folder)
+    figures = {
+        "fuzz_inputs": Figure(sum(found.inputs.values()), ">= 100000"),
+        "fuzz_faults": Figure(len(found.faults), "<= 0"),
+    }
+    by_reader = {
+        name: {"inputs": count, "refused": found.refused[name]}
+        for name, count in found.inputs.items()
+    }
+    return figures, {"readers": by_reader, "faults": found.faults[:50]}
+
+
+PARTS: Mapping[str, Callable[[Path, argparse.Namespace], Part]] = {"hostile": hostile_part}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comfyui", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--inputs", type=int, default=INPUTS, help="hostile inputs")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    host = in_process.import_host(options.comfyui)
+    known = read_figures(RESULT) if RESULT.exists() else {"figures": {}}
+    figures = {n: _figure(entry) for n, entry in known["figures"].items()}
+    details = {name: known[name] for name in PARTS if name in known}
+    # In main memory where there is such a folder: files that are written to disk take far longer.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as base:
+        own_folders(host, Path(base))
+        in_process.load_pack()
+        for name in options.only:
+            print(f"{name}:", flush=True)
+            made, told = PARTS[name](Path(base), options)
+            figures |= made
+            details[name] = {"date": datetime.now(timezone.utc).strftime("%Y-%m-%d"), **told}
+    document = figures_document(
+        "faults",
+        "python dev.py bench faults",
+        datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        {"cpu": cpu_name(), "torch": torch.__version__, "host": options.comfyui.name},
+        figures,
+    )
+    print(figures_table(document))
+    write_figures(RESULT, {**document, **details})
+    return 0 if all(figure.met() is not False for figure in figures.values()) else 1
+
+
+def _figure(entry: Mapping[str, Any]) -> Figure:
+    """A figure of the last run."""
+    kept = {k: entry[k] for k in ("target", "n", "unit", "reason") if k in entry}
+    return Figure(entry["value"], **kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Guards of the host layer taken out one by one: refusals, and what is put back at the end."""
+
+from __future__ import annotations
+
+from .fault import Fault
+
+GUARDS_TESTS = ("tests/robustness/test_guards.py",)
+MISSING = ("tests/nodes/test_missing_embeddings.py",)
+HOSTILE = ("tests/robustness/test_hostile.py",)
+
+
+def _never(what: str, condition: str, tests: tuple[str, ...] = GUARDS_TESTS) -> Fault:
+    """The guard's `if` is never true. condition: the line, which stands once in the file."""
+    return Fault(what, condition, f"{condition.partition('if ')[0]}if False:", tests)
+
+
+GUARDING: dict[str, list[Fault]] = {
+    "nodes/host/app/complaints.py": [
+        Fault(
+            "the log is listened to for ever",
+            "root.removeHandler(listener)",
+            "pass",
+            GUARDS_TESTS,
+        )
+    ],
+    "nodes/host/app/demo_model.py": [
+        _never("a missing demo model", "    if not weights_file.exists():")
+    ],
+    "nodes/host/app/image_folders.py": [
+        _never(
+            "pictures from anywhere",
+            "    if not name.strip() or root not in path.parents or not path.is_dir():",
+            HOSTILE,
+        )
+    ],
+    "nodes/host/app/paths.py": [
+        Fault(
+            "a file that is not there",
+            "    if found is None:\n        what =",
+            "    if False:\n        what =",
+            HOSTILE,
+        ),
+        Fault(
+            "a model file that is not there",
+            "    if found is None:\n        raise",
+            "    if False:\n        raise",
+            HOSTILE,
+        ),
+    ],
+    "nodes/host/app/stock_loaders.py": [
+        _never(
+            "a listed file that is not there",
+            "    if not can_be_path(name) or folder_paths.get_full_path(kind, name) is None:",
+            HOSTILE,
+        ),
+        _never("a checkpoint without CLIP", "    if lacking:"),
+    ],
+    "nodes/host/app/version.py": [_never("a host that cannot train", "    if not can_train():")],
+    "nodes/host/model/at_use.py": [
+        _never("edits at use are left out in silence", "    if names:"),
+        Fault(
+            "the host takes the clone without edits for the model with them",
+            "    clone.patches_uuid = uuid.uuid4()  #",
+            "    #",
+            GUARDS_TESTS,
+        ),
+    ],
+    "nodes/host/model/computed.py": [
+        _never("a patch that the host left out", "    if complaints:")
+    ],
+    "nodes/host/model/denoiser.py": [
+        Fault(
+            "autograd is given the loader's inference tensors",
+            "return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else",
+            "return",
+            GUARDS_TESTS,
+        )
+    ],
+    "nodes/host/model/exact.py": [
+        _never(
+            "a host without functions on weights",
+            '    if not hasattr(clone, "add_weight_wrapper"):',
+        ),
+        _never("several scales for one weight", "    if factor.numel() != 1:"),
+    ],
+    "nodes/host/model/export.py": [
+        _never("any model is a UNet", '    if detect_layout(wanted).name != "sd-unet":'),
+        _never("weights without a name are left out", "    if missing:"),
+        _never("quantised weights are exported", "    if packed:"),
+        Fault(
+            "the clone stays on the device",
+            "        clone.detach()  #",
+            "        pass  #",
+            GUARDS_TESTS,
+        ),
+    ],
+    "nodes/host/model/extraction.py": [
+        _never("patches that move nothing", "    if still and not deltas:"),
+        _never(
+            "a tuned model without the base's LoRA",
+            "        if len(extra) < len(own) or not all("
+            "a is b or _same_patch(a, b) for a, b in kept):",
+        ),
+        _never("weights of one model only", "    if missing or extra:"),
+        _never("other shapes are subtracted", "        if wanted[key] != shape:"),
+    ],
+    "nodes/host/model/patching.py": [
+        Fault(
+            "the clone stays in dynamic memory",
+            "model.clone(disable_dynamic=True)",
+            "model.clone()",
+            GUARDS_TESTS,
+        ),
+        Fault(
+            "every failure of a clone is one of dynamic memory",
+            '        if "non-dynamic delegate" not in str(refused):',
+            "        if False:",
+            GUARDS_TESTS,
+        ),
+    ],
+    "nodes/host/model/siblings.py": [_never("a sibling is taken unasked", "    if not allowed:")],
+    "nodes/host/model/weights.py": [_never("codes are taken for weights", "    if whole:")],
+    "nodes/host/storage/formats.py": [
+        Fault(
+            "the host's word on a format that it does not know",
+            "except (KeyError, NotImplementedError) as error:",
+            "except ZeroDivisionError as error:",
+            GUARDS_TESTS,
+        )
+    ],
+    "nodes/host/storage/view.py": [
+        _never(
+            "weights that cannot be read are left out",
+            "    if view.unreadable and any(key not in view.shapes for key in keys):",
+        ),
+        Fault(
+            "quantised weights are trained",
+            "    for key in [*sorted(view.packed), *view.unreadable]:",
+            "    for key in []:",
+            GUARDS_TESTS,
+        ),
+    ],
+    "nodes/host/text/edits.py": [_never("a MODEL's vector on a CLIP", "    if not own:")],
+    "nodes/host/text/encoder.py": [
+        _never("8-bit weights are copied", "    if base_weight(patcher, key).element_size() < 2:"),
+        Fault(
+            "text encoders of other families",
+            "if set(self._towers) not in KNOWN or not all(",
+            "if False and not all(",
+            GUARDS_TESTS,
+        ),
+        _never("embeddings of another width", "        if found != dict(self.widths()):"),
+        _never("a word of any length", "        if len(rows) > 1 or not marks:"),
+    ],
+    "nodes/host/text/tokens.py": [_never("embeddings that are missing", "    if names:", MISSING)],
+    "nodes/host/training/activations.py": [
+        Fault(
+            "memory is watched for ever",
+            "        done.set()\n        watcher.join()",
+            "        pass",
+            GUARDS_TESTS,
+        )
+    ],
+    "nodes/host/training/adamw_8bit.py": [
+        _never("8-bit moments in a checkpoint", "    if checkpoint_every:")
+    ],
+}
