@@ -20,7 +20,6 @@ from ..model.layout import TEXT_PREFIX
 from ..model.layout_tables import CLIP_TOWER
 from ..ports import Denoiser, EditableTextEncoder, Progress, quiet
 from ..tensors import all_finite
-from .caption_templates import TEMPLATES
 from .teaching import towards
 
 MARK = "{}"
@@ -56,7 +55,7 @@ class FewShotResult:
     losses: tuple[float, ...]
 
 
-def captioned(concept: str, templates: Sequence[str] = TEMPLATES) -> tuple[str, ...]:
+def captioned(concept: str, templates: Sequence[str]) -> tuple[str, ...]:
     """The templates with the concept's name for each `{}`; blank ones do not count.
 
     Raises ConfigError with every problem: no name, no template, templates without `{}`.
