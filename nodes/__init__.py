@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from .baselines.esd_uce import EsdNode, UceNode
+from .baselines.debias import UceDebiasNode
+from .baselines.esd import EsdNode
 from .baselines.few_shot import ApplyNegatedTVToCLIP, FewShotNode
 from .baselines.prune import ConceptPruneNode
 from .baselines.stereo import StereoNode
+from .baselines.uce import UceNode
 from .concept.from_images import ConceptSetFromImages, ConceptSetFromLatents
 from .concept.from_prompt import ConceptSetFromPrompt
 from .concept.image_folder import LoadImageFolder
@@ -54,6 +56,7 @@ NODE_CLASS_MAPPINGS = {
     "TVEraseExportUNet": ExportUNet,
     "TVEraseESD": EsdNode,
     "TVEraseUCE": UceNode,
+    "TVEraseUCEDebias": UceDebiasNode,
     "TVEraseLoadImageFolder": LoadImageFolder,
     "TVEraseExtractFromFiles": ExtractFromFiles,
     "TVEraseMeasureInterference": MeasureInterference,
@@ -88,6 +91,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TVEraseExportUNet": "Export UNet (diffusers)",
     "TVEraseESD": "ESD (Baseline)",
     "TVEraseUCE": "UCE (Baseline)",
+    "TVEraseUCEDebias": "UCE Debiasing (Baseline)",
     "TVEraseLoadImageFolder": "Load Images from Folder",
     "TVEraseExtractFromFiles": "Extract from Files",
     "TVEraseMeasureInterference": "Measure Interference",

@@ -362,9 +362,6 @@ def test_baselines(pack: Any, model: Any, tiny_clip: Any) -> None:
     (uce,) = node(pack, "UCE", model=model, clip=tiny_clip, **given)
     assert {key.rsplit(".", 2)[1] for key in uce.deltas} == {"to_k", "to_v"}
     assert same(weights(model), before)
-    given = world.defaults(classes["TVEraseUCE"], preserve="cat")
-    with pytest.raises(ConfigError, match="at once"):
-        node(pack, "UCE", model=model, clip=tiny_clip, **given)
 
 
 def test_judge_from_examples(pack: Any) -> None:
