@@ -14,6 +14,7 @@ from .concept.image_folder import LoadImageFolder
 from .demo_nodes import DemoModel
 from .finetune.node import ConceptFinetune
 from .host.app.paths import register_folders
+from .inversion.attack import ConceptInversionAttack
 from .inversion.files import ExportEmbeddings, LoadInversionSet, SaveInversionSet
 from .inversion.node import DiverseInversionNode
 from .judging.damage import MeasureInterference
@@ -57,6 +58,7 @@ NODE_CLASS_MAPPINGS = {
     "TVEraseESD": EsdNode,
     "TVEraseUCE": UceNode,
     "TVEraseUCEDebias": UceDebiasNode,
+    "TVEraseConceptInversionAttack": ConceptInversionAttack,
     "TVEraseLoadImageFolder": LoadImageFolder,
     "TVEraseExtractFromFiles": ExtractFromFiles,
     "TVEraseMeasureInterference": MeasureInterference,
@@ -92,6 +94,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TVEraseESD": "ESD (Baseline)",
     "TVEraseUCE": "UCE (Baseline)",
     "TVEraseUCEDebias": "UCE Debiasing (Baseline)",
+    "TVEraseConceptInversionAttack": "Concept Inversion Attack",
     "TVEraseLoadImageFolder": "Load Images from Folder",
     "TVEraseExtractFromFiles": "Extract from Files",
     "TVEraseMeasureInterference": "Measure Interference",

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from ..concept_set import ConceptSet, concept_set
 from ..errors import ConfigError, NonFiniteError
-from ..inversion.attack import concept_inversion
+from ..inversion.attack import check_words, concept_inversion
 from ..inversion.inversion_set import InversionSet
-from ..inversion.space import Space
 from ..model.layout import ModelLayout
 from ..ports import Context, Denoiser, Progress, TextEncoder, joined, quiet
 from .stereo_config import StereoConfig
@@ -128,7 +127,7 @@ def stereo(
     keys = tuple(esd_keys(denoiser.weight_shapes(), layout, config.variant, "STEREO"))
     with torch.inference_mode(False), torch.enable_grad():
         shares = slices(pictures, config.rounds, generator)
-        _try_words(encoder, pictures.concept, config)
+        check_words(encoder, pictures.concept, config.attack(0))
         noised = draw or from_sampling(denoiser, null, pictures.latents.shape[1:])
         job = _Job(denoiser, encoder, keys, null, noised, config, generator, progress)
         erase_losses, attacks = job.search(concept, shares)
@@ -136,15 +135,6 @@ def stereo(
         erased = joined(concept, *(found.contexts(encoder) for found in used))
         deltas, final_losses = job.finish(erased, anchors)
     return StereoResult(deltas, erase_losses, attacks, final_losses)
-
-
-def _try_words(encoder: TextEncoder, concept: str, config: StereoConfig) -> None:
-    """Raises ConfigError now, not a stage later, for a start or template that does not do."""
-    attack = config.attack(0)
-    with torch.no_grad():
-        first = Space(encoder, concept, attack).start(torch.zeros(1, dtype=torch.int64))
-        for sentence in (config.template, *config.sentences):
-            encoder.encode_with(first, sentence)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,11 @@ search on the unedited model succeeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from ..concept_set import ConceptSet
 from ..errors import ConfigError
@@ -20,8 +22,9 @@ from ..storage.reproducible import compact_json
 from ..storage.training_state import TrainingState
 from .config import InversionConfig
 from .diverse import Validation, validate
-from .engine import invert, own_seeds
+from .engine import invert, objective_of, own_seeds
 from .inversion_set import InversionSet
+from .space import Space
 
 GENERATION = 1000  # of seeds: no restart of Diverse Inversion comes near it
 MEMORY = ("chunk", "draws_at_once")  # settings that leave the result as it is, up to rounding
@@ -50,6 +53,14 @@ def concept_inversion(
     return invert(*parts, seeds=seeds, state=state, on_checkpoint=on_checkpoint)
 
 
+def check_words(encoder: TextEncoder, concept: str, config: InversionConfig) -> None:
+    """Raises ConfigError before any work for a start word or a sentence that does not do."""
+    with torch.no_grad():
+        first = Space(encoder, concept, config).start(torch.zeros(1, dtype=torch.int64))
+        for sentence in dict.fromkeys((config.template, *config.sentences)):
+            encoder.encode_with(first, sentence)
+
+
 def judged_attack(
     found: InversionSet,
     encoder: TextEncoder,
@@ -62,8 +73,23 @@ def judged_attack(
     drawing: how the sampler draws, for the comparison with the base's set; ready for JSON.
     """
     judged = validate(found, encoder, validation, progress)
-    how = {**drawing, "seeds": [validation.seeds[0], len(validation.seeds)]}
+    how = _how(drawing, validation.seeds)
     return replace(judged, objective={**found.objective, JUDGED: how})
+
+
+def judged_settings(
+    config: InversionConfig,
+    pictures: ConceptSet,
+    drawing: Mapping[str, Any],
+    seeds: Sequence[int],
+) -> dict[str, Any]:
+    """The objective that `concept_inversion` and then `judged_attack` will give their set."""
+    free = replace(config, diversity=0.0, intervals=None)
+    return {**objective_of(free, pictures), JUDGED: _how(drawing, seeds)}
+
+
+def _how(drawing: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    return {**drawing, "seeds": [seeds[0], len(seeds)]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +106,12 @@ class Leak:
 
     def __post_init__(self) -> None:
         require_same_attack(self.base, self.edited.objective, self.edited.concept)
+        if self.base.text_encoder != self.edited.text_encoder:
+            raise ConfigError(
+                "Concept Inversion: the two attacks went through text encoders of other "
+                f"vocabularies ({self.base.text_encoder} and {self.edited.text_encoder}). Connect "
+                "the CLIP of the base, or an edit of it, to both."
+            )
 
     @property
     def draws(self) -> int:

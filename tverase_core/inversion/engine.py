@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,8 +85,13 @@ def invert(
         concept=pictures.concept,
         template=config.template,
         text_encoder=encoder_digest(encoder),
-        objective={**config.recipe(), "concept_set": pictures.digest},
+        objective=objective_of(config, pictures),
     )
+
+
+def objective_of(config: InversionConfig, pictures: ConceptSet) -> dict[str, Any]:
+    """What an inversion set says of its making, ready for JSON."""
+    return {**config.recipe(), "concept_set": pictures.digest}
 
 
 @torch.no_grad()

@@ -233,14 +233,13 @@ def test_a_name_alone_will_do(pack: Any, model: Any, tiny_clip: Any) -> None:
     """Without pictures noise stands in for them; the name must be given, and says what is told."""
     with pytest.raises(ConfigError, match="no name"):
         learned(model, tiny_clip, concept_set=None)
-    made = learned(
-        model, tiny_clip, concept_set=None, concept="fox", captions="", sentences="style"
-    )
+    given = {"concept_set": None, "concept": "fox", "captions": "", "sentences": "style"}
+    made = learned(model, tiny_clip, **given)
     recipe = made.provenance.recipe
     assert recipe["pictures"] == 0
     assert len(recipe["captions"]) == 19
     assert recipe["captions"][1] == "in the style of fox"
-    other = learned(model, tiny_clip, concept_set=None, concept="fox", width=128)
+    other = learned(model, tiny_clip, **given, width=128)
     assert not other.same_deltas(made)
 
 
