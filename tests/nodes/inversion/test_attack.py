@@ -151,7 +151,7 @@ def test_another_base_is_refused_and_another_state_of_it_is_told(
     with pytest.raises(BaseMismatchError, match=r"weights are 1\d\d% apart"):
         attack(pack, stranger, model, tiny_clip)
     near = tiny_host.build_model(storage=torch.float32)
-    with torch.no_grad():
+    with torch.inference_mode():
         for weight in near.model.diffusion_model.parameters():
             weight.mul_(1.02)
     text = attack(pack, near, model, tiny_clip)[3]
