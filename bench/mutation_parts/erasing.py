@@ -20,6 +20,75 @@ ERASING: dict[str, list[Fault]] = {
             "0.0 if worst is None else",
         ),
         Fault("the base may have been attacked otherwise", "or mine != theirs:", "or False:"),
+        Fault(
+            "the text encoders may have other vocabularies",
+            "if self.base.text_encoder != self.edited.text_encoder:",
+            "if False:",
+        ),
+    ],
+    "nodes/inversion/attack.py": [
+        Fault(
+            "attacks that fail on the base are a result",
+            "if not bool(theirs.found.valid.any()):",
+            "if False:",
+        ),
+        Fault(
+            "the base is attacked in place of the model",
+            'mine = job.side(model, clip, "model", None)',
+            'mine = job.side(base, clip, "model", None)',
+        ),
+        Fault(
+            "an attack of other settings stands for the base's",
+            "            require_same_attack(base_attack, job.objective(), concept)",
+            "            pass",
+        ),
+        Fault(
+            "a start word is tried after the base was drawn",
+            "            check_words(studio.encoder, self.pictures.concept, self.config)\n",
+            "",
+            harmless="the search itself refuses it, later",
+        ),
+    ],
+    "nodes/inversion/attack_settings.py": [
+        Fault("the rate is one picture's", "RATE_PER_PICTURE * batch", "RATE_PER_PICTURE"),
+    ],
+    "nodes/baselines/esd.py": [
+        Fault(
+            "samples are drawn although pictures are there",
+            "                if concept_set is not None\n                else from_sampling",
+            "                if concept_set is None\n                else from_sampling",
+        ),
+        Fault("nothing is erased from another text", "erase_from=others", "erase_from=None"),
+    ],
+    "nodes/baselines/uce.py": [
+        Fault("styles have no guide", "DEFAULT_GUIDES[kind]", 'DEFAULT_GUIDES["object"]'),
+        Fault(
+            "names are always expanded",
+            "if expand else (names, guides)",
+            "if True else (names, guides)",
+        ),
+    ],
+    "nodes/baselines/debias.py": [
+        Fault(
+            "edits act the wrong way round",
+            "attachment.scale = -1.0",
+            "attachment.scale = 1.0",
+        ),
+        Fault(
+            "every round draws the same pictures",
+            "for first in count(seed, each))",
+            "for first in count(seed, 0))",
+        ),
+        Fault(
+            "a judge that sees nothing is believed", "if float(scores.max()) < HIT:", "if False:"
+        ),
+    ],
+    "nodes/baselines/few_shot.py": [
+        Fault(
+            "every vector says that it had all epochs",
+            'recipe={**recipe, "epochs": number}',
+            "recipe=recipe",
+        ),
     ],
     "tverase_core/erasers/teaching.py": [
         Fault(

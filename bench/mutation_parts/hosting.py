@@ -333,6 +333,15 @@ HOSTING: dict[str, list[Fault]] = {
             "return max(0, int(reached.sum()) - 1)",
             "return max(0, int(reached.sum()))",
         ),
+        Fault("half of the noise chooses", "(1 - EARLY) * len", "0.5 * len"),
+    ],
+    "nodes/host/model/own_pictures.py": [
+        Fault(
+            "unrelated models are taken for edits",
+            "(apart is not None and apart > FAR)",
+            "False",
+            ("tests/nodes/inversion/test_attack.py",),
+        ),
     ],
     "nodes/host/drawing/sampling.py": [
         Fault(

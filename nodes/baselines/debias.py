@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from ...tverase_core.errors import ConfigError, JudgeError
+from ...tverase_core.errors import JudgeError
 from ...tverase_core.judging.prototype_judge import check_names
 from ...tverase_core.judging.scoring import HIT, draw, judged
 from ...tverase_core.vector.task_vector import TaskVector
@@ -17,12 +17,10 @@ from ..shared.node_output import with_text
 from ..shared.prompt_lines import prompt_lines
 from ..shared.sockets import CATEGORY, JUDGE, TASK_VECTOR
 from ..shared.widgets import socket
+from .debias_words import report, shares_of
 from .published import STRENGTH_1, baseline_provenance
 from .uce import preserved_names
 from .uce_settings import DEBIAS_SETTINGS
-
-if TYPE_CHECKING:
-    from ...tverase_core.erasers.uce_debias import DebiasResult
 
 METHOD = "UCE, debiasing (arXiv 2308.14761)"
 Deltas = Mapping[str, torch.Tensor]
@@ -108,21 +106,6 @@ class UceDebiasNode:
         return with_text(text, (vector, text))
 
 
-def shares_of(text: str) -> tuple[list[str], list[float]]:
-    """(names, shares) of lines such as `cat | 0.5`. Raises ConfigError for other lines."""
-    names, shares = list[str](), list[float]()
-    for line in filter(None, map(str.strip, text.splitlines())):
-        name, _, share = (part.strip() for part in line.partition("|"))
-        try:
-            shares.append(float(share))
-        except ValueError:
-            raise ConfigError(
-                f"attributes: {line!r} is not a name, a bar and a share. Write `cat | 0.5`."
-            ) from None
-        names.append(name)
-    return names, shares
-
-
 def closed_form(
     encoder: Any,
     stored: Deltas,
@@ -179,23 +162,3 @@ def counted(
         return torch.stack(rows)
 
     return measure
-
-
-def report(made: DebiasResult, prompts: Sequence[str], names: Sequence[str]) -> str:
-    """The first and the last shares of each prompt, and whether they are as wanted."""
-    last = made.shares[-1]
-    lines = [
-        f"{prompt!r}: "
-        + ", ".join(
-            f"{name} {float(made.shares[0][i, j]):.0%} to {float(last[i, j]):.0%}"
-            for j, name in enumerate(names)
-        )
-        for i, prompt in enumerate(prompts)
-    ]
-    ended = (
-        f"as wanted after {len(made.shares) - 1} edits"
-        if made.reached
-        else f"not as wanted after {len(made.shares)} rounds; the last edit is not counted. Give "
-        "more rounds, more pictures or a wider tolerance"
-    )
-    return "\n".join([*lines, ended])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...tverase_core.vector.provenance import Provenance
 from ..shared.widgets import Widgets, whole
-
-if TYPE_CHECKING:
-    from comfy.model_patcher import ModelPatcher
 
 ADAM_BYTES = 16  # a trained weight's delta, gradient and two moments, float32 each
 STRENGTH_1 = "For Apply Negated TV: strength 1 is the method's own edit."
@@ -23,7 +20,7 @@ def size_widgets() -> Widgets:
     }
 
 
-def latent_shape(model: ModelPatcher, width: int, height: int) -> tuple[int, int, int]:
+def latent_shape(model: Any, width: int, height: int) -> tuple[int, int, int]:
     """(channels, height, width) of a picture of that size in pixels."""
     return model.get_model_object("latent_format").latent_channels, height // 8, width // 8
 

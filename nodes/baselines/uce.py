@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -16,9 +16,6 @@ from ..shared.sockets import CATEGORY, TASK_VECTOR
 from ..shared.widgets import socket
 from .published import STRENGTH_1, baseline_provenance
 from .uce_settings import UCE_SETTINGS
-
-if TYPE_CHECKING:
-    from comfy.model_patcher import ModelPatcher
 
 METHOD = "UCE (arXiv 2308.14761)"
 SIDE = 64  # of the latent that SDXL's size conditioning is made from; no row of the text knows it
@@ -119,7 +116,7 @@ def preserved_names(text: str, edited: Sequence[str]) -> list[str]:
 
 
 def told_reader(
-    model: ModelPatcher, keys: int, progress: Callable[[int, int, str], None]
+    model: Any, keys: int, progress: Callable[[int, int, str], None]
 ) -> Callable[[str], torch.Tensor]:
     """Reads base weights and tells which; keys: how many will be read."""
     from ..host.model.weights import base_weight

@@ -47,7 +47,7 @@ def concept_inversion(
     counts where the same search on the base model succeeds. state and on_checkpoint: as in
     `invert`, as is what it raises.
     """
-    free = replace(config, diversity=0.0, intervals=None)
+    free = _free(config)
     seeds = own_seeds(free, GENERATION)  # so that the set can join one of Diverse Inversion
     parts = edited, encoder, pictures, free, progress
     return invert(*parts, seeds=seeds, state=state, on_checkpoint=on_checkpoint)
@@ -84,8 +84,12 @@ def judged_settings(
     seeds: Sequence[int],
 ) -> dict[str, Any]:
     """The objective that `concept_inversion` and then `judged_attack` will give their set."""
-    free = replace(config, diversity=0.0, intervals=None)
-    return {**objective_of(free, pictures), JUDGED: _how(drawing, seeds)}
+    return {**objective_of(_free(config), pictures), JUDGED: _how(drawing, seeds)}
+
+
+def _free(config: InversionConfig) -> InversionConfig:
+    """Nothing holds an attack."""
+    return replace(config, diversity=0.0, intervals=None)
 
 
 def _how(drawing: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:

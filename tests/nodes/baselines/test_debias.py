@@ -82,16 +82,20 @@ def test_later_rounds_are_drawn_with_the_edit_and_from_new_seeds(
 ) -> None:
     from tverase_pack.nodes.host.drawing import studio
 
-    drawn: list[tuple[list[int], bool]] = []
+    drawn: list[tuple[list[int], float, set[str]]] = []
     real = studio.HostSampler.images
 
     def images(self: Any, context: Any, seeds: Any) -> Any:
-        drawn.append((list(seeds), bool(self._denoiser._stack[-1:])))
+        (acting,) = self._denoiser._stack
+        drawn.append((list(seeds), acting.scale, set(acting.deltas)))
         return real(self, context, seeds)
 
     monkeypatch.setattr(studio.HostSampler, "images", images)
-    debiased(pack, make_tiny_model(), tiny_clip, Halves(1.0), rounds=3, seed=7)
-    assert [seeds for seeds, _ in drawn] == [[7, 8, 9, 10], [11, 12, 13, 14], [15, 16, 17, 18]]
+    vector, _ = debiased(pack, make_tiny_model(), tiny_clip, Halves(1.0), rounds=3, seed=7)
+    seeds, scales, edited = zip(*drawn, strict=True)
+    assert seeds == ([7, 8, 9, 10], [11, 12, 13, 14], [15, 16, 17, 18])
+    assert scales[1:] == (-1.0, -1.0)  # W - 1.0 * delta, as Apply Negated TV at strength 1
+    assert edited == (set(), set(vector.deltas), set(vector.deltas))
 
 
 def test_mistakes_are_told_in_a_sentence(pack: Any, make_tiny_model: Any, tiny_clip: Any) -> None:
