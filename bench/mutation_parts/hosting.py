@@ -247,6 +247,12 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/own_pictures.py": [
         Fault(
+            "unrelated models are taken for edits",
+            "(apart is not None and apart > FAR)",
+            "False",
+            ("tests/nodes/inversion/test_attack.py",),
+        ),
+        Fault(
             "pictures of another model are taken",
             "    if any(mine is not None and mine != theirs",
             "    if False and any(mine is not None and mine != theirs",
@@ -334,14 +340,6 @@ HOSTING: dict[str, list[Fault]] = {
             "return max(0, int(reached.sum()))",
         ),
         Fault("half of the noise chooses", "(1 - EARLY) * len", "0.5 * len"),
-    ],
-    "nodes/host/model/own_pictures.py": [
-        Fault(
-            "unrelated models are taken for edits",
-            "(apart is not None and apart > FAR)",
-            "False",
-            ("tests/nodes/inversion/test_attack.py",),
-        ),
     ],
     "nodes/host/drawing/sampling.py": [
         Fault(

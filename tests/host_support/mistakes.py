@@ -172,6 +172,37 @@ def measuring() -> Graph:
     }
 
 
+def attacking() -> Graph:
+    """An attack on the demo model itself."""
+    return {
+        "attack": item(
+            "TVEraseConceptInversionAttack",
+            model=["demo", 0],
+            base=["demo", 0],
+            clip=["demo", 1],
+            vae=["demo", 2],
+            concept_set=["set", 0],
+            judge=["judge", 0],
+            budget="quick",
+            attacks=1,
+            start="cat",
+            sentences="object",
+            template="a {}",
+            prompt="",
+            seed=1,
+            checks=2,
+            vectors=1,
+            steps=1,
+            pictures_per_step=1,
+            learning_rate=1e-5,
+            at_once=1,
+            resumable=False,
+            **SAMPLED,
+        ),
+        "tell attack": item("PreviewAny", source=["attack", 3]),
+    }
+
+
 def files_and_algebra() -> Graph:
     """What is saved and loaded, and the other ways to a vector."""
     demo = {"model": ["demo", 0], "clip": ["demo", 1]}
@@ -297,6 +328,23 @@ def other_erasers() -> Graph:
             strength=1.0,
             other_weights="refuse",
         ),
+        "debias": item(
+            "TVEraseUCEDebias",
+            **demo,
+            vae=["demo", 2],
+            judge=["judge", 0],
+            prompts="a cat",
+            attributes="cat | 0.5\ndog | 0.5",
+            preserve="",
+            rounds=1,
+            pictures_per_prompt=2,
+            tolerance=0.05,
+            seed=1,
+            keep=0.5,
+            preserve_weight=1.0,
+            **SAMPLED,
+        ),
+        "tell debias": item("PreviewAny", source=["debias", 1]),
         "tell stereo": item("PreviewAny", source=["stereo", 0]),
         "tell prune": item("PreviewAny", source=["prune", 0]),
         "tell few shot": item("PreviewAny", source=["few shot", 0]),
@@ -306,7 +354,10 @@ def other_erasers() -> Graph:
 
 def correct() -> Graph:
     """Every part, with settings that take a moment."""
-    parts = learning(), drawing(), measuring(), files_and_algebra(), other_erasers()
+    parts = (
+        *(learning(), drawing(), measuring(), attacking()),
+        *(files_and_algebra(), other_erasers()),
+    )
     return {name: node for part in parts for name, node in part.items()}
 
 
@@ -491,6 +542,25 @@ BASELINES: list[Mistake] = [
         {"stereo__anchors": " "},
         "Write sentences that contain the concept",
     ),
+    (
+        "attributes without shares",
+        "tell debias",
+        {"debias__attributes": "cat\ndog"},
+        "Write `cat | 0.5`",
+    ),
+    (
+        "shares of more than all",
+        "tell debias",
+        {"debias__attributes": "cat | 0.5\ndog | 0.6"},
+        "sum to 1",
+    ),
+    (
+        "a MODEL of another base attacked",
+        "tell attack",
+        {"attack__model": ["tiny", 0]},
+        "Connect the MODEL that `model` was made from",
+    ),
+    ("attacks from two words", "tell attack", {"attack__start": "furry pet"}, "a plain word"),
     ("fewer pictures than rounds", "tell stereo", {"stereo__rounds": 3}, "ask for fewer rounds"),
     ("more steps used than drawn", "tell prune", {"prune__steps_used": 5}, "Lower steps_used"),
     (
