@@ -539,8 +539,14 @@ HOSTING: dict[str, list[Fault]] = {
     "nodes/strength/node.py": [
         Fault(
             "the plain prompt is no trigger",
-            "measurement(joined(plain, tuning))",
-            "measurement(tuning)",
+            "triggers = joined(plain, *(",
+            "triggers = joined(*(",
+        ),
+        Fault("attacks that failed tune too", "return attack.only_valid()", "return attack"),
+        Fault(
+            "what attacks brought back is not measured",
+            ", *([split.attacks] if split.attacks else [])]",
+            "]",
         ),
         Fault(
             "the mask is not measured with",
