@@ -39,8 +39,8 @@ ERASING: dict[str, list[Fault]] = {
         ),
         Fault(
             "an attack of other settings stands for the base's",
-            "            require_same_attack(base_attack, job.objective(), concept)",
-            "            pass",
+            "            require_same_attack(base_attack, wanted, concept)\n",
+            "",
         ),
         Fault(
             "a start word is tried after the base was drawn",

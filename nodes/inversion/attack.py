@@ -34,7 +34,6 @@ from .attack_settings import ATTACK_SETTINGS, attack_config
 
 PURPOSE = "Concept Inversion Attack"
 CHECK_SEEDS = 800_000_000  # far from the seeds of Diverse Inversion, tuning and verification
-SETTINGS = {**ATTACK_SETTINGS, **drawing_widgets()}
 
 
 class ConceptInversionAttack:
@@ -54,7 +53,8 @@ class ConceptInversionAttack:
                 "vae": socket("VAE", "Its VAE, to draw what each attack finds."),
                 "concept_set": socket(CONCEPT_SET, "Pictures of the concept, drawn by the base."),
                 "judge": socket(JUDGE, "Tells whether the concept is in a picture."),
-                **SETTINGS,
+                **ATTACK_SETTINGS,
+                **drawing_widgets(),
             },
             "optional": {
                 "base_clip": socket(
@@ -94,23 +94,26 @@ class ConceptInversionAttack:
         **widgets: Any,
     ) -> dict[str, Any]:
         from ..host.model.own_pictures import base_difference, require_own_pictures
+        from ..host.model.weights import fingerprint
 
         concept = concept_set.concept
         check_names(judge, (concept,))
         require_own_pictures(base, concept_set)
         apart = base_difference(model, base)
         config = attack_config(widgets)
-        job = _Job(vae, concept_set, judge, config, widgets)
+        weights = str(fingerprint(base).sample_sha256)
+        job = _Job(vae, concept_set, judge, config, widgets, weights)
         if base_attack is not None:
-            require_same_attack(base_attack, job.objective(), concept)
+            wanted = judged_settings(config, concept_set, job.drawing(), job.seeds)
+            require_same_attack(base_attack, wanted, concept)
         theirs = job.side(base, base_clip if base_clip is not None else clip, "base", base_attack)
         if not bool(theirs.found.valid.any()):
             raise InversionError(invalid_text(theirs.found, config))
         mine = job.side(model, clip, "model", None)
         leak = Leak(mine.found, theirs.found)
         text = leak_text(leak, config, (mine.plain, theirs.plain), apart)
-        rows = {2 * k: v for k, v in mine.drawn.items()}
-        rows |= {2 * k + 1: v for k, v in theirs.drawn.items()}
+        sides = enumerate((mine.drawn, theirs.drawn))
+        rows = {2 * k + place: v for place, drawn in sides for k, v in drawn.items()}
         grid = inversion_grid(labels(leak), rows, 8)
         made = (mine.found, theirs.found, to_tensor(grid), text)
         return with_pictures({"attack": grid}, made, text)
@@ -133,20 +136,16 @@ class _Job:
     judge: Any
     config: InversionConfig
     widgets: dict[str, Any]
+    base: str  # which weights, so that no other base's attack stands for its own
 
     @property
     def seeds(self) -> Sequence[int]:
         return range(CHECK_SEEDS, CHECK_SEEDS + self.widgets["checks"])
 
     def drawing(self) -> dict[str, Any]:
-        """How pictures are drawn, ready for JSON."""
-        return {
-            name: self.widgets[name] for name in drawing_widgets() if name != "pictures_at_once"
-        }
-
-    def objective(self) -> dict[str, Any]:
-        """What a set that is found and judged here says of its making."""
-        return judged_settings(self.config, self.pictures, self.drawing(), self.seeds)
+        """How pictures are drawn, and beside which base; ready for JSON."""
+        names = [name for name in drawing_widgets() if name != "pictures_at_once"]
+        return {"base": self.base, **{name: self.widgets[name] for name in names}}
 
     def side(self, model: Any, clip: Any, name: str, known: InversionSet | None) -> _Side:
         """Attack a model and judge what was found; known: found before, on the base."""
@@ -158,7 +157,7 @@ class _Job:
         drawn: dict[int, torch.Tensor] = {}
         numbers = [f"{name}, attack {k + 1}" for k in range(self.config.count)]
         bar = NodeProgress(lambda: inversion_grid(numbers, drawn, 8) if drawn else None)
-        widgets, at_once = self.widgets, (self.config.chunk or 1) * (self.config.draws_at_once or 1)
+        widgets, at_once = self.widgets, self.widgets["at_once"]
 
         def told(done: int, total: int, message: str) -> None:
             bar(done, total, f"{name}: {message}")
@@ -191,9 +190,9 @@ class _Job:
 
     def plain_rate(self, studio: Any, must: bool) -> float:
         """Share of the plain prompt's pictures that show the concept; must: raise at 0."""
-        concept, template = self.pictures.concept, self.config.template
-        prompt = self.widgets["prompt"].strip() or template.replace("{}", concept)
-        row = studio.encoder.encode([prompt])
+        concept = self.pictures.concept
+        named = self.config.template.replace("{}", concept)
+        row = studio.encoder.encode([self.widgets["prompt"].strip() or named])
         if must:
             return check_judge(studio.sampler, self.judge, concept, row, self.seeds)
         scores = judged(self.judge, draw(studio.sampler, row, self.seeds), concept)

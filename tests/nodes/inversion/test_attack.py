@@ -46,6 +46,17 @@ def erased(pack: Any, model: Any, strength: float = 1.0) -> Any:
     return node(pack, "ApplyNegatedTV", model=model, strength=strength, **given)[0]
 
 
+def scaled(factor: float) -> Any:
+    """The tiny model with each of its weights that much larger."""
+    from host_support import tiny_host
+
+    made = tiny_host.build_model(storage=torch.float32)
+    with torch.inference_mode():
+        for weight in made.model.diffusion_model.parameters():
+            weight.mul_(factor)
+    return made
+
+
 class SeesNothingInAttacks:
     """Fires on the first pictures alone, which are those of the base's plain prompt."""
 
@@ -100,6 +111,9 @@ def test_the_bases_attack_is_used_again(
     for changes in ({"seed": 1}, {"cfg": 2.0}, {"checks": 5}, {"budget": "quick", "steps": 4}):
         with pytest.raises(ConfigError, match="Disconnect `base_attack`"):
             attack(pack, edited, model, tiny_clip, base_attack=first[1], **changes)
+    near = scaled(1.001)
+    with pytest.raises(ConfigError, match="Disconnect `base_attack`"):
+        attack(pack, edited, near, tiny_clip, base_attack=first[1])
     assert len(searched) == 3  # refused before any search
     loose = {"at_once": 1, "pictures_at_once": 1}
     assert attack(pack, edited, model, tiny_clip, base_attack=first[1], **loose)[1] is first[1]
@@ -143,18 +157,13 @@ def test_another_base_is_refused_and_another_state_of_it_is_told(
     pack: Any, model: Any, make_tiny_model: Any, tiny_clip: Any
 ) -> None:
     from host_support import attack_steps as world
-    from host_support import tiny_host
 
     with pytest.raises(BaseMismatchError, match="Connect the MODEL that `model` was made from"):
         attack(pack, world.tiny_sdxl()[0], model, tiny_clip)
     stranger = make_tiny_model(storage=torch.float32, seed=9)
     with pytest.raises(BaseMismatchError, match=r"weights are 1\d\d% apart"):
         attack(pack, stranger, model, tiny_clip)
-    near = tiny_host.build_model(storage=torch.float32)
-    with torch.inference_mode():
-        for weight in near.model.diffusion_model.parameters():
-            weight.mul_(1.02)
-    text = attack(pack, near, model, tiny_clip)[3]
+    text = attack(pack, scaled(1.02), model, tiny_clip)[3]
     assert "the two MODELs hold other weights, 2.0% apart in a sample of them" in text
 
 
