@@ -50,7 +50,7 @@ def lists(node: str, node_class: Any) -> Lists:
     presets = json.loads(PRESETS.read_text("utf-8"))
     if node in presets["nodes"]:
         own = presets["nodes"][node]
-        found["Presets"] = {title: own[key]["note"] for key, title in presets["titles"].items()}
+        found["Presets"] = {presets["titles"][key]: one["note"] for key, one in own.items()}
     return {heading: entries for heading, entries in found.items() if heading in shown}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 CORE = (
     ("errors", "tensors", "patterns"),
     ("model", "storage", "schedule", "checks"),
-    ("ports",),
+    ("ports", "sentences"),
     ("vector", "concept_set"),
     ("files", "finetuning", "judging", "masks"),
     ("inversion", "strength"),

@@ -251,6 +251,8 @@ def baseline_pictures(s: PictureMaker) -> None:
         concept_set=cats,
         anchors="\n".join(f"a {DEMO.concept} in {style} style" for style in STYLES),
         attack_learning_rate=0.05,
+        rounds=2,
+        samples="noised pictures",
         **pace,
         **rates,
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from .baselines.esd_uce import EsdNode, UceNode
+from .baselines.debias import UceDebiasNode
+from .baselines.esd import EsdNode
 from .baselines.few_shot import ApplyNegatedTVToCLIP, FewShotNode
 from .baselines.prune import ConceptPruneNode
 from .baselines.stereo import StereoNode
+from .baselines.uce import UceNode
 from .concept.from_images import ConceptSetFromImages, ConceptSetFromLatents
 from .concept.from_prompt import ConceptSetFromPrompt
 from .concept.image_folder import LoadImageFolder
 from .demo_nodes import DemoModel
 from .finetune.node import ConceptFinetune
 from .host.app.paths import register_folders
+from .inversion.attack import ConceptInversionAttack
 from .inversion.files import ExportEmbeddings, LoadInversionSet, SaveInversionSet
 from .inversion.node import DiverseInversionNode
 from .judging.damage import MeasureInterference
@@ -54,6 +57,8 @@ NODE_CLASS_MAPPINGS = {
     "TVEraseExportUNet": ExportUNet,
     "TVEraseESD": EsdNode,
     "TVEraseUCE": UceNode,
+    "TVEraseUCEDebias": UceDebiasNode,
+    "TVEraseConceptInversionAttack": ConceptInversionAttack,
     "TVEraseLoadImageFolder": LoadImageFolder,
     "TVEraseExtractFromFiles": ExtractFromFiles,
     "TVEraseMeasureInterference": MeasureInterference,
@@ -88,6 +93,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TVEraseExportUNet": "Export UNet (diffusers)",
     "TVEraseESD": "ESD (Baseline)",
     "TVEraseUCE": "UCE (Baseline)",
+    "TVEraseUCEDebias": "UCE Debiasing (Baseline)",
+    "TVEraseConceptInversionAttack": "Concept Inversion Attack",
     "TVEraseLoadImageFolder": "Load Images from Folder",
     "TVEraseExtractFromFiles": "Extract from Files",
     "TVEraseMeasureInterference": "Measure Interference",

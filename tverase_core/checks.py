@@ -23,6 +23,10 @@ POSITIVE = Rule("a finite number > 0", lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Rule("a finite number >= 0", lambda value: 0 <= value < math.inf)
 SEED = Rule("0 to 2**63 - 1", lambda value: 0 <= value < 2**63)
 TEMPLATE = Rule("exactly one {}", lambda value: value.count("{}") == 1)
+TEMPLATES = Rule(
+    "one or more sentences with exactly one {} each",
+    lambda value: len(value) > 0 and all(one.count("{}") == 1 for one in value),
+)
 WORD = Rule("a word", lambda value: bool(value.strip()))
 SEEDS = Rule(
     "one or more distinct seeds", lambda value: len(value) > 0 and len(set(value)) == len(value)

@@ -60,9 +60,9 @@ function apply(node, title, { note, values }) {
 function menuItems(node) {
   const ours = presets.nodes[node.comfyClass];
   if (!ours) return [];
-  const options = Object.entries(presets.titles).map(([name, title]) => ({
-    content: say(title),
-    callback: () => apply(node, title, ours[name]),
+  const options = Object.entries(ours).map(([name, preset]) => ({
+    content: say(presets.titles[name]),
+    callback: () => apply(node, presets.titles[name], preset),
   }));
   // Nodes 2.0 opens a submenu only where `has_submenu` says that there is one
   return [{ content: say(presets.words.menu), has_submenu: true, submenu: { options } }];

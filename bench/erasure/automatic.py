@@ -14,8 +14,7 @@ from workflows.graph_parts import RETAINED_EACH
 
 from .concepts import ROOT, Concept
 
-ESD = {"variant": "x", "steps": 200, "learning_rate": 1e-4, "batch_size": 8, "eta": 1.0}
-UCE = {"guide": "", "keep": 0.5, "preserve_weight": 1.0}
+ESD = {"learning_rate": 1e-4, "batch_size": 8}
 
 
 class Job:
@@ -121,20 +120,17 @@ def inversions(job: Job, pictures: Any, **changed: Any) -> Any:
 
 def baselines(job: Job, pictures: Any) -> dict[str, Any]:
     """ESD-x and UCE as task vectors; strength 1 is the method's own edit."""
-    esd = job.nodes["TVEraseESD"]().erase(
-        job.model,
-        job.clip,
-        pictures,
-        prompts="\n".join(job.concept.learned),
-        seed=job.seed,
-        anchor="null",
-        **ESD,
-    )["result"][0]
-    uce = job.nodes["TVEraseUCE"]().erase(
-        job.model,
-        job.clip,
-        concepts=job.concept.name,
-        preserve="\n".join(name for _, name in job.concept.tuning),
-        **UCE,
-    )[0]
-    return {"esd": esd, "uce": uce}
+    prompts = "\n".join(job.concept.learned)
+    chosen = {**defaults(job.nodes["TVEraseESD"]), **ESD, "prompts": prompts, "seed": job.seed}
+    esd = job.nodes["TVEraseESD"]().erase(job.model, job.clip, concept_set=pictures, **chosen)
+    kept = "\n".join(name for _, name in job.concept.tuning)
+    named = {"concepts": job.concept.name, "preserve": kept}
+    chosen = {**defaults(job.nodes["TVEraseUCE"]), **named}
+    uce = job.nodes["TVEraseUCE"]().erase(job.model, job.clip, **chosen)
+    return {"esd": esd["result"][0], "uce": uce[0]}
+
+
+def defaults(node: Any) -> dict[str, Any]:
+    """What a node's widgets hold when it is put on the canvas."""
+    options = {name: spec[1] for name, spec in node.INPUT_TYPES()["required"].items()}
+    return {name: told["default"] for name, told in options.items() if "default" in told}

@@ -247,6 +247,12 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/own_pictures.py": [
         Fault(
+            "unrelated models are taken for edits",
+            "(apart is not None and apart > FAR)",
+            "False",
+            ("tests/nodes/inversion/test_attack.py",),
+        ),
+        Fault(
             "pictures of another model are taken",
             "    if any(mine is not None and mine != theirs",
             "    if False and any(mine is not None and mine != theirs",
@@ -333,6 +339,7 @@ HOSTING: dict[str, list[Fault]] = {
             "return max(0, int(reached.sum()) - 1)",
             "return max(0, int(reached.sum()))",
         ),
+        Fault("half of the noise chooses", "(1 - EARLY) * len", "0.5 * len"),
     ],
     "nodes/host/drawing/sampling.py": [
         Fault(
@@ -532,8 +539,14 @@ HOSTING: dict[str, list[Fault]] = {
     "nodes/strength/node.py": [
         Fault(
             "the plain prompt is no trigger",
-            "measurement(joined(plain, tuning))",
-            "measurement(tuning)",
+            "triggers = joined(plain, *(",
+            "triggers = joined(*(",
+        ),
+        Fault("attacks that failed tune too", "return attack.only_valid()", "return attack"),
+        Fault(
+            "what attacks brought back is not measured",
+            ", *([split.attacks] if split.attacks else [])]",
+            "]",
         ),
         Fault(
             "the mask is not measured with",

@@ -1,4 +1,4 @@
-"""Faults in what learns: fine-tune, inversion, the neighbours."""
+"""Faults in what learns: fine-tune, inversion."""
 
 from __future__ import annotations
 
@@ -380,88 +380,6 @@ LEARNING: dict[str, list[Fault]] = {
             "all inversions start alike",
             "source = torch.Generator().manual_seed(seed)",
             "source = torch.Generator().manual_seed(0)",
-        ),
-    ],
-    "tverase_core/inversion/attack.py": [
-        Fault(
-            "the attack is held to intervals", "diversity=0.0, intervals=None)", "diversity=0.0)"
-        ),
-    ],
-    "tverase_core/erasers/teaching.py": [
-        Fault("ESD teaches the concept", "- eta * (e_c - e_0)", "+ eta * (e_c - e_0)"),
-        Fault(
-            "the teacher is the student",
-            "            attachment.scale = 0.0\n            noised",
-            "            noised",
-        ),
-        Fault("the deltas point away from the concept", "(0.0 - v.detach())", "v.detach()"),
-        Fault(
-            "x trains everything but cross-attention",
-            '== (variant == "x"))',
-            '!= (variant == "x"))',
-        ),
-    ],
-    "tverase_core/erasers/esd.py": [
-        Fault(
-            "DDIM takes the concept's prediction alone",
-            "e_0 + guidance * (e_c - e_0)",
-            "e_c + 0 * (e_c - e_0)",
-        ),
-    ],
-    "tverase_core/erasers/uce.py": [
-        Fault(
-            "what is preserved is not", "system = system + config.preserve * kept.mT @ kept", "pass"
-        ),
-        Fault(
-            "the guide is not what it becomes",
-            "c.mT @ (c - g.expand_as(c))",
-            "c.mT @ (c + g.expand_as(c))",
-        ),
-        Fault("the weights are not held", "config.keep * torch.eye", "1e-3 * torch.eye"),
-    ],
-    "tverase_core/erasers/concept_prune.py": [
-        Fault("weights of all concepts are pruned", "top & (score > size * base)", "top"),
-        Fault("late steps count too", "if step < steps_used", "if step >= 0"),
-        Fault(
-            "the least of a row are pruned",
-            "score.topk(count, dim=1)",
-            "score.topk(count, dim=1, largest=False)",
-        ),
-    ],
-    "tverase_core/erasers/few_shot.py": [
-        Fault("the concept is learned", "maximize=True,", "maximize=False,"),
-        Fault(
-            "a picture is seen again before all were",
-            "torch.randperm(count, generator=generator) for",
-            "torch.zeros(count).long() for",
-        ),
-        Fault(
-            "every layer's self-attention is trained",
-            'if part != "self_attn" or number == last[name]]',
-            "if part]",
-        ),
-    ],
-    "tverase_core/erasers/stereo.py": [
-        Fault(
-            "what was found attracts",
-            "- config.negative_weight / count * away",
-            "+ config.negative_weight / count * away",
-        ),
-        Fault(
-            "what was found is summed, not averaged",
-            "config.negative_weight / count * away",
-            "config.negative_weight * away",
-        ),
-        Fault(
-            "the anchors do not count",
-            "e_0 + config.anchor_weight * (e_a - e_0)",
-            "e_0 + 0 * (e_a - e_0)",
-        ),
-        Fault("each round attacks the same pictures", "order[k::rounds]", "order[0::rounds]"),
-        Fault(
-            "every attack starts from the prompts again",
-            "attacks[-1].contexts(self.encoder) if attacks else concept",
-            "concept",
         ),
     ],
 }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from ...tverase_core.concept_set import ConceptSet
+from ...tverase_core.sentences import SENTENCES
 from ...tverase_core.vector.erase import signed_scale, subtracted
 from ...tverase_core.vector.provenance import Provenance
 from ...tverase_core.vector.task_vector import TaskVector
@@ -13,6 +17,7 @@ from ..shared.node_output import with_picture, with_text
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
 from ..shared.widgets import PRECISION, socket
 from .few_shot_settings import CLIP_STRENGTH, FEW_SHOT_SETTINGS
+from .published import latent_shape
 
 METHOD = "Few-shot Unlearning"
 TRAINED_BYTES = 20  # a trained weight's delta, gradient, two moments and sum, float32 each
@@ -23,18 +28,26 @@ class FewShotNode:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        shown = (
+            "Pictures of the concept; a handful is enough, and the authors take photos. Without, "
+            "latents of noise stand in for them, as in the authors' zero-shot way."
+        )
         return {
             "required": {
                 "model": socket("MODEL", "The base model. Only its text encoder is edited."),
                 "clip": socket("CLIP", "Its text encoder, of which an edit is learned."),
-                "concept_set": socket(CONCEPT_SET, "Pictures of the concept; a handful is enough."),
                 **FEW_SHOT_SETTINGS,
-            }
+            },
+            "optional": {"concept_set": socket(CONCEPT_SET, shown)},
         }
 
-    RETURN_TYPES = (TASK_VECTOR,)
-    RETURN_NAMES = ("task_vector",)
-    OUTPUT_TOOLTIPS = ("For Apply Negated TV to CLIP: strength 1 is the method's own edit.",)
+    RETURN_TYPES = (TASK_VECTOR, TASK_VECTOR)
+    RETURN_NAMES = ("task_vector", "by_epoch")
+    OUTPUT_IS_LIST = (False, True)
+    OUTPUT_TOOLTIPS = (
+        "For Apply Negated TV to CLIP: strength 1 is the method's own edit.",
+        "A list with the vector of each epoch, with `every_epoch`; else the last one alone.",
+    )
     FUNCTION = "erase"
     CATEGORY = CATEGORY
     DESCRIPTION = (
@@ -48,53 +61,85 @@ class FewShotNode:
         self,
         model: Any,
         clip: Any,
-        concept_set: ConceptSet,
         concept: str,
+        sentences: str,
         captions: str,
-        pictures: int = 4,
+        pictures: int,
+        every_epoch: bool,
+        width: int,
+        height: int,
+        concept_set: ConceptSet | None = None,
         **widgets: Any,
     ) -> dict[str, Any]:
-        from ...tverase_core.erasers.few_shot import (
-            FewShotConfig,
-            captioned,
-            few_shot,
-            few_shot_keys,
-        )
+        from ...tverase_core.erasers.few_shot import FewShotConfig, captioned, few_shot
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import open_denoiser, refuse_patched
-        from ..host.model.own_pictures import require_own_pictures
         from ..host.text.edits import EditableHostTextEncoder, clip_fingerprint, refuse_patched_clip
-        from ..host.training.activations import gradient_bytes
 
         refuse_patched(model)
         refuse_patched_clip(clip)
-        require_own_pictures(model, concept_set)
         config = FewShotConfig(**widgets)
-        name = concept.strip() or concept_set.concept
-        texts = captioned(name, captions.splitlines())
-        latents = concept_set.latents[: pictures or None]
-        encoder = EditableHostTextEncoder(model, clip, latents.shape[1:])
-        shapes = encoder.weight_shapes()
-        trained = sum(shapes[key].numel() for key in few_shot_keys(shapes))
-        needed = gradient_bytes(model, latents, config.batch_size)
-        if encoder.device == model.load_device:  # the copy in float32, and what is trained of it
-            weights = sum(shape.numel() for shape in shapes.values())
-            needed += trained * TRAINED_BYTES + 4 * weights
-        with open_denoiser(model, needed, purpose=METHOD) as denoiser:
-            result = few_shot(denoiser, encoder, latents, texts, config, NodeProgress())
-        provenance = Provenance(
-            concepts=(name,),
-            recipe={
-                "method": f"{METHOD} (arXiv 2405.07288)",
-                "captions": captions,
-                "pictures": len(latents),
-                **widgets,
-            },
-            title=f"{name}, {METHOD}",
-            tags=("concept-erasure", "few-shot-unlearning"),
+        name = concept.strip() or (concept_set.concept if concept_set is not None else "")
+        texts = captioned(name, captions.splitlines() if captions.strip() else SENTENCES[sentences])
+        count = pictures or config.batch_size
+        latents = (
+            noise_for_pictures(latent_shape(model, width, height), count, config.seed)
+            if concept_set is None
+            else own_latents(model, concept_set, pictures)
         )
-        vector = TaskVector(result.deltas, clip_fingerprint(clip), provenance)
-        return with_picture(loss_curve(result.losses, config.steps, METHOD), "few_shot", (vector,))
+        encoder = EditableHostTextEncoder(model, clip, latents.shape[1:])
+        needed = memory_of(model, encoder, latents, config.batch_size)
+        with open_denoiser(model, needed, purpose=METHOD) as denoiser:
+            result = few_shot(
+                *(denoiser, encoder, latents, texts, config, NodeProgress()),
+                every_epoch=every_epoch,
+            )
+        recipe = {
+            "method": f"{METHOD} (arXiv 2405.07288)",
+            "captions": list(texts),
+            "pictures": 0 if concept_set is None else len(latents),
+            **widgets,
+        }
+        tags = ("concept-erasure", "few-shot-unlearning")
+        base, vectors = clip_fingerprint(clip), list[TaskVector]()
+        for number, deltas in enumerate(result.by_epoch, config.epochs - len(result.by_epoch) + 1):
+            told = Provenance(
+                concepts=(name,),
+                recipe={**recipe, "epochs": number},
+                title=f"{name}, {METHOD}",
+                tags=tags,
+            )
+            vectors.append(TaskVector(deltas, base, told))
+        curve = loss_curve(result.losses, len(result.losses), METHOD)
+        return with_picture(curve, "few_shot", (vectors[-1], vectors))
+
+
+def own_latents(model: Any, concept_set: ConceptSet, count: int) -> torch.Tensor:
+    """The set's first `count` latents, 0 for all. Raises BaseMismatchError."""
+    from ..host.model.own_pictures import require_own_pictures
+
+    require_own_pictures(model, concept_set)
+    return concept_set.latents[: count or None]
+
+
+def noise_for_pictures(shape: Sequence[int], count: int, seed: int) -> torch.Tensor:
+    """Latents in place of pictures."""
+    from ...tverase_core.erasers.few_shot import random_latents
+
+    return random_latents(count, shape, seed)
+
+
+def memory_of(model: Any, encoder: Any, latents: torch.Tensor, batch_size: int) -> int:
+    """Bytes that the training needs on the model's device, beside the model."""
+    from ...tverase_core.erasers.few_shot import few_shot_keys
+    from ..host.training.activations import gradient_bytes
+
+    shapes = encoder.weight_shapes()
+    needed = gradient_bytes(model, latents, batch_size)
+    if encoder.device == model.load_device:  # the copy in float32, and what is trained of it
+        trained = sum(shapes[key].numel() for key in few_shot_keys(shapes))
+        needed += trained * TRAINED_BYTES + 4 * sum(shape.numel() for shape in shapes.values())
+    return needed
 
 
 class ApplyNegatedTVToCLIP:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from ...tverase_core.erasers.caption_templates import TEMPLATES
-from ..shared.widgets import Widgets, choice, number, seed, text, whole
+from ..shared.widgets import Widgets, choice, number, seed, switch, text, whole
+from .published import size_widgets
 
 FEW_SHOT_SETTINGS: Widgets = {
     "concept": text("", "The concept's name, as prompts say it. Empty: the concept set's."),
+    "sentences": choice(
+        ["object", "style"],
+        "What the concept is: captions of an object, or of a style.",
+        default="object",
+    ),
     "captions": text(
-        "\n".join(TEMPLATES),
-        "Captions of the pictures, one a line; {} stands for the concept's name. "
-        "One is drawn for each picture at each step.",
+        "",
+        "Captions of your own, one a line; {} stands for the concept's name. One is drawn for each "
+        "picture at each step. Empty: those of `sentences`.",
         multiline=True,
     ),
-    "steps": whole(
-        8,
-        (1, 100000),
-        "Optimizer steps. Each goes further away, without an end: too many spoil every prompt.",
+    "epochs": whole(
+        4,
+        (1, 10000),
+        "Passes over the pictures. Each goes further away, without an end: too many spoil every "
+        "prompt.",
     ),
     "batch_size": whole(2, (1, 1024), "Pictures a step."),
     "learning_rate": number(
@@ -29,9 +35,17 @@ FEW_SHOT_SETTINGS: Widgets = {
     "pictures": whole(
         4,
         (0, 4096),
-        "How many of the set's pictures are used, the first ones. 0: all.",
+        "How many of the set's pictures are used, the first ones. 0: all. Without `concept_set`: "
+        "how many latents of noise stand in for them, 0 for a batch of them.",
         advanced=True,
     ),
+    "every_epoch": switch(
+        False,
+        "Keep a vector of each epoch for the second output, to choose among them. Each takes as "
+        "much memory as the edit.",
+        advanced=True,
+    ),
+    **size_widgets(),
 }
 
 CLIP_STRENGTH: Widgets = {

@@ -19,8 +19,8 @@ from ..shared.node_output import with_text
 from ..shared.prompt_lines import caption_lines, prompt_lines
 from ..shared.sockets import CATEGORY, TASK_VECTOR
 from ..shared.widgets import socket
-from .esd_uce import baseline_provenance
 from .prune_settings import PRUNE_SETTINGS
+from .published import STRENGTH_1, baseline_provenance
 
 if TYPE_CHECKING:
     from ...tverase_core.erasers.concept_prune import ColumnNorms, PruneResult
@@ -45,12 +45,12 @@ class ConceptPruneNode:
 
     RETURN_TYPES = (TASK_VECTOR,)
     RETURN_NAMES = ("task_vector",)
-    OUTPUT_TOOLTIPS = ("For Apply Negated TV: strength 1 is the method's own edit.",)
+    OUTPUT_TOOLTIPS = (STRENGTH_1,)
     FUNCTION = "erase"
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "ConceptPrune (arXiv 2405.19237), a known eraser without training: it draws prompts with "
-        "and without the concept and sets the feed-forward weights to zero that work harder with "
+        "and without the concept and sets the weights to zero that work harder with "
         "it. Here for comparison."
     )
     SEARCH_ALIASES = ["skilled neurons", "pruning", "wanda", "baseline", "unlearn"]
@@ -66,27 +66,30 @@ class ConceptPruneNode:
         steps_used: int,
         seed: int,
         pictures_per_prompt: int,
+        layers: str,
         **drawing: Any,
     ) -> dict[str, Any]:
         from ...tverase_core.erasers.concept_prune import PruneConfig, concept_prune, prunable_keys
         from ..host.app.progress import NodeProgress
+        from ..host.drawing.layer_inputs import early_steps, noise_ladder
         from ..host.model.denoiser import refuse_patched
         from ..host.model.numerics import prediction_of
         from ..host.model.weights import base_weight, fingerprint, layout_of, model_shapes
 
         refuse_patched(model)
-        config = PruneConfig(ratio=ratio, steps_used=steps_used)
         how = drawing_of(drawing)
+        steps = steps_used or early_steps(model, noise_ladder(model, how))
+        config = PruneConfig(ratio=ratio, steps_used=steps)
         if steps_used > how.steps:
             raise ConfigError(
                 f"steps_used is {steps_used}, but the pictures have {how.steps} sampling steps. "
                 "Lower steps_used or raise sampling_steps."
             )
         layout, shapes = layout_of(model), model_shapes(model)
-        keys = prunable_keys(shapes, layout)
+        keys = prunable_keys(shapes, layout, layers)
         pairs = _prompt_pairs(prompts, contrast)
         seeds = [seed + i for i in range(len(pairs) * pictures_per_prompt)]
-        norms_of_both = _column_norms(model, clip, keys, pairs, seeds, steps_used, how)
+        norms_of_both = _column_norms(model, clip, keys, pairs, seeds, steps, how)
         read = partial(base_weight, model)
         result = concept_prune(read, keys, *norms_of_both, config, NodeProgress())
         if not result.deltas:
@@ -98,7 +101,8 @@ class ConceptPruneNode:
             "method": METHOD,
             "prompts": [list(pair) for pair in pairs],
             "ratio": ratio,
-            "steps_used": steps_used,
+            "steps_used": steps,
+            "layers": layers,
             "seed": seed,
             "pictures_per_prompt": pictures_per_prompt,
             **drawing,
@@ -106,7 +110,7 @@ class ConceptPruneNode:
         name = concept.strip() or pairs[0][0]
         provenance = baseline_provenance(name, "ConceptPrune", recipe, prediction_of(model))
         vector = TaskVector(result.deltas, fingerprint(model), replace(provenance, content=PRUNED))
-        return with_text(_report(result, layout, shapes), (vector,))
+        return with_text(_report(result, steps, how.steps, layout, shapes), (vector,))
 
 
 def _prompt_pairs(prompts: str, contrast: str) -> list[tuple[str, str]]:
@@ -153,10 +157,17 @@ def _column_norms(
     return sides[0], sides[1]
 
 
-def _report(result: PruneResult, layout: ModelLayout, shapes: Mapping[str, torch.Size]) -> str:
-    """How much is pruned: in all, then block by block."""
+def _report(
+    result: PruneResult,
+    steps: int,
+    of_steps: int,
+    layout: ModelLayout,
+    shapes: Mapping[str, torch.Size],
+) -> str:
+    """How much is pruned, in all and by how many steps, then block by block."""
     lines = [
         f"{block}: {count:,} of {size:,} ({count / size:.1%})"
         for block, (count, size) in result.by_block(layout).items()
     ]
-    return "\n".join([result.sentence(sum(shape.numel() for shape in shapes.values())), *lines])
+    said = result.sentence(sum(shape.numel() for shape in shapes.values()))
+    return "\n".join([f"{said} Chosen by the first {steps} of {of_steps} steps.", *lines])

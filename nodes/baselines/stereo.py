@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...tverase_core.concept_set import ConceptSet
 from ...tverase_core.errors import ConfigError
+from ...tverase_core.inversion.config import RANDOM
+from ...tverase_core.sentences import SENTENCES
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.loss_curve import loss_curve
 from ..shared.node_output import with_pictures
 from ..shared.prompt_lines import prompt_lines
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
 from ..shared.widgets import socket
-from .esd_uce import ADAM_BYTES, STRENGTH_1, baseline_provenance
-from .stereo_settings import STEREO_SETTINGS
+from .published import ADAM_BYTES, STRENGTH_1, baseline_provenance
+from .stereo_settings import NOISED, STEREO_SETTINGS
 
 if TYPE_CHECKING:
     from ...tverase_core.erasers.stereo import StereoResult
+    from ...tverase_core.erasers.stereo_config import StereoConfig
 
 
 class StereoNode:
@@ -53,10 +57,11 @@ class StereoNode:
         concept_set: ConceptSet,
         prompts: str,
         anchors: str,
+        samples: str,
         **widgets: Any,
     ) -> dict[str, Any]:
-        from ...tverase_core.erasers.stereo import StereoConfig, stereo
-        from ...tverase_core.erasers.teaching import esd_keys
+        from ...tverase_core.erasers.stereo import stereo
+        from ...tverase_core.erasers.teaching import esd_keys, from_latents
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import open_denoiser, refuse_patched
         from ..host.model.own_pictures import require_own_pictures
@@ -66,7 +71,7 @@ class StereoNode:
 
         refuse_patched(model)
         require_own_pictures(model, concept_set)
-        config, named, scenes = StereoConfig(**widgets), prompt_lines(prompts), anchors_of(anchors)
+        config, named, scenes = stereo_config(widgets), prompt_lines(prompts), anchors_of(anchors)
         encoder = HostTextEncoder(model, clip, concept_set.latents.shape[1:])
         texts = [encoder.encode(lines) for lines in (named, scenes, [""])]
         layout, shapes = layout_of(model), wrappable_shapes(model)
@@ -77,12 +82,24 @@ class StereoNode:
         activations = gradient_bytes(model, concept_set.latents, config.batch_size)
         needed = activations + trained * ADAM_BYTES
         with open_denoiser(model, needed, purpose="STEREO") as denoiser:
-            result = stereo(denoiser, layout, encoder, concept_set, *texts, config, NodeProgress())
+            noised = from_latents(denoiser, concept_set.latents) if samples == NOISED else None
+            told = NodeProgress()
+            result = stereo(
+                *(denoiser, layout, encoder, concept_set, *texts, config, told), draw=noised
+            )
             prediction = denoiser.schedule.prediction
-        values = recipe(result, prompts=named, anchors=scenes, **widgets)
+        values = recipe(result, prompts=named, anchors=scenes, samples=samples, **widgets)
         provenance = baseline_provenance(concept_set.concept, "STEREO", values, prediction)
         vector = TaskVector(result.deltas, fingerprint(model, prediction), provenance)
         return with_pictures(curves(result), (vector,), rounds_text(result))
+
+
+def stereo_config(widgets: Mapping[str, Any]) -> StereoConfig:
+    """The widgets as settings of the core. Raises ConfigError."""
+    from ...tverase_core.erasers.stereo_config import StereoConfig
+
+    start = widgets["start"].strip() or RANDOM
+    return StereoConfig(**{**widgets, "start": start, "sentences": SENTENCES[widgets["sentences"]]})
 
 
 def anchors_of(text: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ...tverase_core.sentences import SENTENCES
 from ..shared.widgets import Widget, Widgets, choice, number, seed, text, whole
+from .esd_settings import variant_widget
 
 ANCHORS = (
     "a cat on a beach",
@@ -14,6 +16,7 @@ ANCHORS = (
     "a cat in front of a mountain",
     "a cat in a crowded street",
 )
+DRAWN, NOISED = "drawn", "noised pictures"
 
 
 def _steps(default: int, tooltip: str) -> Widget:
@@ -37,10 +40,9 @@ STEREO_SETTINGS: Widgets = {
         multiline=True,
     ),
     "rounds": whole(
-        2,
+        4,
         (1, 32),
-        "How often to erase and attack; 4 in the paper. Each round attacks with "
-        "pictures of its own.",
+        "How often to erase and attack. Each round attacks with pictures of its own.",
     ),
     "erase_steps": _steps(200, "Optimizer steps of each round's erasing."),
     "erase_learning_rate": _rate(
@@ -56,11 +58,27 @@ STEREO_SETTINGS: Widgets = {
     ),
     "batch_size": whole(1, (1, 1024), "Samples a step, also of the attacks."),
     "seed": seed("Same seed, same edit."),
-    "variant": choice(
-        ["x", "u"],
-        "x trains the cross-attention layers, u all the others.",
-        default="x",
-        advanced=True,
+    "start": text(
+        "object",
+        "The word that attacks start from: a coarse word of one token, such as 'object', 'art' or "
+        "'person'. Empty: a random word of the vocabulary.",
+    ),
+    "sentences": choice(
+        list(SENTENCES),
+        "What the concept is: the sentences that an attack's embedding is shown in, one drawn for "
+        "each picture at each step.",
+        default="object",
+    ),
+    "samples": choice(
+        [DRAWN, NOISED],
+        "Where erasing takes its noisy samples from. drawn: the model in training draws them at "
+        "guidance 3, as in the authors' code; noised pictures: noise is added to `concept_set`, "
+        "which is many times quicker.",
+        default=DRAWN,
+    ),
+    "variant": variant_widget(advanced=True),
+    "eta": _weight(
+        1.0, 0.01, "How far the first stage steers; 1 ends where the empty prompt's picture does."
     ),
     "anchor_weight": _weight(1.0, 0.0, "How hard the anchors pull."),
     "negative_weight": _weight(
@@ -69,7 +87,12 @@ STEREO_SETTINGS: Widgets = {
         "How hard to push away from the prompts and from what the attacks found. 3 is what the "
         "released code computes; its comment reads as if 1 were meant.",
     ),
+    "attacks_used": whole(
+        4, (0, 32), "How many of the attacks' findings the last erasing takes.", advanced=True
+    ),
     "template": text(
-        "a {}", "The sentence around what an attack finds, with one {}.", advanced=True
+        "{}",
+        "The sentence around what an attack finds when it is erased, with one {}.",
+        advanced=True,
     ),
 }

@@ -116,9 +116,10 @@ ADDITIONS: Widgets = {
     "guidance": number(
         0.0,
         (0.0, 100.0, 0.5),
-        "0 learns the noise in the pictures (the paper). Above 0 learns what "
-        "guidance of this strength adds for the concept's prompts: steadier, in fewer steps, "
-        "and a strength near 1 erases. Take the CFG you draw with.",
+        "0 is the paper's recipe: it learns the noise in the pictures. Above 0 is the guided "
+        "recipe, our addition and a relative of ESD's: it learns what guidance of this strength "
+        "adds for the concept's prompts. Steadier, in fewer steps, and a strength near 1 erases. "
+        "Take the CFG you draw with.",
         advanced=True,
     ),
 }

@@ -34,8 +34,8 @@ SETTINGS: Widgets = {
     "spread": choice(
         list(SPREADS),
         "'apart' pushes the embeddings away from one another. 'near to far' also "
-        "holds each in its own band of similarity to the concept's word, as in the paper's "
-        "figure 1.",
+        "holds each in its own band of similarity to the concept's word (our reading of the "
+        "paper's figure 1).",
         default="apart",
     ),
     "vectors": whole(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...tverase_core.errors import ConfigError
 from ...tverase_core.inversion.inversion_set import InversionSet
 from ...tverase_core.judging.prototype_judge import check_names
 from ...tverase_core.model.block_mask import BlockMask
@@ -49,6 +50,11 @@ class AutoStrength:
                 "block_mask": socket(
                     BLOCK_MASK, "The mask that Apply Negated TV will use. Not connected: none."
                 ),
+                "attack": socket(
+                    INVERSION_SET,
+                    "What Concept Inversion Attack found on the MODEL that was erased before: "
+                    "what brings the concept back there must stop working too. For another round.",
+                ),
             },
         }
 
@@ -76,6 +82,7 @@ class AutoStrength:
         inversion_set: InversionSet,
         judge: Any,
         block_mask: BlockMask | None = None,
+        attack: InversionSet | None = None,
         **widgets: Any,
     ) -> dict[str, Any]:
         from ..host.app.progress import NodeProgress
@@ -85,7 +92,7 @@ class AutoStrength:
         concept = inversion_set.concept
         retained = parse_retained(widgets["retained"], concept)
         check_names(judge, (concept, *retained.concepts))
-        config, split = search_config(widgets), split_triggers(inversion_set, widgets)
+        config, split = search_config(widgets), split_triggers(inversion_set, widgets, attack)
         allow = widgets["other_weights"] == "allow"
         deltas = checked_deltas(model, task_vector, block_mask, allow_other_weights=allow)
         progress, drawing = NodeProgress(), drawing_of(widgets)
@@ -104,9 +111,10 @@ class AutoStrength:
                     attachment, studio.sampler, judge, concept, triggers, keep, retained.concepts
                 )
 
-            tuning = split.tuning.contexts(encoder)
+            tuning = [split.tuning, *([split.attacks] if split.attacks else [])]
             plain = encoder.encode([split.prompt])
-            choice = find_strength(measurement(joined(plain, tuning)), config, progress=progress)
+            triggers = joined(plain, *(found.contexts(encoder) for found in tuning))
+            choice = find_strength(measurement(triggers), config, progress=progress)
             if choice.strength is not None and split.held_out is not None:
                 others = measurement(split.held_out.contexts(encoder))
                 seeds = held_out_seeds(widgets)
@@ -123,17 +131,21 @@ class AutoStrength:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Which triggers tune and which verify; names and notes for the report."""
+    """Which triggers tune and which verify; names and notes for the report. attacks tune too."""
 
     prompt: str
     tuning: InversionSet
+    attacks: InversionSet | None
     held_out: InversionSet | None
     names: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def split_triggers(inversion_set: InversionSet, widgets: Mapping[str, Any]) -> Split:
-    """The plain prompt and a share of the set for tuning, the rest held out."""
+def split_triggers(
+    inversion_set: InversionSet, widgets: Mapping[str, Any], attack: InversionSet | None = None
+) -> Split:
+    """The plain prompt and a share of the set for tuning, the rest held out; what attacks brought
+    back tunes. Raises ConfigError for an attack on another concept."""
     usable = inversion_set.require_valid()
     prompt = widgets["prompt"].strip() or usable.template.replace("{}", usable.concept)
     tuning, held_out, notes = usable, None, []
@@ -143,8 +155,24 @@ def split_triggers(inversion_set: InversionSet, widgets: Mapping[str, Any]) -> S
         tuning, held_out = usable.split(widgets["tuning_share"], widgets["seed"])
     else:
         notes.append("Not verified: `verify` is off.")
-    names = (prompt, *(f"inversion {int(seed)}" for seed in tuning.seeds))
-    return Split(prompt, tuning, held_out, names, tuple(notes))
+    back = _brought_back(attack, usable.concept)
+    if attack is not None and back is None:
+        notes.append("The attacks brought nothing back, so they add no trigger.")
+    names = [prompt, *(f"inversion {int(seed)}" for seed in tuning.seeds)]
+    names += [f"attack {int(seed)}" for seed in (back.seeds if back else ())]
+    return Split(prompt, tuning, back, held_out, tuple(names), tuple(notes))
+
+
+def _brought_back(attack: InversionSet | None, concept: str) -> InversionSet | None:
+    """The attacks that succeeded, None without any."""
+    if attack is None:
+        return None
+    if attack.concept != concept:
+        raise ConfigError(
+            f"The attack was on {attack.concept!r}, the inversion set is of {concept!r}. Connect "
+            "an attack on the same concept."
+        )
+    return attack.only_valid()
 
 
 def strength_or_stop(choice: StrengthChoice, when_infeasible: str, text: str) -> float:

@@ -103,8 +103,7 @@ class LinearDenoiser:
         source = torch.Generator().manual_seed(seed)
         self.schedule = schedule()
         self.base = {k: 0.3 * torch.randn(s, generator=source) for k, s in KEYS.items()}
-        self._deltas: Mapping[str, Tensor] = {}
-        self._handle = Scale()
+        self._attached: list[tuple[Mapping[str, Tensor], Scale]] = []
 
     def layout(self) -> ModelLayout:
         return detect_layout(self.base)
@@ -114,17 +113,16 @@ class LinearDenoiser:
 
     @contextmanager
     def attached(self, deltas: Mapping[str, Tensor]) -> Iterator[Scale]:
-        assert not self._deltas, "attached twice"
-        self._deltas, self._handle = deltas, Scale()
+        handle = Scale()
+        self._attached.append((deltas, handle))
         try:
-            yield self._handle
+            yield handle
         finally:
-            self._deltas = {}
+            self._attached.pop()
 
     def _weight(self, key: str) -> Tensor:
-        if key in self._deltas and self._handle.scale:
-            return self.base[key] + self._handle.scale * self._deltas[key]
-        return self.base[key]
+        acting = [(d[key], h.scale) for d, h in self._attached if key in d and h.scale]
+        return self.base[key] + sum(scale * delta for delta, scale in acting)
 
     def predict(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
         assert len(x_t) == len(timesteps) == len(context.tokens)

@@ -172,6 +172,37 @@ def measuring() -> Graph:
     }
 
 
+def attacking() -> Graph:
+    """An attack on the demo model itself."""
+    return {
+        "attack": item(
+            "TVEraseConceptInversionAttack",
+            model=["demo", 0],
+            base=["demo", 0],
+            clip=["demo", 1],
+            vae=["demo", 2],
+            concept_set=["set", 0],
+            judge=["judge", 0],
+            budget="quick",
+            attacks=1,
+            start="cat",
+            sentences="object",
+            template="a {}",
+            prompt="",
+            seed=1,
+            checks=2,
+            vectors=1,
+            steps=1,
+            pictures_per_step=1,
+            learning_rate=1e-5,
+            at_once=1,
+            resumable=False,
+            **SAMPLED,
+        ),
+        "tell attack": item("PreviewAny", source=["attack", 3]),
+    }
+
+
 def files_and_algebra() -> Graph:
     """What is saved and loaded, and the other ways to a vector."""
     demo = {"model": ["demo", 0], "clip": ["demo", 1]}
@@ -200,13 +231,18 @@ def files_and_algebra() -> Graph:
             **demo,
             concept_set=["set", 0],
             prompts="a cat",
+            erase_from="",
             variant="x",
             steps=1,
             learning_rate=1e-5,
             batch_size=1,
             seed=1,
-            eta=1.0,
-            anchor="null",
+            eta=2.0,
+            anchor="concept",
+            width=64,
+            height=64,
+            sample_guidance=3.0,
+            sample_steps=50,
         ),
         "uce": item(
             "TVEraseUCE",
@@ -214,8 +250,12 @@ def files_and_algebra() -> Graph:
             concepts="cat",
             guide="",
             preserve="",
+            kind="object",
+            expand=False,
             keep=0.5,
             preserve_weight=1.0,
+            erase_weight=1.0,
+            form="2025",
         ),
         "tell combined": item("PreviewAny", source=["combine", 1]),
         "tell esd": item("PreviewAny", source=["esd", 0]),
@@ -242,10 +282,15 @@ def other_erasers() -> Graph:
             final_learning_rate=1e-5,
             batch_size=1,
             seed=1,
+            start="object",
+            sentences="object",
+            samples="noised pictures",
             variant="x",
+            eta=1.0,
             anchor_weight=1.0,
             negative_weight=3.0,
-            template="a {}",
+            attacks_used=4,
+            template="{}",
         ),
         "prune": item(
             "TVEraseConceptPrune",
@@ -257,6 +302,7 @@ def other_erasers() -> Graph:
             steps_used=1,
             seed=1,
             pictures_per_prompt=1,
+            layers="ffn-2",
             **SAMPLED,
         ),
         "few shot": item(
@@ -264,12 +310,16 @@ def other_erasers() -> Graph:
             **demo,
             concept_set=["set", 0],
             concept="",
+            sentences="object",
             captions="a {}",
-            steps=1,
+            epochs=1,
             batch_size=1,
             learning_rate=1e-5,
             seed=1,
             pictures=2,
+            every_epoch=False,
+            width=64,
+            height=64,
         ),
         "apply to clip": item(
             "TVEraseApplyToCLIP",
@@ -278,6 +328,23 @@ def other_erasers() -> Graph:
             strength=1.0,
             other_weights="refuse",
         ),
+        "debias": item(
+            "TVEraseUCEDebias",
+            **demo,
+            vae=["demo", 2],
+            judge=["judge", 0],
+            prompts="a cat",
+            attributes="cat | 0.5\ndog | 0.5",
+            preserve="",
+            rounds=1,
+            pictures_per_prompt=2,
+            tolerance=0.05,
+            seed=1,
+            keep=0.5,
+            preserve_weight=1.0,
+            **SAMPLED,
+        ),
+        "tell debias": item("PreviewAny", source=["debias", 1]),
         "tell stereo": item("PreviewAny", source=["stereo", 0]),
         "tell prune": item("PreviewAny", source=["prune", 0]),
         "tell few shot": item("PreviewAny", source=["few shot", 0]),
@@ -287,7 +354,10 @@ def other_erasers() -> Graph:
 
 def correct() -> Graph:
     """Every part, with settings that take a moment."""
-    parts = learning(), drawing(), measuring(), files_and_algebra(), other_erasers()
+    parts = (
+        *(learning(), drawing(), measuring(), attacking()),
+        *(files_and_algebra(), other_erasers()),
+    )
     return {name: node for part in parts for name, node in part.items()}
 
 
@@ -426,8 +496,21 @@ TOOLS: list[Mistake] = [
     ("saving outside", "save", {"save__filename_prefix": "../../escaped"}, "outside"),
     ("factors cancel", "tell combined", {"combine__second_factor": -1.0}, "Choose other factors"),
     ("ESD without prompt", "tell esd", {"esd__prompts": " "}, "There is no prompt. Write one"),
+    (
+        "two texts to erase from, one prompt",
+        "tell esd",
+        {"esd__erase_from": "a pet\nan animal"},
+        "Write one line for all",
+    ),
+    (
+        "all of a text erased",
+        "tell esd",
+        {"esd__erase_from": "a pet", "esd__anchor": "null"},
+        "Set anchor to 'concept'",
+    ),
+    ("start of two words", "tell stereo", {"stereo__start": "furry pet"}, "Give a plain word"),
     ("UCE without names", "tell uce", {"uce__concepts": ""}, "There is no prompt. Write one"),
-    ("erased and preserved", "tell uce", {"uce__preserve": "cat"}, "erased and preserved at once"),
+    ("erased and preserved", "tell uce", {"uce__preserve": "cat"}, "edited and preserved at once"),
     (
         "concept that the judge does not know",
         "tell inversion",
@@ -459,6 +542,25 @@ BASELINES: list[Mistake] = [
         {"stereo__anchors": " "},
         "Write sentences that contain the concept",
     ),
+    (
+        "attributes without shares",
+        "tell debias",
+        {"debias__attributes": "cat\ndog"},
+        "Write `cat | 0.5`",
+    ),
+    (
+        "shares of more than all",
+        "tell debias",
+        {"debias__attributes": "cat | 0.5\ndog | 0.6"},
+        "sum to 1",
+    ),
+    (
+        "a MODEL of another base attacked",
+        "tell attack",
+        {"attack__model": ["tiny", 0]},
+        "Connect the MODEL that `model` was made from",
+    ),
+    ("attacks from two words", "tell attack", {"attack__start": "furry pet"}, "a plain word"),
     ("fewer pictures than rounds", "tell stereo", {"stereo__rounds": 3}, "ask for fewer rounds"),
     ("more steps used than drawn", "tell prune", {"prune__steps_used": 5}, "Lower steps_used"),
     (

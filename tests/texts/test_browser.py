@@ -196,7 +196,7 @@ def chosen_preset(page: Browser, node: str, name: str) -> tuple[dict[str, Any], 
     """Applies a preset through the node's right-click menu; its values, and what is told."""
     titles, kind = PRESETS["titles"], api("erase_concept_auto")[node]["class_type"]
     seen = page.ask("menu", node=node, path=[PRESETS["words"]["menu"], titles[name]])
-    assert seen["offered"] == list(titles.values())
+    assert seen["offered"] == [titles[one] for one in PRESETS["nodes"][kind]]
     assert [error for error in page.errors if "/extensions/tverase/" in error] == []
     return PRESETS["nodes"][kind][name]["values"], seen["told"][-1]
 

@@ -14,9 +14,8 @@ import pytest
 from host_support.places import ROOT
 
 PRESETS = json.loads((ROOT / "web" / "presets.json").read_text("utf-8"))
-NAMES = ["quick", "paper", "thorough"]
 NODES = list(PRESETS["nodes"])
-EVERY = [(node, name) for node in NODES for name in NAMES]
+EVERY = [(node, name) for node in NODES for name in PRESETS["nodes"][node]]
 # What the paper's code says; see the tooltips. All other numbers of the pack are its own choice.
 PAPERS_OWN = {
     "TVEraseConceptSetFromPrompt": {"count": 200, "steps": 50, "cfg": 7.5},
@@ -35,11 +34,16 @@ PAPERS_OWN = {
     },
 }
 # Where the nodes' defaults are not the paper's.
-NOT_THE_DEFAULT = {("TVEraseConceptSetFromPrompt", "steps"), ("TVEraseDiverseInversion", "spread")}
+NOT_THE_DEFAULT = {("TVEraseConceptSetFromPrompt", "steps")}
 
 
 def values(node: str, name: str) -> dict[str, Any]:
     return dict(PRESETS["nodes"][node][name]["values"])
+
+
+def middle(node: str) -> str:
+    """The preset between quick and thorough."""
+    return "paper" if node in PAPERS_OWN else "defaults"
 
 
 def widgets(pack: Any, node: str) -> dict[str, Any]:
@@ -70,17 +74,19 @@ def test_the_node_takes_every_value(node: str, name: str, pack: Any) -> None:
 
 @pytest.mark.parametrize("node", NODES)
 def test_one_preset_replaces_another(node: str) -> None:
-    assert list(PRESETS["nodes"][node]) == NAMES == list(PRESETS["titles"])
-    written = [set(values(node, name)) for name in NAMES]
-    assert written[0] == written[1] == written[2]
-    assert values(node, "quick") != values(node, "paper") != values(node, "thorough")
+    assert list(PRESETS["nodes"][node]) == ["quick", middle(node), "thorough"]
+    quick, usual, thorough = (values(node, name) for name in PRESETS["nodes"][node])
+    assert set(quick) == set(usual) == set(thorough)
+    assert quick != usual != thorough
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_the_papers_preset_is_the_papers_and_else_the_default(node: str, pack: Any) -> None:
-    specs, paper = widgets(pack, node), values(node, "paper")
-    assert PAPERS_OWN.get(node, {}).items() <= paper.items()
-    for key, value in paper.items():
+def test_only_the_papers_numbers_bear_its_name_and_the_middle_is_the_default(
+    node: str, pack: Any
+) -> None:
+    specs, usual = widgets(pack, node), values(node, middle(node))
+    assert PAPERS_OWN.get(node, usual).items() == usual.items()
+    for key, value in usual.items():
         if (node, key) not in NOT_THE_DEFAULT:
             assert value == specs[key][1]["default"], key
 
@@ -88,29 +94,27 @@ def test_the_papers_preset_is_the_papers_and_else_the_default(node: str, pack: A
 @pytest.mark.parametrize(("node", "name"), EVERY)
 def test_it_says_whose_numbers_they_are(node: str, name: str) -> None:
     note = PRESETS["nodes"][node][name]["note"]
-    of_the_paper = name == "paper" and set(values(node, name)) <= set(PAPERS_OWN.get(node, {}))
-    assert ("our choice" in note.lower()) is not of_the_paper
+    assert ("our choice" in note.lower()) is (name != "paper")
     assert "\n" not in note
     assert len(note) <= 120
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["quick", "middle", "thorough"])
 def test_the_engines_take_the_settings(name: str, pack: Any) -> None:
     """Auto-Strength refuses a target that its pictures cannot show."""
 
     def made(module: str, builder: str, node: str) -> Any:
         found = importlib.import_module(f"{pack.__name__}.nodes.{module}")
-        return getattr(found, builder)(filled_in(pack, node, name))
+        chosen = middle(node) if name == "middle" else name
+        return getattr(found, builder)(filled_in(pack, node, chosen))
 
     made("finetune.finetune_settings", "finetune_config", "TVEraseConceptFinetune")
     search = made("strength.strength_settings", "search_config", "TVEraseAutoStrength")
     assert search.rule.most_hits(len(search.seeds)) >= 0
-    found = made("inversion.inversion_settings", "inversion_config", "TVEraseDiverseInversion")
-    bands = found.intervals or ()
-    assert len(set(bands)) == len(bands) == (10 if name == "paper" else 0)
+    made("inversion.inversion_settings", "inversion_config", "TVEraseDiverseInversion")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PRESETS["nodes"]["TVEraseConceptFinetune"])
 def test_a_weight_can_move_as_far_as_in_the_paper(name: str) -> None:
     """Adam moves a weight by about its rate a step, so strengths stay of one size."""
     tuned = values("TVEraseConceptFinetune", name)
@@ -122,5 +126,5 @@ def test_the_help_page_tells_of_them(node: str) -> None:
     page = (ROOT / "web" / "docs" / f"{node}.md").read_text("utf-8")
     told = page.partition("## Presets")[2].partition("\n## ")[0]
     assert PRESETS["words"]["menu"] in told
-    for name, title in PRESETS["titles"].items():
-        assert f"- *{title}*: {PRESETS['nodes'][node][name]['note']}" in told
+    for name, preset in PRESETS["nodes"][node].items():
+        assert f"- *{PRESETS['titles'][name]}*: {preset['note']}" in told

@@ -1,7 +1,8 @@
-"""ConceptPrune: zero the feed-forward weights that act for the concept (arXiv 2405.19237).
+"""ConceptPrune: zero the weights that act for the concept (arXiv 2405.19237).
 
-A baseline without training. Symbols: W a feed-forward block's second linear map [out, d], d the
-width of its input (the GEGLU's output), t the sampler's steps, early ones first.
+A baseline without training. Symbols: W a linear map [out, d], by default a feed-forward block's
+second one, d the width of its input (there the GEGLU's output), t the sampler's steps, early ones
+first.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from ..model.layout import ModelLayout
 from ..ports import Progress, quiet
 from ..tensors import all_finite
 
-SECOND_LINEAR = re.compile(r".+\.ff\.net\.2\.weight")
+LAYERS = {  # by the names that the authors' code has for them, more or less
+    "ffn-2": re.compile(r".+\.ff\.net\.2\.weight"),
+    "ffn-1": re.compile(r".+\.ff\.net\.0\.proj\.weight"),
+    "attn-key": re.compile(r".+\.attn2\.to_k\.weight"),
+    "attn-value": re.compile(r".+\.attn2\.to_v\.weight"),
+}
 ROWS_AT_ONCE = 8192  # of inputs in float32, so that a large picture needs little memory
 SLACK = 1e-6  # 0.07 * 100 is less than 7 in floating point
 
@@ -28,11 +34,12 @@ SLACK = 1e-6  # 0.07 * 100 is less than 7 in floating point
 class PruneConfig:
     """Settings of `concept_prune`; raises ConfigError with every problem.
 
-    ratio: share of each output row that one step may choose, 0 < ratio <= 1. steps_used: the
-    first so many sampler steps count, 1 or more.
+    ratio: share of each output row that one step may choose, 0 < ratio <= 1; the authors take 0.02
+    for objects, 0.01 else. steps_used: the first so many sampler steps count, 1 or more; theirs
+    are the first fifth of the way from noise, 10 of 50 at even timesteps.
     """
 
-    ratio: float = 0.01
+    ratio: float = 0.02
     steps_used: int = 10
 
     def __post_init__(self) -> None:
@@ -117,21 +124,21 @@ class PruneResult:
         return counts
 
 
-def prunable_keys(keys: Iterable[str], layout: ModelLayout) -> list[str]:
-    """The second linear map of each feed-forward block, sorted.
+def prunable_keys(keys: Iterable[str], layout: ModelLayout, layers: str = "ffn-2") -> list[str]:
+    """The weights of these layers, sorted; layers: a name of LAYERS.
 
-    Raises EmptyMaskError when the model has none: other families build these blocks differently.
+    The second linear map of each feed-forward block, its first (the GEGLU's), or the
+    cross-attention's keys or values. Raises EmptyMaskError when the model has none: other families
+    build these blocks differently.
     """
     wanted = sorted(
-        key
-        for key in keys
-        if layout.name == "sd-unet" and layout.kind(key) == "ff" and SECOND_LINEAR.fullmatch(key)
+        key for key in keys if layout.name == "sd-unet" and LAYERS[layers].fullmatch(key)
     )
     if not wanted:
         raise EmptyMaskError(
-            "ConceptPrune prunes the feed-forward layers of UNets such as Stable Diffusion 1.x, "
-            f"2.x and XL; this model (layout {layout.name}) has none of them. Use Concept "
-            "Fine-tune and Extract Task Vector for it."
+            f"ConceptPrune prunes layers ({layers}) of UNets such as Stable Diffusion 1.x, 2.x and "
+            f"XL; this model (layout {layout.name}) has none of them. Use Concept Fine-tune and "
+            "Extract Task Vector for it."
         )
     return wanted
 
@@ -170,7 +177,7 @@ def concept_prune(
     """
     config = config or PruneConfig()
     if not keys:
-        raise ConfigError("ConceptPrune: expected the keys of feed-forward layers, got none")
+        raise ConfigError("ConceptPrune: expected the keys of layers, got none")
     result = PruneResult({}, {}, {})
     for number, key in enumerate(keys):
         weight = _weight(weights(key), key)

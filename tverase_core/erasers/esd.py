@@ -6,7 +6,6 @@ A baseline that depends on the prompt.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -17,11 +16,12 @@ from ..errors import ConfigError
 from ..model.layout import ModelLayout
 from ..ports import Context, Denoiser, Progress, quiet
 from .teaching import (
+    VARIANTS,
     DrawNoised,
     Lesson,
     Noised,
+    Variant,
     esd_keys,
-    steered,
     teach,
     towards,
     with_null,
@@ -33,23 +33,24 @@ from .teaching import (
 class EsdConfig:
     """Settings of `esd`; raises ConfigError with every problem.
 
-    variant: "x" trains cross-attention only, "u" everything but it. eta: how far past the anchor.
-    anchor: the prediction that the target starts from, "null" (the paper) or "concept" (the later
-    code, where eta 2 equals the paper's eta 1).
+    variant: which weights, see `esd_keys`. eta: how far from the anchor. anchor: the prediction
+    that the target starts from, "concept" or "null". The defaults are those of the authors' code
+    for Stable Diffusion 1; anchor "null" and eta 1, the paper's, are the same target. For SDXL
+    that code has eta 1, and a learning rate of 2e-4 (x and x-strict) or 1e-5.
     """
 
-    variant: Literal["x", "u"] = "x"
+    variant: Variant = "x"
     steps: int = 200
     batch_size: int = 1
     learning_rate: float = 5e-5
-    eta: float = 1.0
-    anchor: Literal["null", "concept"] = "null"
+    eta: float = 2.0
+    anchor: Literal["concept", "null"] = "concept"
     seed: int = 0
 
     def __post_init__(self) -> None:
         rules = {
-            "variant": one_of("x", "u"),
-            "anchor": one_of("null", "concept"),
+            "variant": one_of(*VARIANTS),
+            "anchor": one_of("concept", "null"),
             **dict.fromkeys(("steps", "batch_size"), COUNT),
             **dict.fromkeys(("learning_rate", "eta"), POSITIVE),
         }
@@ -65,49 +66,6 @@ class EsdResult:
     losses: tuple[float, ...]
 
 
-def from_sampling(
-    denoiser: Denoiser,
-    concept: Context,
-    null: Context,
-    shape: tuple[int, int, int],
-    guidance: float = 3.0,
-    sample_steps: int = 50,
-) -> DrawNoised:
-    """x_t by sampling the concept's prompt with guidance from noise down to a random step.
-
-    shape: (c, h, w). Deterministic DDIM (arXiv 2010.02502, eq. 12 with sigma 0). The caller sees
-    to it that no delta is at work.
-    """
-    total = len(denoiser.schedule)
-    count = min(sample_steps, total)
-    ladder = torch.linspace(total - 1, 0, count).round().long().tolist()
-    table = denoiser.schedule.alphas_cumprod
-
-    def draw(batch: int, generator: torch.Generator) -> Noised:
-        place = denoiser.device
-        x = torch.randn((batch, *shape), generator=generator).to(place)
-        row = torch.randint(0, len(concept.tokens), (batch,), generator=generator)
-        stop = int(torch.randint(0, count, (1,), generator=generator))
-        with torch.no_grad():
-            for now, then in pairwise(ladder[: stop + 1]):
-                times = torch.full((batch,), now, device=place)
-                e_c, e_0 = with_null(denoiser, (x, times), concept.pick(row), null)
-                x = _ddim(denoiser, x, e_0 + guidance * (e_c - e_0), table[now], table[then])
-        return x, torch.full((batch,), ladder[stop], device=place)
-
-    return draw
-
-
-def _ddim(denoiser: Denoiser, x: Tensor, made: Tensor, now: Tensor, then: Tensor) -> Tensor:
-    """One DDIM step from signal share `now` to `then`."""
-    a, s = float(now.sqrt()), float((1 - now).sqrt())
-    if denoiser.schedule.prediction == "v":
-        clean, noise = a * x - s * made, s * x + a * made
-    else:
-        clean, noise = (x - s * made) / a, made
-    return float(then.sqrt()) * clean + float((1 - then).sqrt()) * noise
-
-
 def esd(
     denoiser: Denoiser,
     layout: ModelLayout,
@@ -116,24 +74,32 @@ def esd(
     draw: DrawNoised,
     config: EsdConfig | None = None,
     progress: Progress = quiet,
+    *,
+    erase_from: Context | None = None,
 ) -> EsdResult:
-    """Train ESD-x or ESD-u deltas; the denoiser is left as it was, also when cancelled.
+    """Train ESD's deltas; the denoiser is left as it was, also when cancelled.
 
+    The target is e(anchor) - eta * (e(concept) - e(null)) of the unedited model: arXiv 2303.07345,
+    section 4.
     concept: one or more rows, one drawn a sample; null: one row, the empty prompt. draw: makes
-    (x_t float32 [b, c, h, w], timesteps int64 [b]) from `from_latents` or `from_sampling`; it is
-    called with the deltas off. Adam without weight decay; equal seeds give equal deltas.
+    (x_t float32 [b, c, h, w], timesteps int64 [b]) for the batch's prompts, [b] rows, from
+    `from_latents` or `from_sampling`; it is called with the deltas off. erase_from: a row for each
+    of the concept's, the text that is shown and that loses the concept but keeps the rest; by
+    default the concept itself. Adam without weight decay; equal seeds give equal deltas.
     Raises EmptyMaskError, ConfigError, NonFiniteError.
     """
     config = config or EsdConfig()
-    if len(concept.tokens) < 1 or len(null.tokens) != 1:
-        raise ConfigError(
-            f"ESD: expected one or more concept rows and one empty prompt, got "
-            f"{len(concept.tokens)} and {len(null.tokens)}"
-        )
+    shown = concept if erase_from is None else erase_from
+    _check(concept, null, shown, config)
     keys = esd_keys(denoiser.weight_shapes(), layout, config.variant)
 
-    def target(noised: Noised, picked: Context) -> Tensor:
-        return steered(denoiser, noised, picked, null, config.eta, config.anchor)
+    def target(noised: Noised, rows: Tensor) -> Tensor:
+        named = concept.pick(rows.to(concept.tokens.device))
+        e_c, e_0 = with_null(denoiser, noised, named, null)
+        start = e_c if config.anchor == "concept" else e_0
+        if erase_from is not None:
+            start = denoiser.predict(*noised, shown.pick(rows.to(shown.tokens.device)))
+        return start - config.eta * (e_c - e_0)
 
     def told(done: int, total: int, message: str) -> None:
         progress(done, total, f"ESD-{config.variant} {message}")
@@ -144,8 +110,26 @@ def esd(
         # Together (the default on a GPU) would hold a further copy of all that is trained.
         optimizer = torch.optim.Adam(own, lr=config.learning_rate, foreach=False)
         lesson = Lesson(
-            "ESD", concept, draw, target, config.steps, config.batch_size, config.learning_rate
+            "ESD", shown, draw, target, config.steps, config.batch_size, config.learning_rate
         )
         generator = torch.Generator().manual_seed(config.seed)
         losses = teach(denoiser, student, optimizer, lesson, generator, told)
     return EsdResult(towards(student), tuple(losses))
+
+
+def _check(concept: Context, null: Context, shown: Context, config: EsdConfig) -> None:
+    if len(concept.tokens) < 1 or len(null.tokens) != 1:
+        raise ConfigError(
+            f"ESD: expected one or more concept rows and one empty prompt, got "
+            f"{len(concept.tokens)} and {len(null.tokens)}"
+        )
+    if len(shown.tokens) != len(concept.tokens):
+        raise ConfigError(
+            f"ESD: expected a text to erase from for each of {len(concept.tokens)} prompts, got "
+            f"{len(shown.tokens)}"
+        )
+    if shown is not concept and config.anchor == "null":
+        raise ConfigError(
+            "ESD: with anchor 'null' all of `erase_from` would be erased, not the concept alone. "
+            "Set anchor to 'concept', and eta to 2."
+        )

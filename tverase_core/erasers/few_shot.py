@@ -1,14 +1,14 @@
 """Few-shot Unlearning: spoil what the text encoder makes of a concept's name (arXiv 2405.07288).
 
-A baseline that leaves the diffusion model as it is. Gradient ascent has no optimum: how many steps
-it takes is the method's whole setting.
+A baseline that leaves the diffusion model as it is. Gradient ascent has no optimum: how many
+epochs it takes is the method's whole setting, so there is a result of each.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,6 @@ from ..model.layout import TEXT_PREFIX
 from ..model.layout_tables import CLIP_TOWER
 from ..ports import Denoiser, EditableTextEncoder, Progress, quiet
 from ..tensors import all_finite
-from .caption_templates import TEMPLATES
 from .teaching import towards
 
 MARK = "{}"
@@ -34,29 +33,30 @@ BETAS, EPSILON, WEIGHT_DECAY = (0.9, 0.98), 1e-6, 1e-8
 class FewShotConfig:
     """Settings of `few_shot`; raises ConfigError with every problem.
 
-    steps: optimizer steps; the paper's 4 passes over 4 pictures in batches of 2 are 8.
-    batch_size: pictures a step.
+    epochs: passes over the pictures; 4 in the authors' command, 5 in their code. batch_size:
+    pictures a step, the last of an epoch may have fewer.
     """
 
-    steps: int = 8
+    epochs: int = 4
     batch_size: int = 2
     learning_rate: float = 1e-5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_settings(self, {"steps": COUNT, "batch_size": COUNT, "learning_rate": POSITIVE})
+        check_settings(self, {"epochs": COUNT, "batch_size": COUNT, "learning_rate": POSITIVE})
 
 
 @dataclass(frozen=True, slots=True)
 class FewShotResult:
-    """deltas: float32 on the CPU, TOWARDS the concept, so W - 1.0 * delta is the method's own
-    edited weight; losses: the denoising loss of each step, which rises."""
+    """by_epoch: after each epoch, or after the last alone, deltas float32 on the CPU, TOWARDS the
+    concept, so W - 1.0 * delta is the method's own edited weight; losses: the denoising loss of
+    each step, which rises."""
 
-    deltas: dict[str, Tensor]
+    by_epoch: tuple[dict[str, Tensor], ...]
     losses: tuple[float, ...]
 
 
-def captioned(concept: str, templates: Sequence[str] = TEMPLATES) -> tuple[str, ...]:
+def captioned(concept: str, templates: Sequence[str]) -> tuple[str, ...]:
     """The templates with the concept's name for each `{}`; blank ones do not count.
 
     Raises ConfigError with every problem: no name, no template, templates without `{}`.
@@ -106,12 +106,15 @@ def few_shot(
     captions: Sequence[str],
     config: FewShotConfig | None = None,
     progress: Progress = quiet,
+    *,
+    every_epoch: bool = True,
 ) -> FewShotResult:
     """Raise the denoising loss of the concept's pictures by changing the text encoder alone.
 
-    latents: float32 [n, c, h, w], a handful; each is seen once before any is seen again. captions:
-    whole texts (see `captioned`), one drawn for each picture at each step. Gradient ascent by Adam
-    on arXiv 2405.07288, section 3, with its authors' settings; nothing is retained on purpose.
+    latents: float32 [n, c, h, w], a handful, each seen once an epoch, or `random_latents`.
+    captions: whole texts (see `captioned`), one drawn for each picture at each step. every_epoch:
+    keep the deltas after each epoch. Gradient ascent by Adam on arXiv 2405.07288, section 3, with
+    its authors' settings; nothing is retained on purpose.
     Denoiser and encoder are left as they were, also when cancelled; equal seeds give equal deltas.
     Raises EmptyConceptSetError, ConfigError, EmptyMaskError, NonFiniteError.
     """
@@ -137,25 +140,39 @@ def few_shot(
             foreach=False,  # together would hold two further copies on a GPU
         )
         generator = torch.Generator().manual_seed(config.seed)
-        order = _order(len(latents), config, generator)
+        kept: list[dict[str, Tensor]] = []
+        steps = config.epochs * -(-len(latents) // config.batch_size)
         with encoder.attached(trained):
-            for step, rows in enumerate(order.unbind(), 1):
+            for epoch, rows, last in _batches(len(latents), config, generator):
                 loss = _loss(denoiser, encoder, latents[rows], captions, generator)
                 losses.append(float(loss.detach()))
                 if not math.isfinite(losses[-1]):
-                    raise _diverged(f"the loss is {losses[-1]}", step, config)
+                    raise _diverged(f"the loss is {losses[-1]}", len(losses), steps, config)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 optimizer.step()
-                progress(step, config.steps, f"Few-shot Unlearning loss {losses[-1]:.4f}")
-    return FewShotResult(_towards(trained, config), tuple(losses))
+                told = f"Few-shot Unlearning, epoch {epoch}, loss {losses[-1]:.4f}"
+                progress(len(losses), steps, told)
+                if last and (every_epoch or epoch == config.epochs):
+                    kept.append(_towards(trained, len(losses), steps, config))
+    return FewShotResult(tuple(kept), tuple(losses))
 
 
-def _order(count: int, config: FewShotConfig, generator: torch.Generator) -> Tensor:
-    """The picture numbers of each step, int64 [steps, batch_size]."""
-    needed = config.steps * config.batch_size
-    passes = [torch.randperm(count, generator=generator) for _ in range(-(-needed // count))]
-    return torch.cat(passes)[:needed].view(config.steps, config.batch_size)
+def _batches(
+    count: int, config: FewShotConfig, generator: torch.Generator
+) -> Iterator[tuple[int, list[int], bool]]:
+    """(epoch from 1, picture numbers, whether it is the epoch's last) of each step."""
+    for epoch in range(1, config.epochs + 1):
+        order = torch.randperm(count, generator=generator).tolist()
+        for first in range(0, count, config.batch_size):
+            rows = order[first : first + config.batch_size]
+            yield epoch, rows, first + config.batch_size >= count
+
+
+def random_latents(count: int, shape: Sequence[int], seed: int = 0) -> Tensor:
+    """Latents in place of pictures, for unlearning from a name alone: float32 [count, c, h, w],
+    uniform in 0..1, as in the authors' code, which takes as many as a batch has."""
+    return torch.rand((count, *shape), generator=torch.Generator().manual_seed(seed))
 
 
 def _loss(
@@ -177,17 +194,19 @@ def _loss(
     return torch.nn.functional.mse_loss(made, schedule.target(clean, noise, times))
 
 
-def _towards(trained: Mapping[str, Tensor], config: FewShotConfig) -> dict[str, Tensor]:
+def _towards(
+    trained: Mapping[str, Tensor], step: int, steps: int, config: FewShotConfig
+) -> dict[str, Tensor]:
     """What was trained away from the concept, turned towards it; zeros are left out."""
     deltas = towards(trained)
     broken = next((key for key, delta in deltas.items() if not all_finite(delta)), None)
     if broken:
-        raise _diverged(f"{broken} is not finite", config.steps, config)
+        raise _diverged(f"{broken} is not finite", step, steps, config)
     return deltas
 
 
-def _diverged(what: str, step: int, config: FewShotConfig) -> NonFiniteError:
+def _diverged(what: str, step: int, steps: int, config: FewShotConfig) -> NonFiniteError:
     return NonFiniteError(
-        f"Few-shot Unlearning: {what} at step {step} of {config.steps}; use fewer steps or a "
-        f"smaller learning rate than {config.learning_rate:g}"
+        f"Few-shot Unlearning: {what} at step {step} of {steps}; use fewer epochs or a smaller "
+        f"learning rate than {config.learning_rate:g}"
     )

@@ -1,14 +1,17 @@
 """What ESD and STEREO share: deltas that learn to predict what a target says.
 
-The teacher is the unedited model itself, reached by setting the attachment's scale to 0.
+The teacher is the model itself without these deltas, reached by setting the attachment's scale
+to 0.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,16 +20,41 @@ from ..errors import EmptyConceptSetError, EmptyMaskError, NonFiniteError
 from ..model.layout import ModelLayout
 from ..ports import Context, Denoiser, Progress
 
+Variant = Literal["x", "u", "x-strict", "selfattn", "full"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+# The first and the last layer, which lie outside the numbered blocks of other programs' names.
+OUTER = re.compile(r"diffusion_model\.(input_blocks\.0\.0|out)\.")
 Noised = tuple[Tensor, Tensor]
-DrawNoised = Callable[[int, torch.Generator], Noised]
-Target = Callable[[Noised, Context], Tensor]
+DrawNoised = Callable[[Context, torch.Generator], Noised]
+Target = Callable[[Noised, Tensor], Tensor]
 
 
 def esd_keys(
-    keys: Iterable[str], layout: ModelLayout, variant: Literal["x", "u"], method: str = "ESD"
+    shapes: Mapping[str, torch.Size], layout: ModelLayout, variant: Variant, method: str = "ESD"
 ) -> list[str]:
-    """The weights that a variant trains, sorted. Raises EmptyMaskError when there are none."""
-    wanted = sorted(k for k in keys if (layout.kind(k) == "cross_attn") == (variant == "x"))
+    """The weights and biases that a variant trains, sorted.
+
+    Of linear maps and convolutions, as in the code of arXiv 2303.07345: "x" those of the
+    cross-attention, "x-strict" its keys and values alone, "u" all but the cross-attention,
+    "selfattn" the self-attention's, "full" all. Norms are never trained. Of SDXL, "u" and "full"
+    leave the embeddings and the first and last convolution out, as that code does.
+    Raises EmptyMaskError when there are none.
+    """
+    large = any(".label_emb." in key for key in shapes)
+
+    def inner(key: str) -> bool:
+        outer = layout.kind(key) == "embed" or OUTER.match(key)
+        return not (large and outer)
+
+    trained: dict[Variant, Callable[[str], bool]] = {
+        "x": lambda key: layout.kind(key) == "cross_attn",
+        "u": lambda key: layout.kind(key) != "cross_attn" and inner(key),
+        "x-strict": layout.reads_context,
+        "selfattn": lambda key: layout.kind(key) == "self_attn",
+        "full": inner,
+    }
+    maps = {key.rpartition(".")[0] for key, shape in shapes.items() if len(shape) > 1}
+    wanted = sorted(k for k in shapes if k.rpartition(".")[0] in maps and trained[variant](k))
     if not wanted:
         raise EmptyMaskError(f"{method}-{variant}: this model has no weight of that kind")
     return wanted
@@ -38,7 +66,8 @@ def from_latents(denoiser: Denoiser, latents: Tensor) -> DrawNoised:
         raise EmptyConceptSetError("ESD: expected one or more concept latents, got none")
     held = latents.detach().to(denoiser.device, torch.float32)
 
-    def draw(count: int, generator: torch.Generator) -> Noised:
+    def draw(prompts: Context, generator: torch.Generator) -> Noised:
+        count = len(prompts.tokens)
         rows = torch.randint(0, len(held), (count,), generator=generator)
         steps = torch.randint(0, len(denoiser.schedule), (count,), generator=generator)
         noise = torch.randn((count, *held.shape[1:]), generator=generator).to(held.device)
@@ -46,6 +75,47 @@ def from_latents(denoiser: Denoiser, latents: Tensor) -> DrawNoised:
         return denoiser.schedule.add_noise(held[rows.to(held.device)], noise, times), times
 
     return draw
+
+
+def from_sampling(
+    denoiser: Denoiser,
+    null: Context,
+    shape: Sequence[int],
+    guidance: float = 3.0,
+    sample_steps: int = 50,
+) -> DrawNoised:
+    """x_t by sampling the batch's own prompts with guidance, from noise down to a random step.
+
+    null: one row, the empty prompt; shape: (c, h, w). Deterministic DDIM (arXiv 2010.02502, eq. 12
+    with sigma 0) with whatever deltas are at work.
+    """
+    total = len(denoiser.schedule)
+    count = min(sample_steps, total)
+    ladder = torch.linspace(total - 1, 0, count).round().long().tolist()
+    table = denoiser.schedule.alphas_cumprod
+
+    def draw(prompts: Context, generator: torch.Generator) -> Noised:
+        place, batch = denoiser.device, len(prompts.tokens)
+        x = torch.randn((batch, *shape), generator=generator).to(place)
+        stop = int(torch.randint(0, count, (1,), generator=generator))
+        with torch.no_grad():
+            for now, then in pairwise(ladder[: stop + 1]):
+                times = torch.full((batch,), now, device=place)
+                e_c, e_0 = with_null(denoiser, (x, times), prompts, null)
+                x = _ddim(denoiser, x, e_0 + guidance * (e_c - e_0), table[now], table[then])
+        return x, torch.full((batch,), ladder[stop], device=place)
+
+    return draw
+
+
+def _ddim(denoiser: Denoiser, x: Tensor, made: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """One DDIM step from signal share `now` to `then`."""
+    a, s = float(now.sqrt()), float((1 - now).sqrt())
+    if denoiser.schedule.prediction == "v":
+        clean, noise = a * x - s * made, s * x + a * made
+    else:
+        clean, noise = (x - s * made) / a, made
+    return float(then.sqrt()) * clean + float((1 - then).sqrt()) * noise
 
 
 def one_row(context: Context, row: int, count: int) -> Context:
@@ -61,27 +131,15 @@ def with_null(
     return denoiser.predict(*noised, concept), denoiser.predict(*noised, empty)
 
 
-def steered(
-    denoiser: Denoiser,
-    noised: Noised,
-    concept: Context,
-    null: Context,
-    eta: float,
-    anchor: Literal["null", "concept"],
-) -> Tensor:
-    """anchor - eta * (e(c) - e(null)) of the denoiser as it is; arXiv 2303.07345, section 4."""
-    e_c, e_0 = with_null(denoiser, noised, concept, null)
-    return (e_c if anchor == "concept" else e_0) - eta * (e_c - e_0)
-
-
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What `teach` lets deltas learn.
 
-    contexts: one or more rows, one drawn a sample. draw: as in `esd`. target: (x_t and timesteps,
-    contexts of the batch) -> what the student shall predict under them, float32 [b, c, h, w].
-    Both are called with the deltas off, target without gradients too. learning_rate: the
-    optimizer's, for advice. name: who speaks in errors.
+    contexts: one or more rows, one for each sample. draw: as in `esd`, given these rows. target:
+    (x_t and timesteps, rows of the contexts, int64 [b]) -> what the student shall predict there,
+    float32 [b, c, h, w], called without the deltas and without gradients. draw_scale: the deltas'
+    scale while x_t is drawn. in_turn: every row comes equally often, not by chance.
+    learning_rate: the optimizer's, for advice. name: who speaks in errors.
     """
 
     name: str
@@ -91,6 +149,24 @@ class Lesson:
     steps: int
     batch_size: int
     learning_rate: float
+    draw_scale: float = 0.0
+    in_turn: bool = False
+
+    def rows(self, generator: torch.Generator) -> Iterator[Tensor]:
+        """Which rows each batch has, int64 [b], without an end."""
+        turns = in_turn(len(self.contexts.tokens), generator)
+        while True:
+            if self.in_turn:
+                yield torch.tensor([next(turns) for _ in range(self.batch_size)])
+            else:
+                size = (self.batch_size,)
+                yield torch.randint(0, len(self.contexts.tokens), size, generator=generator)
+
+
+def in_turn(count: int, generator: torch.Generator) -> Iterator[int]:
+    """Every number below count before any comes again, each time in a new order."""
+    while True:
+        yield from torch.randperm(count, generator=generator).tolist()
 
 
 def zero_deltas(denoiser: Denoiser, keys: Iterable[str]) -> dict[str, Tensor]:
@@ -119,16 +195,16 @@ def teach(
     They are attached while this runs, also when it is left by an error; `progress` is called after
     each step. Call it with gradients on. Raises NonFiniteError naming the step.
     """
-    count, contexts = lesson.batch_size, lesson.contexts
+    contexts = lesson.contexts
     losses: list[float] = []
     with denoiser.attached(student) as attachment:
-        for step in range(lesson.steps):
-            attachment.scale = 0.0
-            noised = lesson.draw(count, generator)
-            rows = torch.randint(0, len(contexts.tokens), (count,), generator=generator)
+        for step, rows in zip(range(lesson.steps), lesson.rows(generator), strict=False):
             picked = contexts.pick(rows.to(contexts.tokens.device))
             with torch.no_grad():
-                target = lesson.target(noised, picked)
+                attachment.scale = lesson.draw_scale
+                noised = lesson.draw(picked, generator)
+                attachment.scale = 0.0
+                target = lesson.target(noised, rows)
             attachment.scale = 1.0
             made = denoiser.predict(*noised, picked)
             loss = torch.nn.functional.mse_loss(made, target)

@@ -15,10 +15,7 @@ from torch import Tensor
 from ..checks import NOT_NEGATIVE, POSITIVE, check_settings
 from ..errors import ConfigError, NonFiniteError, ShapeMismatchError
 from ..model.layout import ModelLayout
-from ..ports import Context, TextEncoder
 from ..tensors import all_finite
-
-EXPANSIONS = ("a photo of {}", "a picture of {}", "a drawing of {}", "an image of {}", "one {}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +30,6 @@ class UceConfig:
     def __post_init__(self) -> None:
         weights = dict.fromkeys(("erase", "preserve"), NOT_NEGATIVE)
         check_settings(self, {"keep": POSITIVE, **weights})
-
-
-def sentences_ending_in(name: str) -> list[str]:
-    """The name and five sentences that end in it, so that its last word is theirs too."""
-    return [name, *(sentence.format(name) for sentence in EXPANSIONS)]
-
-
-def last_word_vectors(encoder: TextEncoder, texts: Sequence[str], tower: str) -> Tensor:
-    """The context at each text's last word token, float [n, d].
-
-    tower: whose tokenizer splits the texts. An empty text gives the end mark, at position 1.
-    Raises ConfigError for another text without tokens.
-    """
-    places = encoder.last_tokens(texts, tower)
-    for text, place in zip(texts, places, strict=True):
-        if text and not place:
-            raise ConfigError(
-                f"UCE: the text encoder finds no word in {text!r}, so there is no word to edit or "
-                "keep. Brackets set the weight of what is in them; write \\( and \\) for brackets "
-                "that belong to a name, and check that an embedding it names is there."
-            )
-    return at_positions(encoder.encode(texts), [place or 1 for place in places])
-
-
-def at_positions(context: Context, positions: Sequence[int]) -> Tensor:
-    """Row i of the context at positions[i], float [n, d]. Raises ConfigError outside 0..s-1."""
-    tokens = context.tokens
-    if len(positions) != len(tokens) or not all(0 <= i < tokens.shape[1] for i in positions):
-        raise ConfigError(
-            f"last word positions: expected {len(tokens)} in 0..{tokens.shape[1] - 1}, "
-            f"got {list(positions)[:5]}"
-        )
-    return tokens[torch.arange(len(tokens)), torch.tensor(list(positions))].detach()
 
 
 def context_keys(keys: Iterable[str], layout: ModelLayout) -> list[str]:
@@ -85,6 +49,7 @@ def uce(
 
     weights: key -> base weight [out, d], any float dtype. concept: float [n, d], contexts to
     edit; guide: float [n, d] or [1, d], what each shall act like; preserve: float [p, d] or None.
+    `uce_rows.py` has the contexts that the authors' code takes.
     arXiv 2308.14761, section 4, with keep = lambda, sums over i of n and j of p:
     W = (lambda W0 + erase sum W0 g_i c_i^T + preserve sum W0 p_j p_j^T) M^-1,
     M = lambda I + erase sum c_i c_i^T + preserve sum p_j p_j^T.

@@ -12,6 +12,7 @@ from ..checks import (
     POSITIVE,
     SEED,
     TEMPLATE,
+    TEMPLATES,
     WORD,
     between,
     check_settings,
@@ -27,13 +28,17 @@ class InversionConfig:
     """n embeddings of `vectors` token vectors each. Raises ConfigError that names all problems.
 
     batch: pictures an inversion sees per step; their noise and timesteps are fixed by its seed.
-    chunk: inversions a forward pass holds at most, to bound memory; None is all.
+    chunk: inversions that a forward pass holds at most, draws_at_once: pictures of each, to bound
+    memory; None is all.
     diversity: weight of the closeness penalty, whose cosines count above `cosine_cap`.
     intervals: one (low, high) per inversion, the allowed cosine to the concept's own word; the
     norm is then held at the vocabulary's median.
-    template: a sentence with one {}. start: RANDOM, or a word whose vectors (with a little seeded
-    noise, so that no two start alike) are the start. learning_rate falls to `final_rate` of itself
-    along half a cosine. judged_draws: fixed noise draws that the final losses are measured on.
+    template: the sentence with one {} that the embeddings are for. sentences: others to be shown
+    in training, one drawn for each picture at each step; none: the template. start: RANDOM, or a
+    word of one token or of `vectors` whose vectors (with a little seeded noise, so that no two
+    start alike) are the start. learning_rate falls to `final_rate` of itself along half a cosine.
+    weight_decay: AdamW's, of the embeddings. judged_draws: fixed noise draws that the final losses
+    are measured on.
     """
 
     count: int = 10
@@ -50,6 +55,9 @@ class InversionConfig:
     start: str = RANDOM
     chunk: int | None = None
     judged_draws: int = 32
+    sentences: tuple[str, ...] = ()
+    weight_decay: float = 0.0
+    draws_at_once: int | None = None
 
     def __post_init__(self) -> None:
         counts = ("count", "vectors", "steps", "batch", "judged_draws")
@@ -58,13 +66,15 @@ class InversionConfig:
             "learning_rate": POSITIVE,
             "final_rate": between(0, 1),
             "seed": SEED,
-            "diversity": NOT_NEGATIVE,
+            **dict.fromkeys(("diversity", "weight_decay"), NOT_NEGATIVE),
             "cosine_cap": between(-1, 1),
             "template": TEMPLATE,
             "start": WORD,
-            "chunk": optional(COUNT),
+            **dict.fromkeys(("chunk", "draws_at_once"), optional(COUNT)),
         }
         more = _interval_problems(self.intervals, self.count)
+        if self.sentences:
+            rules["sentences"] = TEMPLATES
         check_settings(self, rules, more, "Inversion settings")
 
     def rate(self, step: int) -> float:

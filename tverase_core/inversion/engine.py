@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..concept_set import ConceptSet
 from ..errors import ConfigError, NonFiniteError
-from ..ports import Denoiser, Progress, TextEncoder
+from ..ports import Context, Denoiser, Progress, TextEncoder, joined
 from ..storage.training_state import TrainingState
 from .config import InversionConfig
 from .cosines import closeness_penalty
@@ -45,7 +46,7 @@ def invert(
     Loss of inversion k: mean (prediction - target)^2 in the native prediction over its own draws,
     plus diversity * closeness (cosines.py), averaged over towers. Losses are summed, not averaged,
     over k: without diversity an inversion goes the same way alone as in company. The optimizer is
-    Adam (arXiv 1412.6980). The set is not validated: every embedding counts as valid; its losses
+    AdamW (arXiv 1711.05101). The set is not validated: every embedding counts as valid; its losses
     are all on the same draws.
 
     seeds: int64 [n], distinct, else derived from config.seed. fixed: by tower [m, t, d], others to
@@ -60,7 +61,8 @@ def invert(
         space = Space(encoder, pictures.concept, config)
         engine = _Engine(denoiser, encoder, pictures, config, progress, own, fixed or {})
         vectors = {tower: value.requires_grad_() for tower, value in space.start(own).items()}
-        optimizer = torch.optim.Adam(list(vectors.values()), foreach=False)
+        own_decay = config.weight_decay
+        optimizer = torch.optim.AdamW(list(vectors.values()), weight_decay=own_decay, foreach=False)
         done, history = 0, torch.zeros(0, config.count)
         if state:
             done, history = state.step, state.losses
@@ -83,8 +85,13 @@ def invert(
         concept=pictures.concept,
         template=config.template,
         text_encoder=encoder_digest(encoder),
-        objective={**config.recipe(), "concept_set": pictures.digest},
+        objective=objective_of(config, pictures),
     )
+
+
+def objective_of(config: InversionConfig, pictures: ConceptSet) -> dict[str, Any]:
+    """What an inversion set says of its making, ready for JSON."""
+    return {**config.recipe(), "concept_set": pictures.digest}
 
 
 @torch.no_grad()
@@ -127,11 +134,20 @@ def _parts(count: int, size: int) -> list[Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class _Draws:
-    """Noise draws of k inversions, b each: rows and timesteps int64 [k, b], noise [k, b, ...]."""
+    """Noise draws of k inversions, b each: rows and timesteps int64 [k, b], noise [k, b, ...].
+
+    sentences: which one each picture is shown under, int64 [k, b]; None: the template.
+    """
 
     rows: Tensor
     timesteps: Tensor
     noise: Tensor
+    sentences: Tensor | None = None
+
+    def some(self, piece: Tensor) -> _Draws:
+        """Of each inversion only these draws, int64 [p]."""
+        told = None if self.sentences is None else self.sentences[:, piece]
+        return _Draws(self.rows[:, piece], self.timesteps[:, piece], self.noise[:, piece], told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +162,19 @@ class _Engine:
 
     def losses(self, vectors: Mapping[str, Tensor], step: int) -> Tensor:
         """Of each inversion, float32 [n]; adds their gradients to the vectors."""
-        config, losses = self.config, []
+        config, losses = self.config, list[Tensor]()
         for part in _parts(config.count, config.chunk or config.count):
-            self.progress(step - 1, config.steps, f"step {step} of {config.steps}")
             draws = self._draws(self.seeds[part], config.batch, f"step {step}")
-            loss = self._loss({k: v[part] for k, v in vectors.items()}, draws)
-            self._check(loss, part, step)
-            torch.autograd.backward(loss.sum())
-            losses.append(loss.detach().cpu())
+            total = torch.zeros(len(part))
+            for piece in _parts(config.batch, config.draws_at_once or config.batch):
+                self.progress(step - 1, config.steps, f"step {step} of {config.steps}")
+                share = len(piece) / config.batch
+                mine = {k: v[part] for k, v in vectors.items()}
+                loss = self._loss(mine, draws.some(piece)) * share
+                self._check(loss, part, step)
+                torch.autograd.backward(loss.sum())
+                total += loss.detach().cpu()
+            losses.append(total)
         if config.diversity:
             torch.autograd.backward(config.diversity * self._closeness(vectors).sum())
         return torch.cat(losses)
@@ -163,45 +184,63 @@ class _Engine:
         """Denoising loss of each inversion on draws that all share, float32 [n]."""
         config = self.config
         draws = self._draws(self.seeds[:1] * 0, config.judged_draws, "final")
-        pieces = _parts(config.judged_draws, config.batch * (config.chunk or config.count))
+        at_once = config.draws_at_once or config.batch
+        pieces = _parts(config.judged_draws, at_once * (config.chunk or config.count))
         losses = torch.zeros(config.count)
         for k in range(config.count):
             self.progress(config.steps, config.steps, f"measuring inversion {k + 1}")
             vectors = {tower: value[k : k + 1] for tower, value in found.items()}
             for piece in pieces:
-                some = _Draws(
-                    draws.rows[:, piece], draws.timesteps[:, piece], draws.noise[:, piece]
-                )
-                losses[k] += float(self._loss(vectors, some)) * len(piece) / config.judged_draws
+                loss = self._loss(vectors, replace(draws.some(piece), sentences=None))
+                losses[k] += float(loss) * len(piece) / config.judged_draws
         return losses
 
     def _draws(self, seeds: Tensor, count: int, purpose: str) -> _Draws:
         """Timesteps lie in `count` equal strata: uniform on average, with less spread."""
         shape = self.pictures.latents.shape[1:]
-        made: list[tuple[Tensor, Tensor, Tensor]] = []
+        made: list[tuple[Tensor, ...]] = []
         for seed in seeds.tolist():
             source = torch.Generator().manual_seed(_mix(seed, purpose))
             rows = torch.randint(len(self.pictures), (count,), generator=source)
             spot = (torch.arange(count) + torch.rand(count, generator=source)) / count
             noise = torch.randn(count, *shape, generator=source)
             length = len(self.denoiser.schedule)
-            made.append((rows, (spot * length).long().clamp_max(length - 1), noise))
-        rows, timesteps, noise = (torch.stack(column) for column in zip(*made, strict=True))
-        return _Draws(rows, timesteps, noise)
+            told = torch.randint(max(1, len(self.config.sentences)), (count,), generator=source)
+            made.append((rows, (spot * length).long().clamp_max(length - 1), noise, told))
+        rows, timesteps, noise, told = (torch.stack(column) for column in zip(*made, strict=True))
+        return _Draws(rows, timesteps, noise, told if self.config.sentences else None)
 
     def _loss(self, vectors: Mapping[str, Tensor], draws: _Draws) -> Tensor:
         """Mean squared error of each inversion, [k]."""
         device, schedule = self.denoiser.device, self.denoiser.schedule
-        count, each = draws.rows.shape
+        count = len(draws.rows)
         x0 = self.pictures.latents[draws.rows.flatten()]
         noise, timesteps = draws.noise.flatten(0, 1), draws.timesteps.flatten()
         x_t, target = (make(x0, noise, timesteps) for make in (schedule.add_noise, schedule.target))
-        encoded = self.encoder.encode_with(vectors, self.config.template)
-        rows = torch.arange(count, device=device).repeat_interleave(each)
-        context = encoded.to(device).pick(rows)
+        context = self._contexts(vectors, draws).to(device)
         predicted = self.denoiser.predict(x_t.to(device), timesteps.to(device), context)
         error = (predicted.float() - target.to(device)).square()
         return error.reshape(count, -1).mean(1)
+
+    def _contexts(self, vectors: Mapping[str, Tensor], draws: _Draws) -> Context:
+        """One row a draw, [k * b]: each inversion in the sentences of its draws."""
+        count, each = draws.rows.shape
+        owners = torch.arange(count).repeat_interleave(each)
+        if draws.sentences is None:
+            encoded = self.encoder.encode_with(vectors, self.config.template)
+            return encoded.pick(owners.to(encoded.tokens.device))
+        told = draws.sentences.flatten()
+        groups = [(told == number).nonzero()[:, 0] for number in sorted(set(told.tolist()))]
+        encoded = joined(
+            *(
+                self.encoder.encode_with(
+                    {tower: value[owners[rows]] for tower, value in vectors.items()},
+                    self.config.sentences[int(told[rows[0]])],
+                )
+                for rows in groups
+            )
+        )
+        return encoded.pick(torch.cat(groups).argsort().to(encoded.tokens.device))
 
     def _closeness(self, vectors: Mapping[str, Tensor]) -> Tensor:
         """[n], averaged over towers."""

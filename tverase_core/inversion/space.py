@@ -51,9 +51,22 @@ class Space:
             fitted[tower] = own if same else own.mean(0).expand(self._config.vectors, -1).clone()
         return fitted
 
+    def _first_word(self) -> dict[str, Tensor]:
+        """The start word's vectors, [t, d]. Raises ConfigError unless it has one token, or t."""
+        word, wanted = self._config.start, self._config.vectors
+        fitted = self._fitted(word)
+        counts = {t: len(v) for t, v in self._encoder.word_vectors(word).items()}
+        if any(count not in (1, wanted) for count in counts.values()):
+            raise ConfigError(
+                f"Inversion: the start word {word!r} has {max(counts.values())} tokens, expected "
+                f"one{f' or {wanted}' * (wanted > 1)}. Give a plain word such as 'object' or "
+                "'art', or as many vectors as the word has tokens."
+            )
+        return fitted
+
     def start(self, seeds: Tensor) -> dict[str, Tensor]:
         """First vectors by tower, float32 [n, t, d]; row k depends on seeds[k] alone."""
-        towers = self._tables if self._config.start == RANDOM else self._fitted(self._config.start)
+        towers = self._tables if self._config.start == RANDOM else self._first_word()
         made: dict[str, list[Tensor]] = {tower: [] for tower in towers}
         for seed in seeds.tolist():
             source = torch.Generator().manual_seed(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,18 @@ class BaseFingerprint:
         if near is None:
             return "unverified"
         return "same_when_rounded" if near else "different_weights"
+
+    def apart(self, other: BaseFingerprint, shapes: Mapping[str, Sequence[int]]) -> float | None:
+        """How far the other's weights are from these, relative to them, by one value of each
+        matrix and convolution: about 1.4 for unrelated models, 0 for the same. None where a side
+        was not sampled. shapes: of all weights, by key."""
+        mine, theirs = (unpacked(each.sample_values or "").double() for each in (self, other))
+        # Norms and biases are nearly alike in all models.
+        maps = [len(shapes[key]) > 1 for key in sorted(shapes) if math.prod(shapes[key])]
+        if not len(mine) == len(theirs) == len(maps):
+            return None
+        rows = torch.tensor(maps)
+        return float((theirs - mine)[rows].norm() / mine[rows].norm().clamp_min(1e-30))
 
     def _near(self, other: BaseFingerprint) -> bool | None:
         if None in (self.sample_values, other.sample_values, self.dtype, other.dtype):

@@ -137,15 +137,30 @@ def test_equal_inputs_equal_bits_and_the_base_stays() -> None:
     assert torch.equal(weight, before)
 
 
-def test_only_second_linear_maps_of_unets_are_named() -> None:
+def test_by_default_only_second_linear_maps_of_unets_are_named() -> None:
     other = KEY.replace("input_blocks.1.", "output_blocks.10.")
     keys = [other, KEY, FIRST, BIAS, KEY.replace("ff.net.2", "attn2.to_v")]
     assert prunable_keys(keys, detect_layout(keys)) == [KEY, other]
     transformer = ["diffusion_model.transformer_blocks.0.ff.net.2.weight"]
     with pytest.raises(EmptyMaskError, match="layout dit"):
         prunable_keys(transformer, detect_layout(transformer))
-    with pytest.raises(EmptyMaskError, match="feed-forward layers of UNets"):
+    with pytest.raises(EmptyMaskError, match=r"prunes layers \(ffn-2\) of UNets"):
         prunable_keys([FIRST], detect_layout([FIRST]))
+
+
+@pytest.mark.parametrize(
+    ("layers", "part"),
+    [
+        ("ffn-2", "ff.net.2"),
+        ("ffn-1", "ff.net.0.proj"),
+        ("attn-key", "attn2.to_k"),
+        ("attn-value", "attn2.to_v"),
+    ],
+)
+def test_each_choice_names_its_layers_alone(layers: str, part: str) -> None:
+    parts = ("ff.net.2", "ff.net.0.proj", "attn2.to_k", "attn2.to_v", "attn1.to_k", "attn2.to_q")
+    keys = [KEY.replace("ff.net.2", name) for name in parts]
+    assert prunable_keys(keys, detect_layout(keys), layers) == [KEY.replace("ff.net.2", part)]
 
 
 def test_progress_and_cancel() -> None:

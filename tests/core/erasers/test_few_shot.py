@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from host_support.fakes_choose import WIDTH, LinearDenoiser, Scale, latents
-from tverase_core.erasers.caption_templates import TEMPLATES
 from tverase_core.erasers.few_shot import (
     FewShotConfig,
     FewShotResult,
     captioned,
     few_shot,
     few_shot_keys,
+    random_latents,
 )
 from tverase_core.errors import (
     ConfigError,
@@ -27,11 +27,12 @@ from tverase_core.errors import (
 )
 from tverase_core.ports import Context
 from tverase_core.schedule import NoiseSchedule
+from tverase_core.sentences import SENTENCES
 
 LAYER = "text_encoders.clip_{}.transformer.text_model.encoder.layers.{}.{}"
 TABLE = "text_encoders.clip_l.transformer.text_model.embeddings.token_embedding.weight"
 MLP = ("mlp.fc1.weight", "mlp.fc1.bias", "mlp.fc2.weight", "mlp.fc2.bias")
-FAST = FewShotConfig(steps=30, batch_size=4, learning_rate=0.01, seed=3)
+FAST = FewShotConfig(epochs=30, batch_size=4, learning_rate=0.01, seed=3)
 CAPTIONS = ("a cat", "the cat")
 
 
@@ -114,21 +115,21 @@ def error_of(encoder: LayeredEncoder, deltas: Mapping[str, Tensor], scale: float
 
 def test_subtracting_raises_the_concepts_loss_and_adding_lowers_it() -> None:
     encoder = LayeredEncoder()
-    deltas = run(replace(FAST, learning_rate=1e-4), encoder).deltas
+    deltas = run(replace(FAST, learning_rate=1e-4), encoder).by_epoch[-1]
     base = error_of(encoder, deltas, 0.0)
     assert error_of(encoder, deltas, -1.0) > base > error_of(encoder, deltas, 1.0)
-    assert error_of(encoder, run(encoder=encoder).deltas, -1.0) > 10 * base  # W - 1.0 * delta
+    assert error_of(encoder, run(encoder=encoder).by_epoch[-1], -1.0) > 10 * base  # W - 1.0 * delta
 
 
 def test_the_loss_rises() -> None:
-    losses = run(replace(FAST, steps=60)).losses
+    losses = run(replace(FAST, epochs=60)).losses
     assert sum(losses[-20:]) > 2 * sum(losses[:20])
 
 
 def test_the_first_step_of_adam_is_as_long_as_the_learning_rate() -> None:
     """m / sqrt(v) of one gradient is its sign, but where it is not far above epsilon."""
-    made = run(FewShotConfig(steps=1, learning_rate=1e-3))
-    moved = torch.cat([delta.flatten() for delta in made.deltas.values()]).abs()
+    made = run(FewShotConfig(epochs=1, batch_size=3, learning_rate=1e-3))
+    moved = torch.cat([delta.flatten() for delta in made.by_epoch[-1].values()]).abs()
     assert float(moved.max()) <= 1e-3 * (1 + 1e-6)
     assert float((moved > 0.98e-3).float().mean()) > 0.9
 
@@ -138,8 +139,8 @@ def test_what_is_trained() -> None:
     trained.add(layer(1, "self_attn.q_proj.weight"))
     encoder = LayeredEncoder()
     assert few_shot_keys(encoder.weight_shapes()) == sorted(trained)
-    assert set(run(encoder=encoder).deltas) == trained
-    deaf = run(encoder=LayeredEncoder(deaf=True)).deltas
+    assert set(run(encoder=encoder).by_epoch[-1]) == trained
+    deaf = run(encoder=LayeredEncoder(deaf=True)).by_epoch[-1]
     assert trained - set(deaf) == {layer(1, "self_attn.q_proj.weight")}  # nothing reads it
 
 
@@ -184,7 +185,8 @@ def test_equal_seeds_equal_bits_and_the_base_stays() -> None:
     before = {k: v.clone() for k, v in {**encoder.base, **denoiser.base}.items()}
     first, second = (run(encoder=encoder, denoiser=denoiser) for _ in range(2))
     assert first.losses == second.losses
-    assert all(torch.equal(first.deltas[k], second.deltas[k]) for k in first.deltas)
+    mine, theirs = first.by_epoch[-1], second.by_epoch[-1]
+    assert all(torch.equal(mine[k], theirs[k]) for k in mine)
     assert run(replace(FAST, seed=4)).losses != first.losses
     after = {**encoder.base, **denoiser.base}
     assert all(torch.equal(before[k], after[k]) for k in before)
@@ -199,25 +201,51 @@ def test_every_picture_is_seen_once_before_any_comes_again() -> None:
             super().__init__()
             self.schedule = NoiseSchedule(torch.tensor([0.9999, 0.9998]).double(), "epsilon")
             self.seen: list[int] = []
+            self.batches: list[int] = []
 
         def predict(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
+            self.batches.append(len(x_t))
             self.seen += (x_t.mean((1, 2, 3)) / 10).round().int().tolist()
             return super().predict(x_t, timesteps, context)
 
     denoiser = Watching()
     pictures = torch.arange(5.0).mul(10).view(5, 1, 1, 1).expand(5, 4, 2, 2)
-    config = FewShotConfig(steps=5, batch_size=3)
+    config = FewShotConfig(epochs=3, batch_size=3)
     few_shot(denoiser, LayeredEncoder(), pictures, CAPTIONS, config)  # type: ignore[arg-type]
     assert [sorted(denoiser.seen[i : i + 5]) for i in (0, 5, 10)] == [[0, 1, 2, 3, 4]] * 3
+    assert denoiser.batches == [3, 2] * 3  # no batch reaches into the next epoch
+
+
+def test_each_epoch_has_a_result_of_its_own() -> None:
+    """That of epoch k is the last of a run of k epochs, to the bit."""
+    three = run(replace(FAST, epochs=3, batch_size=2)).by_epoch
+    for k in (1, 2, 3):
+        alone = run(replace(FAST, epochs=k, batch_size=2), every_epoch=False).by_epoch
+        assert len(alone) == 1
+        assert alone[0].keys() == three[k - 1].keys()
+        assert all(torch.equal(alone[0][key], three[k - 1][key]) for key in alone[0])
+    assert len(three) == 3
+
+
+def test_latents_without_pictures_are_uniform() -> None:
+    made = random_latents(2, (4, 64, 64), seed=5)
+    assert made.shape == (2, 4, 64, 64)
+    assert made.dtype == torch.float32
+    assert 0 <= float(made.min()) < 0.01
+    assert 0.99 < float(made.max()) < 1
+    assert float(made.mean()) == pytest.approx(0.5, abs=0.02)
+    assert torch.equal(made, random_latents(2, (4, 64, 64), seed=5))
+    assert not torch.equal(made, random_latents(2, (4, 64, 64), seed=6))
 
 
 def test_works_inside_inference_mode() -> None:
-    parts, short = (LayeredEncoder(), LinearDenoiser()), replace(FAST, steps=2)
+    parts, short = (LayeredEncoder(), LinearDenoiser()), replace(FAST, epochs=2)
     outside = run(short, *parts)
     with torch.inference_mode():
         inside = run(short, *parts)
     assert inside.losses == outside.losses
-    assert all(torch.equal(inside.deltas[k], outside.deltas[k]) for k in outside.deltas)
+    mine, theirs = inside.by_epoch[-1], outside.by_epoch[-1]
+    assert all(torch.equal(mine[k], theirs[k]) for k in theirs)
 
 
 def test_cancelling_detaches() -> None:
@@ -238,8 +266,8 @@ def test_cancelling_detaches() -> None:
 
 def test_captions() -> None:
     assert captioned(" cat ", ["a {}", "", " {} and {} "]) == ("a cat", "cat and cat")
-    assert all(text.count("cat") == 1 for text in captioned("cat"))
-    assert len(set(TEMPLATES)) == len(TEMPLATES)
+    for templates in SENTENCES.values():
+        assert all(text.count("cat") == 1 for text in captioned("cat", templates))
     with pytest.raises(ConfigError, match=r"'a cat' has no \{\}; .*'my cat' has .*no name"):
         captioned(" ", ["a cat", "a {}", "my cat"])
     with pytest.raises(ConfigError, match=r"no caption.* one a line"):
@@ -247,14 +275,14 @@ def test_captions() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ConfigError, match=r"steps.*batch_size.*learning_rate"):
-        FewShotConfig(steps=0, batch_size=0, learning_rate=float("nan"))
+    with pytest.raises(ConfigError, match=r"epochs.*batch_size.*learning_rate"):
+        FewShotConfig(epochs=0, batch_size=0, learning_rate=float("nan"))
     parts = LinearDenoiser(), LayeredEncoder()
     with pytest.raises(EmptyConceptSetError):
         few_shot(*parts, latents(0), CAPTIONS)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="captions"):
         few_shot(*parts, latents(1), ())  # type: ignore[arg-type]
-    with pytest.raises(NonFiniteError, match=r"step 1 of 8; use fewer steps or a smaller"):
+    with pytest.raises(NonFiniteError, match=r"step 1 of 4; use fewer epochs or a smaller"):
         few_shot(*parts, latents(1) * float("nan"), CAPTIONS)  # type: ignore[arg-type]
     assert not parts[1]._deltas
 
@@ -269,4 +297,4 @@ def test_a_broken_last_step_is_noticed() -> None:
             return Context(super().encode(texts).tokens + moved)
 
     with pytest.raises(NonFiniteError, match=r"fc1\.bias is not finite at step 1 of 1"):
-        run(FewShotConfig(steps=1), Cornered())
+        run(FewShotConfig(epochs=1, batch_size=3), Cornered())

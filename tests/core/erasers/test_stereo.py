@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
 
@@ -15,13 +16,17 @@ from host_support.fakes_choose import (
     OUT,
     WIDTH,
     LinearDenoiser,
+    Scale,
     latents,
     one_hot,
     schedule,
 )
 from tverase_core.concept_set import ConceptSet, concept_set
-from tverase_core.erasers.stereo import StereoConfig, StereoResult, robust_target, slices, stereo
+from tverase_core.erasers.stereo import StereoResult, robust_target, slices, stereo
+from tverase_core.erasers.stereo_config import StereoConfig
+from tverase_core.erasers.teaching import DrawNoised, from_latents, from_sampling
 from tverase_core.errors import ConfigError, NonFiniteError
+from tverase_core.inversion.config import RANDOM
 from tverase_core.ports import Context, joined
 
 FAST = StereoConfig(
@@ -33,6 +38,9 @@ FAST = StereoConfig(
     final_steps=120,
     final_learning_rate=0.02,
     batch_size=4,
+    start=RANDOM,
+    sentences=("a {}",),
+    attack_decay=0.0,
     seed=3,
 )
 NULL, CONCEPT = one_hot(-1), Context(one_hot(0).tokens + one_hot(1).tokens)
@@ -84,12 +92,17 @@ def planted(count: int = 6) -> ConceptSet:
     return concept_set("cat", mean.view(1, -1, 1, 1) + 0.1 * latents(count), NULL)
 
 
+def noised_pictures(denoiser: Denoiser) -> DrawNoised:
+    return from_latents(denoiser, latents(6))
+
+
 def run(
     config: StereoConfig = FAST, denoiser: Denoiser | None = None, **more: object
 ) -> StereoResult:
     denoiser = denoiser or Denoiser()
     texts = {"concept": CONCEPT, "anchors": SCENE, "null": NULL}
-    given = {"encoder": ENCODER, "pictures": pictures(), **texts, **more}
+    denoiser_draws = {"draw": noised_pictures(denoiser)}
+    given = {"encoder": ENCODER, "pictures": pictures(), **denoiser_draws, **texts, **more}
     return stereo(denoiser, denoiser.layout(), config=config, **given)  # type: ignore[arg-type]
 
 
@@ -114,7 +127,7 @@ def test_target_with_known_numbers() -> None:
 
 def test_the_erased_model_points_away_from_the_concept_and_from_all_that_was_found() -> None:
     denoiser = Denoiser()
-    config = replace(FAST, attack_steps=100, final_steps=500, start="object", seed=4)
+    config = replace(FAST, attack_steps=100, final_steps=800, start="object", seed=7)
     made = run(config, denoiser, pictures=planted())
     assert [len(losses) for losses in made.erase_losses] == [60, 60]
     assert all(losses[-1] < losses[0] for losses in made.erase_losses)
@@ -138,14 +151,71 @@ def test_the_last_stage_starts_from_the_unedited_weights() -> None:
     assert max(float(delta.abs().max()) for delta in made.deltas.values()) <= 1.01e-4
 
 
-def test_the_deltas_of_the_first_stage_go_on_from_round_to_round() -> None:
-    made = run()
-    cross = sum(Denoiser().base[key] for key in (IN, MIDDLE, OUT))
+class Remembering(Denoiser):
+    """Keeps the deltas that were attached, in order, as they were when they came off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[dict[str, Tensor]] = []
+
+    @contextmanager
+    def attached(self, deltas: Mapping[str, Tensor]) -> Iterator[Scale]:
+        with super().attached(deltas) as handle:
+            yield handle
+        self.seen.append({key: value.detach().clone() for key, value in deltas.items()})
+
+
+def test_the_model_erased_before_teaches_the_next_round() -> None:
+    """At the start of a round the student is its teacher, so the loss is |e(item) - e(empty)|^2 of
+    the model that the round before has erased, since the target is e(empty)."""
+    denoiser = Remembering()
+    made = run(denoiser=denoiser)
+    student, teacher, attacked = denoiser.seen[:3]  # of round 1; its teacher is the base
+    assert not teacher
+    assert all(torch.equal(student[key], attacked[key]) for key in student)
     items = [CONCEPT, made.attacks[0].contexts(ENCODER)]
-    unedited = [float((cross @ item.tokens[0, 0]).square().mean()) for item in items]
-    first, second = (losses[0] for losses in made.erase_losses)
-    assert first == pytest.approx(unedited[0], rel=1e-4)
-    assert second != pytest.approx(unedited[1], rel=0.1)
+    for number, (deltas, item) in enumerate(zip((teacher, attacked), items, strict=True)):
+        cross = sum(denoiser.base[key] + deltas.get(key, 0.0) for key in (IN, MIDDLE, OUT))
+        expected = float((cross @ item.tokens[0, 0]).square().mean())
+        assert made.erase_losses[number][0] == pytest.approx(expected, rel=1e-4)
+    further = denoiser.seen[5]  # what round 2 attacks: both rounds' deltas
+    assert all(torch.equal(further[k], attacked[k] + denoiser.seen[3][k]) for k in attacked)
+
+
+def test_the_model_in_training_samples_its_own_pictures() -> None:
+    """By default x_t is drawn from the texts with the deltas at work, from noise."""
+    denoiser, scales = Denoiser(), []
+
+    def draw(texts: Context, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        scales.append([handle.scale for _, handle in denoiser._attached])
+        return latents(len(texts.tokens)), torch.zeros(len(texts.tokens), dtype=torch.int64)
+
+    small = replace(FAST, erase_steps=1, attack_steps=1, final_steps=1)
+    run(small, denoiser, draw=draw)
+    assert scales == [[1.0, 1.0], [1.0, 1.0], [1.0]]
+    sampled, asked = run(small, denoiser, draw=None), from_sampling(denoiser, NULL, (4, 2, 2))
+    assert sampled.erase_losses == run(small, denoiser, draw=asked).erase_losses
+
+
+def test_only_so_many_attacks_are_erased() -> None:
+    seen: list[int] = []
+
+    class Counter(Denoiser):
+        def predict(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
+            seen.append(1)
+            return super().predict(x_t, timesteps, context)
+
+    small = replace(FAST, erase_steps=1, attack_steps=1, final_steps=1)
+    calls = []
+    for used in (0, 1, 2, 4):
+        seen.clear()
+        run(replace(small, attacks_used=used), Counter())
+        calls.append(len(seen))
+    assert [count - calls[0] for count in calls] == [0, 1, 2, 2]  # e_j of one item more each
+
+
+def test_what_was_found_is_erased_as_a_bare_word() -> None:
+    assert {found.template for found in run().attacks} == {"{}"}
 
 
 def test_an_attack_meets_the_erased_model() -> None:
@@ -169,17 +239,24 @@ def test_slices_are_shares_without_overlap() -> None:
         slices(pictures(2), 3, torch.Generator())
 
 
-def test_every_anchor_is_used_equally_often() -> None:
+def test_every_anchor_and_every_item_is_used_equally_often() -> None:
     class Recorder(Denoiser):
         def predict(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
+            if torch.is_grad_enabled() and x_t.shape[0] == 3:
+                shown.extend(context.tokens[:, 0].tolist())
             seen.extend(context.tokens[:, 0].tolist())
             return super().predict(x_t, timesteps, context)
 
     seen: list[list[float]] = []
+    shown: list[list[float]] = []
     scenes = [CONCEPT.tokens + k * one_hot(3).tokens for k in (5, 6, 7)]
     anchors = Context(torch.cat(scenes))
-    run(replace(FAST, final_steps=3, batch_size=4), Recorder(), anchors=anchors)
-    assert [seen.count(scene[0, 0].tolist()) for scene in scenes] == [4, 4, 4]
+    config = replace(FAST, final_steps=3, batch_size=3)
+    made = run(config, Recorder(), anchors=anchors)
+    assert [seen.count(scene[0, 0].tolist()) for scene in scenes] == [3, 3, 3]
+    items = [item[0].tolist() for item in erase_set(made).tokens]
+    last = shown[-9:]  # the student's texts in the last erasing
+    assert [last.count(item) for item in items] == [3, 3, 3]
 
 
 def test_each_variant_moves_only_its_weights() -> None:
@@ -230,13 +307,13 @@ def test_cancelling_detaches(moment: str) -> None:
     before = {k: v.clone() for k, v in denoiser.base.items()}
     with pytest.raises(StopError):
         run(FAST, denoiser, progress=stop)
-    assert not denoiser._deltas
+    assert not denoiser._attached
     assert all(torch.equal(before[k], denoiser.base[k]) for k in before)
 
 
 def test_bad_settings_are_reported_together() -> None:
-    words = r"variant.*rounds.*attack_steps.*final_learning_rate.*anchor_weight.*template.*seed"
-    with pytest.raises(ConfigError, match=words):
+    words = "variant rounds attack_steps final_learning_rate anchor_weight template sentences seed"
+    with pytest.raises(ConfigError, match=words.replace(" ", ".*")):
         StereoConfig(
             variant="y",  # type: ignore[arg-type]
             rounds=0,
@@ -244,6 +321,7 @@ def test_bad_settings_are_reported_together() -> None:
             final_learning_rate=float("nan"),
             anchor_weight=-1.0,
             template="a cat",
+            sentences=("{} or {}",),
             start="object",
             seed=-1,
         )

@@ -1,21 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 from torch import Tensor
 
 from host_support.fakes_choose import CONV, IN, MIDDLE, OUT, LinearDenoiser
-from tverase_core.erasers.uce import (
-    UceConfig,
-    context_keys,
-    last_word_vectors,
-    sentences_ending_in,
-    uce,
-)
+from tverase_core.erasers.uce import UceConfig, context_keys, uce
 from tverase_core.errors import ConfigError, NonFiniteError, ShapeMismatchError
-from tverase_core.ports import Context
 
 
 def test_hand_computed_two_by_two() -> None:
@@ -76,30 +67,6 @@ def test_only_matrices_that_read_the_context_are_named() -> None:
     found = context_keys(denoiser.weight_shapes(), denoiser.layout())
     assert found == sorted([IN, MIDDLE, OUT])
     assert CONV not in found
-
-
-class CountingEncoder:
-    """Token i of a text's row is (i, number of words)."""
-
-    def last_tokens(self, texts: Sequence[str], tower: str) -> list[int]:
-        return [len(text.split()) for text in texts]
-
-    def encode(self, texts: Sequence[str]) -> Context:
-        rows = [[[float(i), float(len(t.split()))] for i in range(9)] for t in texts]
-        return Context(torch.tensor(rows))
-
-
-def test_last_word_is_found_in_every_expanded_prompt() -> None:
-    texts = [*sentences_ending_in("red heart"), ""]
-    assert len(texts) == 7
-    assert all(text.endswith("red heart") for text in texts[:-1])
-    rows = last_word_vectors(CountingEncoder(), texts, "l")  # type: ignore[arg-type]
-    assert rows.tolist() == [[float(max(1, len(t.split()))), float(len(t.split()))] for t in texts]
-
-
-def test_a_name_without_tokens_is_refused() -> None:
-    with pytest.raises(ConfigError, match="finds no word in '  '"):
-        last_word_vectors(CountingEncoder(), ["cat", "  "], "l")  # type: ignore[arg-type]
 
 
 def test_bad_input() -> None:

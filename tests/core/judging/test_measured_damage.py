@@ -27,10 +27,10 @@ class SignSampler:
 
     def images(self, context: Context, seeds: Sequence[int]) -> Tensor:
         self.seeds.append(list(seeds))
-        deltas, scale = self.denoiser._deltas, self.denoiser._handle.scale
         pictures = []
         for row in context.tokens.flatten().tolist():
-            moved = scale * float(deltas.get(self.kinds[int(row)], torch.zeros(1)).sum())
+            key = self.kinds[int(row)]
+            moved = float((self.denoiser._weight(key) - self.denoiser.base[key]).sum())
             pictures.append(torch.full((8, 8, 3), 0.2 if moved < 0 else 0.9))
         return torch.stack(pictures)
 

@@ -19,11 +19,16 @@ FC1 = "text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weig
 CONV = "diffusion_model.out.2.bias"
 SMALL = {
     "concept": "",
+    "sentences": "object",
     "captions": "a {}\na (small:1.2) {}",
-    "steps": 3,
+    "epochs": 2,
     "batch_size": 2,
     "learning_rate": 1e-3,
     "seed": 1,
+    "pictures": 4,
+    "every_epoch": False,
+    "width": 64,
+    "height": 64,
 }
 
 
@@ -49,7 +54,9 @@ def learned(model: Any, clip: Any, **changes: Any) -> TaskVector:
     with torch.inference_mode():
         made = FewShotNode().erase(**given)
     assert made["ui"]["images"]
-    return made["result"][0]
+    last, by_epoch = made["result"]
+    assert by_epoch[-1] is last
+    return last
 
 
 def applied(clip: Any, vector: TaskVector, strength: float = 1.0, other: str = "refuse") -> Any:
@@ -176,7 +183,7 @@ def test_cancel_and_error_leave_no_trace(
             raise StopError
 
     text, before, base = encoded(tiny_clip), held(tiny_clip), weights(model)
-    with pytest.raises(NonFiniteError, match=r"step [123] of 3"):
+    with pytest.raises(NonFiniteError, match=r"step [1-4] of 4"):
         learned(model, tiny_clip, learning_rate=1e30)
     monkeypatch.setattr(progress.NodeProgress, "__call__", stop)
     with pytest.raises(StopError):
@@ -200,11 +207,40 @@ def test_it_uses_the_first_pictures_only(
 
     given: list[torch.Tensor] = []
     real: Callable[..., Any] = module.few_shot
-    monkeypatch.setattr(module, "few_shot", lambda *words: given.append(words[2]) or real(*words))
+    monkeypatch.setattr(
+        module, "few_shot", lambda *words, **more: given.append(words[2]) or real(*words, **more)
+    )
     for count in (2, 0):
-        learned(model, tiny_clip, pictures=count, steps=1)
+        learned(model, tiny_clip, pictures=count, epochs=1)
     assert torch.equal(given[0], pictures().latents[:2])
     assert torch.equal(given[1], pictures().latents)
+
+
+def test_a_vector_of_each_epoch(pack: Any, model: Any, tiny_clip: Any) -> None:
+    from tverase_pack.nodes.baselines.few_shot import FewShotNode
+
+    from host_support.host_steps import pictures
+
+    given = {"model": model, "clip": tiny_clip, "concept_set": pictures(), **SMALL}
+    with torch.inference_mode():
+        made = FewShotNode().erase(**{**given, "epochs": 3, "every_epoch": True})
+    vectors = made["result"][1]
+    assert [vector.provenance.recipe["epochs"] for vector in vectors] == [1, 2, 3]
+    assert vectors[1].same_deltas(learned(model, tiny_clip, epochs=2))
+
+
+def test_a_name_alone_will_do(pack: Any, model: Any, tiny_clip: Any) -> None:
+    """Without pictures noise stands in for them; the name must be given, and says what is told."""
+    with pytest.raises(ConfigError, match="no name"):
+        learned(model, tiny_clip, concept_set=None)
+    given = {"concept_set": None, "concept": "fox", "captions": "", "sentences": "style"}
+    made = learned(model, tiny_clip, **given)
+    recipe = made.provenance.recipe
+    assert recipe["pictures"] == 0
+    assert len(recipe["captions"]) == 19
+    assert recipe["captions"][1] == "in the style of fox"
+    other = learned(model, tiny_clip, **given, width=128)
+    assert not other.same_deltas(made)
 
 
 def test_the_file_erases_with_the_stock_load_lora_too(

@@ -28,6 +28,7 @@ WIDGETS = {
     "steps_used": 2,
     "seed": 3,
     "pictures_per_prompt": 1,
+    "layers": "ffn-2",
     **DRAWING,
 }
 LAYER = "diffusion_model.middle_block.1.transformer_blocks.0.ff.net.2.weight"
@@ -244,6 +245,27 @@ def test_refusals_come_before_any_drawing(pack: Any, model: Any, tiny_clip: Any)
     patched.add_patches({LAYER: ("diff", (torch.ones(model.model.state_dict()[LAYER].shape),))})
     with pytest.raises(BaseMismatchError, match="already carries patches"):
         erase(patched, tiny_clip)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps", "early"), [("normal", 50, 10), ("normal", 20, 4), ("karras", 20, 5)]
+)
+def test_by_default_the_first_fifth_of_the_noise_chooses(
+    pack: Any, model: Any, scheduler: str, steps: int, early: int
+) -> None:
+    """As many as the authors' 10 of 50 at even timesteps, and fewer where others go faster."""
+    from tverase_pack.nodes.host.drawing.layer_inputs import early_steps, noise_ladder
+
+    how = settings(steps=steps, scheduler=scheduler)
+    assert early_steps(model, noise_ladder(model, how)) == early
+
+
+def test_steps_and_layers_are_as_asked_for(pack: Any, model: Any, tiny_clip: Any) -> None:
+    given = {"steps_used": 0, "sampling_steps": 10}
+    vector, text = erase(model, tiny_clip, layers="attn-key", **given)
+    assert all(key.endswith(".attn2.to_k.weight") for key in vector.deltas)
+    assert "Chosen by the first 2 of 10 steps." in text
+    assert vector.provenance.recipe["steps_used"] == 2
 
 
 def test_equal_prompts_find_nothing(pack: Any, model: Any, tiny_clip: Any) -> None:

@@ -13,6 +13,7 @@ from tverase_core.ports import Context
 
 pytestmark = pytest.mark.training
 TINY = {
+    "rounds": 2,
     "prompts": "a cat\na photo of a cat",
     "erase_steps": 2,
     "erase_learning_rate": 1e-3,
@@ -65,12 +66,48 @@ def test_the_node_erases_and_leaves_the_model_alone(
     assert same(weights(model), before)
 
 
+def test_sentences_start_and_samples_are_the_widgets(
+    pack: Any, make_tiny_model: Any, tiny_clip: Any
+) -> None:
+    from tverase_pack.nodes.baselines.stereo import stereo_config
+    from tverase_pack.nodes.baselines.stereo_settings import STEREO_SETTINGS
+
+    from tverase_core.inversion.config import RANDOM
+    from tverase_core.sentences import STYLE_SENTENCES
+
+    widgets = {
+        name: spec[1]["default"]
+        for name, spec in STEREO_SETTINGS.items()
+        if name not in ("prompts", "anchors", "samples")
+    }
+    made = stereo_config({**widgets, "sentences": "style", "start": " "})
+    assert (made.sentences, made.start) == (STYLE_SENTENCES, RANDOM)
+    given = {"rounds": 1, "attack_steps": 1, "erase_steps": 1, "final_steps": 1}
+    drawn, noised = (
+        erased(pack, make_tiny_model(), tiny_clip, **given, samples=samples)["result"][0]
+        for samples in ("drawn", "noised pictures")
+    )
+    assert not drawn.same_deltas(noised)
+
+
+def test_the_defaults_are_those_of_the_released_code(pack: Any) -> None:
+    from tverase_pack.nodes.baselines.stereo_settings import STEREO_SETTINGS
+
+    from tverase_core.erasers.stereo_config import StereoConfig
+
+    chosen = {name: spec[1]["default"] for name, spec in STEREO_SETTINGS.items()}
+    right = StereoConfig()
+    for name in chosen.keys() - {"prompts", "anchors", "sentences", "samples"}:
+        assert chosen[name] == getattr(right, name), name
+
+
 def test_mistakes_are_told_in_a_sentence(pack: Any, tiny_clip: Any, make_tiny_model: Any) -> None:
     model = make_tiny_model()
     for changes, words in (
         ({"anchors": " \n"}, "there is no anchor. Write sentences"),
         ({"rounds": 5}, "4 pictures for 5 rounds"),
         ({"template": "a cat"}, "template: expected exactly one"),
+        ({"start": "furry pet"}, "the start word 'furry pet' has 2 tokens, expected one"),
         ({"prompts": ""}, "There is no prompt"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -254,6 +254,32 @@ def told(found: InversionSet | None) -> set[int]:
     return set() if found is None else set(found.seeds.tolist())
 
 
+def test_what_attacks_brought_back_tunes_and_is_never_held_out(
+    pack: Any, model: Any, tiny_clip: Any, triggers: InversionSet
+) -> None:
+    from tverase_pack.nodes.strength import node as auto_strength
+
+    from host_support import attack_steps as world
+
+    back = torch.tensor([True, False, True, False])
+    attack = replace(triggers, seeds=triggers.seeds + 100, valid=back, template="the {}")
+    widgets = world.defaults(pack.NODE_CLASS_MAPPINGS["TVEraseAutoStrength"], seed=3)
+    split = auto_strength.split_triggers(triggers, widgets, attack)
+    alone = auto_strength.split_triggers(triggers, widgets)
+    assert split.names == (*alone.names, "attack 100", "attack 102")
+    assert split.held_out is not None
+    assert torch.equal(split.held_out.seeds, alone.held_out.seeds)
+    nothing = auto_strength.split_triggers(triggers, widgets, replace(attack, valid=~back & back))
+    assert nothing.names == alone.names
+    assert nothing.notes == ("The attacks brought nothing back, so they add no trigger.",)
+    with pytest.raises(ConfigError, match="on 'dog', the inversion set is of 'cat'"):
+        choose(pack, model, tiny_clip, triggers, attack=replace(attack, concept="dog"))
+    with patch.object(auto_strength, "find_strength", wraps=auto_strength.find_strength) as search:
+        strength = choose(pack, model, tiny_clip, triggers, attack=attack, seed=3)[0]
+    assert search.call_args.args[0].trigger_count == len(split.names)
+    assert strength > 0
+
+
 def test_held_out_triggers_do_not_help_to_choose_the_mask(pack: Any) -> None:
     from tverase_pack.nodes.masks.ranked import ranking_triggers
     from tverase_pack.nodes.strength.node import split_triggers
@@ -362,9 +388,6 @@ def test_baselines(pack: Any, model: Any, tiny_clip: Any) -> None:
     (uce,) = node(pack, "UCE", model=model, clip=tiny_clip, **given)
     assert {key.rsplit(".", 2)[1] for key in uce.deltas} == {"to_k", "to_v"}
     assert same(weights(model), before)
-    given = world.defaults(classes["TVEraseUCE"], preserve="cat")
-    with pytest.raises(ConfigError, match="at once"):
-        node(pack, "UCE", model=model, clip=tiny_clip, **given)
 
 
 def test_judge_from_examples(pack: Any) -> None:
