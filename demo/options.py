@@ -39,9 +39,7 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--server-python", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     quick = options.quick
-    straight, automatic = (
-        (FLOW_STRAIGHT, FLOW_AUTOMATIC) if options.flow else (STRAIGHT, AUTOMATIC)
-    )
+    straight, automatic = (FLOW_STRAIGHT, FLOW_AUTOMATIC) if options.flow else (STRAIGHT, AUTOMATIC)
     options.workflow = options.workflow or (straight if quick else automatic)
     options.count = options.count or (24 if quick else 48)
     options.kinds = 6 if quick else None  # how many other objects
