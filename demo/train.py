@@ -19,7 +19,7 @@ sys.path.append(str(HERE.parent))
 from devtools.in_process import import_host  # noqa: E402 - after the path
 
 SEED = 20260101
-FLOW_STEPS = 8000
+FLOW_STEPS = 4600
 CYCLES = ((2800, 1e-3), (900, 6e-4), (3200, 8e-4))  # steps and peak learning rate of each
 
 
