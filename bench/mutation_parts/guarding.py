@@ -24,7 +24,7 @@ GUARDING: dict[str, list[Fault]] = {
         )
     ],
     "nodes/host/app/demo_model.py": [
-        _never("a missing demo model", "    if not weights_file.exists():")
+        _never("a missing demo model", "    if not file.exists():")
     ],
     "nodes/host/app/image_folders.py": [
         _never(

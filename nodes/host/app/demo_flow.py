@@ -42,7 +42,7 @@ def _missing(sizes: Mapping[str, Any]) -> list[str]:
     """The sizes that the host's class cannot be given."""
     from comfy.ldm.lumina.model import NextDiT
 
-    known = inspect.signature(NextDiT.__init__).parameters
+    known = inspect.signature(NextDiT).parameters
     return sorted(sizes.keys() - known.keys())
 
 
