@@ -35,3 +35,32 @@ def attached_to(
         yield attachment
     finally:
         stack.remove(attachment)
+
+
+class WeightSlot:
+    """The function the host calls on one weight at each forward pass: W -> W + scale * delta.
+
+    layer: whose parameter it is, as stored. Where the host computes in bfloat16 it hands over W
+    rounded to that, and W + delta, rounded again, would be W for every delta below half a step: no
+    small edit would act at all. From the stored W, of more digits, as many weights move as should.
+    """
+
+    def __init__(self, key: str, stack: list[Attachment], layer: torch.nn.Module):
+        self._key, self._stack, self._layer = key, stack, layer
+
+    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
+        # The host's parameters ask for gradients: undetached, each would gather a copy of its own.
+        weight, dtype = weight.detach(), weight.dtype
+        acting = [
+            (attachment.deltas[self._key], attachment.scale)
+            for attachment in self._stack
+            if attachment.scale != 0 and self._key in attachment.deltas
+        ]
+        if acting and dtype == torch.bfloat16:
+            stored = self._layer._parameters[self._key.rpartition(".")[2]]
+            weight = stored.detach().to(weight.device)
+        for delta, scale in acting:
+            weight = torch.add(weight.float(), delta.to(weight.device), alpha=scale)
+        weight = weight.to(dtype)
+        # Autograd may not save the loader's inference tensors, so it gets a copy.
+        return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else weight

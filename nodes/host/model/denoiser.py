@@ -22,7 +22,7 @@ from ..network.schedule import network_times, schedule_of
 from ..storage.view import PREFIX, refuse_quantised
 from ..training.fits import refuse_too_large
 from .at_use import edits_at_use
-from .attachments import Attachment, attached_to
+from .attachments import Attachment, WeightSlot, attached_to
 from .conditioning import is_masked, network_inputs
 from .numerics import compute_dtype, has_fast_bfloat16, plain_attention
 from .patching import plain_clone
@@ -30,35 +30,6 @@ from .weights import patched_keys, trainable_shapes, wrappable_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-
-class _WeightSlot:
-    """The function the host calls on one weight at each forward pass: W -> W + scale * delta.
-
-    layer: whose parameter it is, as stored. Where the host computes in bfloat16 it hands over W
-    rounded to that, and W + delta, rounded again, would be W for every delta below half a step: no
-    small edit would act at all. From the stored W, of more digits, as many weights move as should.
-    """
-
-    def __init__(self, key: str, stack: list[Attachment], layer: torch.nn.Module):
-        self._key, self._stack, self._layer = key, stack, layer
-
-    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
-        # The host's parameters ask for gradients: undetached, each would gather a copy of its own.
-        weight, dtype = weight.detach(), weight.dtype
-        acting = [
-            (attachment.deltas[self._key], attachment.scale)
-            for attachment in self._stack
-            if attachment.scale != 0 and self._key in attachment.deltas
-        ]
-        if acting and dtype == torch.bfloat16:
-            stored = self._layer._parameters[self._key.rpartition(".")[2]]
-            weight = stored.detach().to(weight.device)
-        for delta, scale in acting:
-            weight = torch.add(weight.float(), delta.to(weight.device), alpha=scale)
-        weight = weight.to(dtype)
-        # Autograd may not save the loader's inference tensors, so it gets a copy.
-        return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else weight
 
 
 class HostDenoiser:
@@ -172,7 +143,7 @@ def open_denoiser(
     clone = plain_clone(model)
     network, stack, loose = clone.model.diffusion_model, list[Attachment](), []
     for key in trainable_shapes(clone):
-        slot = _WeightSlot(key, stack, clone.model.get_submodule(key.rpartition(".")[0]))
+        slot = WeightSlot(key, stack, clone.model.get_submodule(key.rpartition(".")[0]))
         if key in wrappable_shapes(clone):
             clone.add_weight_wrapper(key, slot)
         else:

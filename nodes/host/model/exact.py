@@ -41,7 +41,8 @@ def exact_clone(model: ModelPatcher, plan: Plan, prefix: str = PREFIX) -> ModelP
         scale: {key: delta for key, delta in deltas.items() if key not in known}
         for scale, deltas in plan.items()
     }
-    clone = plain_clone(patched_clone(model, {s: deltas for s, deltas in loose.items() if deltas}))
+    patches = {scale: deltas for scale, deltas in loose.items() if deltas}
+    clone = plain_clone(patched_clone(model, patches, prefix))
     # It came with the lists of functions that layers call; injections are older.
     if not hasattr(clone, "add_weight_wrapper"):
         raise HostTooOldError(
@@ -75,7 +76,7 @@ def edited_clone(
     """
     if precision == "runtime_exact":
         return exact_clone(model, plan, prefix), ""
-    edited, loss = patched_clone(model, plan), measure_rounding(model, plan, prefix)
+    edited, loss = patched_clone(model, plan, prefix), measure_rounding(model, plan, prefix)
     if loss.lost <= LOSS_TO_WARN:
         return edited, f"auto: patch, {loss.sentence()}." if precision == "auto" else ""
     try:

@@ -24,7 +24,9 @@ PREFIX = "diffusion_model."
 class WeightView:
     """shapes: of what each weight stands for. usable: of those that the host lets a function
     see at each forward pass, that is of its own layers; free-standing parameters, which some
-    newer families have, are not among them. trainable: usable ones and those parameters.
+    newer families have, are not among them. trainable: usable ones and those parameters that
+    patches reach. passed_over: those that they do not: of modules that have layers inside them,
+    such as padding tokens, the host patches none and says nothing.
     packed: keys of weights that are unpacked before use. unreadable: format by key of
     parameters whose numbers we cannot get. scales: shapes of what lies beside scaled weights.
     sample: for `weights.fingerprint`, found when it is first asked for.
@@ -33,6 +35,7 @@ class WeightView:
     shapes: Mapping[str, torch.Size]
     usable: Mapping[str, torch.Size]
     trainable: Mapping[str, torch.Size]
+    passed_over: frozenset[str]
     packed: frozenset[str]
     unreadable: Mapping[str, str]
     scales: Mapping[str, torch.Size]
@@ -59,7 +62,7 @@ def view_of(model: ModelPatcher, prefix: str = PREFIX) -> WeightView:
 
 def _seen(module: torch.nn.Module, prefix: str) -> WeightView:
     shapes, usable, trainable, unreadable, scales = {}, {}, {}, {}, {}
-    packed = set()
+    packed, passed_over = set(), set()
     for key, layer, name, weight in parameters(module):
         if not key.startswith(prefix):
             continue
@@ -72,11 +75,19 @@ def _seen(module: torch.nn.Module, prefix: str) -> WeightView:
                 packed.add(key)
             if name in ("weight", "bias") and hasattr(layer, "weight_function"):
                 usable[key] = trainable[key] = shape
+            elif name in layer._parameters and _has_layers(layer):
+                passed_over.add(key)
             elif name in layer._parameters:
                 trainable[key] = shape
         elif name in layer._parameters:  # buffers of whole numbers are positions and counts
             unreadable[key] = f"{type(weight).__name__} of {weight.dtype}"
-    return WeightView(shapes, usable, trainable, frozenset(packed), unreadable, scales)
+    keys = frozenset(passed_over), frozenset(packed)
+    return WeightView(shapes, usable, trainable, *keys, unreadable, scales)
+
+
+def _has_layers(module: torch.nn.Module) -> bool:
+    """Whether parameters lie deeper in it too: such modules are left out by `ModelPatcher.load`."""
+    return any("." in name for name, _ in module.named_parameters())
 
 
 def refuse_quantised(model: ModelPatcher, purpose: str) -> None:

@@ -1,10 +1,9 @@
-"""Every flow-matching family of the host that draws pictures, tiny and random: open, learn, erase."""
+"""The host's flow-matching families that draw pictures, tiny and random: open, learn, erase."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +113,7 @@ def test_the_network_sees_what_the_host_shows_it(pack: Any, family: str) -> None
     and a network that hits the target gives the host the clean picture."""
     import comfy.conds
     import comfy.model_management
+    import comfy.sampler_helpers
     import comfy.samplers
     from tverase_pack.nodes.host.drawing.sampling import conditioning
     from tverase_pack.nodes.host.model.denoiser import open_denoiser
@@ -134,17 +134,21 @@ def test_the_network_sees_what_the_host_shows_it(pack: Any, family: str) -> None
         sigma = torch.tensor([level / (1 - level) if cosmos else level])
         scale = 1 + float(sigma) if cosmos else 1.0
         x = with_time(model, x_t[row : row + 1] * scale)
-        conds = {"positive": comfy.samplers.convert_cond(conditioning(own))}
+        conds = {"positive": comfy.sampler_helpers.convert_cond(conditioning(own))}
         with torch.inference_mode():
             comfy.model_management.load_models_gpu([model], force_full_load=True)
+            model.pre_run()
             ready = comfy.samplers.process_conds(model.model, x, conds, x.device, seed=0)
             host = comfy.samplers.calc_cond_batch(
                 model.model, [ready["positive"]], x, sigma, {"transformer_options": {}}
             )[0]
+            model.cleanup()
         x0_of = x_t[row : row + 1] - level * made[row : row + 1]
         torch.testing.assert_close(without_time(host), x0_of, rtol=1e-3, atol=1e-3)
-        clean = sampling.calculate_denoised(sigma, schedule.target(x0, noise, levels)[row], x[0])
-        torch.testing.assert_close(clean.view(x0[row].shape), x0[row], rtol=1e-3, atol=1e-3)
+        clean = sampling.calculate_denoised(
+            sigma, schedule.target(x0, noise, levels)[row], without_time(x)[0]
+        )
+        torch.testing.assert_close(clean, x0[row], rtol=1e-3, atol=1e-3)
 
 
 def tuned(pack: Any, model: Any, name: str, **changes: Any) -> Any:
@@ -158,14 +162,13 @@ def test_a_fine_tune_erases_as_stock_load_lora_does(
     pack: Any, comfy_host: Any, family: str
 ) -> None:
     """The whole path on the family: learn, save, load, subtract; nothing of the base moves."""
-    from comfy_extras import nodes_model_merging  # noqa: F401
     from host_support.host_steps import materialised, node, same, weights
     from host_support.vector_steps import erase
 
     model = build(family)
     before = weights(model)
     learned, *_ = tuned(pack, model, family)
-    vector = node(pack, "ExtractTaskVector", base=model, tuned=learned)[0]
+    vector = node(pack, "ExtractTaskVector", base=model, tuned=learned, concept="")[0]
     assert vector.provenance.prediction == "flow"
     dead = tuple(f"diffusion_model.{start}" for start in FAMILIES[family].dead)
     known = {key for key in before if not key.startswith(dead or ("none",))}
@@ -181,8 +184,9 @@ def test_a_fine_tune_erases_as_stock_load_lora_does(
 def test_the_base_is_untouched_after_an_error_and_a_cancel(
     pack: Any, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from host_support.host_steps import same, weights
     from tverase_pack.nodes.host.app import progress
+
+    from host_support.host_steps import same, weights
 
     model = build(family)
     before = weights(model)
