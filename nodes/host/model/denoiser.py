@@ -19,7 +19,7 @@ from ..network.kinds import refuse_extra_inputs
 from ..network.latents import with_time, without_time
 from ..network.loose import changed_when_read
 from ..network.schedule import network_times, schedule_of
-from ..storage.view import PREFIX, refuse_quantised
+from ..storage.view import PREFIX, refuse_quantised, view_of
 from ..training.fits import refuse_too_large
 from .at_use import edits_at_use
 from .attachments import Attachment, WeightSlot, attached_to
@@ -133,7 +133,8 @@ def open_denoiser(
 
     Leaves inference mode for its block. On the way out, by any way, the clone is unloaded and
     every wrapper is taken off the shared modules: a stale one would survive a partial load.
-    Raises before loading: HostTooOldError, MemoryError, BaseMismatchError (quantised, flow, edit).
+    Raises before loading: HostTooOldError, MemoryError, BaseMismatchError (a format that
+    no function sees, an unknown schedule, an editing model).
     """
     require_training()
     refuse_quantised(model, purpose)
@@ -148,6 +149,8 @@ def open_denoiser(
             clone.add_weight_wrapper(key, slot)
         else:
             loose.append((key.removeprefix(PREFIX), slot))
+    scales = [key for key in view_of(clone).scales if key.endswith("scale_weight")]
+    loose += [(key.removeprefix(PREFIX), torch.Tensor.clone) for key in scales]
     clone.set_model_compute_dtype(compute_dtype(clone.load_device))
     try:
         with torch.inference_mode(False), changed_when_read(network, loose):

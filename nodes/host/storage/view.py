@@ -12,7 +12,16 @@ import torch
 
 from ....tverase_core.errors import BaseMismatchError, listed
 from ....tverase_core.model.layout import ModelLayout, detect_layout
-from .formats import BESIDE, READABLE, is_packed, is_readable, layer_of, parameters, stored_as
+from .formats import (
+    BESIDE,
+    READABLE,
+    is_packed,
+    is_readable,
+    layer_of,
+    parameters,
+    stored_as,
+    unpacked_at_use,
+)
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -91,14 +100,17 @@ def _has_layers(module: torch.nn.Module) -> bool:
 
 
 def refuse_quantised(model: ModelPatcher, purpose: str) -> None:
-    """Raise when weights have no plain float values to train."""
+    """Raise when weights are in a format that lets no function see their numbers at use."""
     view = view_of(model)
     for key in [*sorted(view.packed), *view.unreadable]:
         layer, name = layer_of(model.model, key)
+        weight = getattr(layer, name)
+        if key in view.packed and not unpacked_at_use(weight):
+            continue
         raise BaseMismatchError(
-            f"{purpose} needs plain floating-point weights, but {key} is stored as "
-            f"{stored_as(layer, name, getattr(layer, name))}. Load the same model in fp16, bf16 or "
-            "fp32; a task vector made from that can be applied to this one."
+            f"{purpose} cannot train in this format: {key} is stored as "
+            f"{stored_as(layer, name, weight)}. Load the same model in fp16, bf16, fp32, or one of "
+            "ComfyUI's own 8-bit formats; a task vector made from that can be applied to this one."
         )
 
 
