@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
+from host_support import flow_steps
 from host_support.tiny_flow import FAMILIES, build, pictures, texts
 
 pytestmark = pytest.mark.training
@@ -25,7 +23,6 @@ SETTINGS: dict[str, Any] = {
     "gradient_clip": 1.0,
     "rank": 0,
 }
-STEP = 1e-3  # of the finite difference: small enough that HiDream's experts stay chosen
 
 
 @pytest.fixture(params=list(FAMILIES))
@@ -38,74 +35,32 @@ def family(request: pytest.FixtureRequest, comfy_host: Any) -> str:
     return name
 
 
-def inputs(name: str) -> tuple[Tensor, Tensor, Tensor]:
-    """x_t, target and shares of the schedule for three pictures."""
-    source = torch.Generator().manual_seed(3)
-    x, target = torch.randn((2, 3, *FAMILIES[name].latent), generator=source).unbind(0)
-    return x, target, torch.tensor([0.2, 0.5, 0.9])
-
-
-def gradients(model: Any, name: str, *, recompute: bool) -> tuple[float, dict[str, Tensor | None]]:
-    """Loss on prompts of unequal length, and its gradient by weight."""
-    from tverase_pack.nodes.host.model.denoiser import open_denoiser
-    from tverase_pack.nodes.host.training.recompute import blocks_of, recomputed_blocks
-
-    x, target, shares = inputs(name)
-    network = model.model.diffusion_model
-    assert blocks_of(network)
-    with open_denoiser(model) as denoiser, torch.enable_grad():
-        deltas = {
-            k: torch.zeros(s, requires_grad=True) for k, s in denoiser.weight_shapes().items()
-        }
-        how = recomputed_blocks(network) if recompute else nullcontext()
-        with denoiser.attached(deltas), how:
-            made = denoiser.predict(x, denoiser.schedule.at(shares), texts(name, 5, 7, 5))
-            loss = (made - target).square().mean()
-            loss.backward()
-    return float(loss), {k: delta.grad for k, delta in deltas.items()}
-
-
-def loss_at(model: Any, name: str, deltas: Mapping[str, Tensor], scale: float) -> float:
-    from tverase_pack.nodes.host.model.denoiser import open_denoiser
-
-    x, target, shares = inputs(name)
-    with open_denoiser(model) as denoiser, torch.no_grad():
-        with denoiser.attached(deltas) as attachment:
-            attachment.scale = scale
-            made = denoiser.predict(x, denoiser.schedule.at(shares), texts(name, 5, 7, 5))
-        return float((made - target).double().square().mean())
-
-
 def test_gradients_are_right_and_reach_every_weight_that_can_matter(pack: Any, family: str) -> None:
+    """Recomputed blocks that write in place would give wrong ones, and nothing would be said."""
     from host_support.host_steps import same, weights
 
     model = build(family)
     before = weights(model)
-    _, found = gradients(model, family, recompute=False)
+    found = flow_steps.one_pass(model, family)
     dead = tuple(f"diffusion_model.{start}" for start in FAMILIES[family].dead)
-    for key, gradient in found.items():
+    for key, gradient in found.gradients.items():
         moves = gradient is not None and bool(gradient.any())
         assert moves != key.startswith(dead or ("none",)), key
-    slope = torch.cat([g.flatten() for g in found.values() if g is not None]).norm()
-    along = {k: g / slope for k, g in found.items() if g is not None}
-    rise = loss_at(model, family, along, STEP) - loss_at(model, family, along, -STEP)
-    assert rise / (2 * STEP) == pytest.approx(float(slope), rel=0.02)
+    rise = flow_steps.finite_difference(model, family, found)
+    assert rise == pytest.approx(found.slope(), rel=0.02)
+    again = flow_steps.one_pass(model, family, recompute=True)
+    assert again.loss == found.loss
+    for key, gradient in found.gradients.items():
+        other = again.gradients[key]
+        assert (gradient is None) == (other is None)
+        assert gradient is None or torch.equal(gradient, other), key
     assert same(weights(model), before)
 
 
-def test_recomputed_blocks_give_the_same_gradients(pack: Any, family: str) -> None:
-    """Blocks that write in place would give wrong ones, and nothing would be said."""
+def test_the_dry_run_counts_what_autograd_keeps(pack: Any, family: str) -> None:
     model = build(family)
-    loss, plain = gradients(model, family, recompute=False)
-    again, recomputed = gradients(model, family, recompute=True)
-    assert again == loss
-    for key, gradient in plain.items():
-        other = recomputed[key]
-        if gradient is None:
-            assert other is None
-        else:
-            assert other is not None
-            assert torch.equal(gradient, other), key
+    real = flow_steps.one_pass(model, family, lengths=flow_steps.EQUAL).kept
+    assert flow_steps.estimated(model, family) == pytest.approx(real, rel=0.15)
 
 
 def test_the_network_sees_what_the_host_shows_it(pack: Any, family: str) -> None:
@@ -121,7 +76,7 @@ def test_the_network_sees_what_the_host_shows_it(pack: Any, family: str) -> None
     from tverase_pack.nodes.host.network.schedule import schedule_of
 
     model = build(family)
-    x0, noise, shares = inputs(family)
+    x0, noise, shares = flow_steps.inputs(family)
     schedule = schedule_of(model)
     levels = schedule.at(shares)
     x_t, context = schedule.add_noise(x0, noise, levels), texts(family, 5, 7, 5)
