@@ -1,9 +1,9 @@
 """Every flow-matching family of the host, small and random: `python dev.py bench flow_families`.
 
-On a CPU, in float32, with ComfyUI's own classes: does the family open as a denoiser, are gradients
+On a CPU, in float32, with the host's own classes: does the family open as a denoiser, are gradients
 right against a finite difference, with recomputed blocks too, does a fine-tune move its weights and
-leave the base as it was to the bit, and how far is the memory plan's count from what autograd keeps.
-COMFYUI_PATH and COMFYUI_PYTHON choose another ComfyUI; each version has its own part of the result.
+leave the base as it was to the bit, how far is the memory plan's count from what autograd keeps.
+COMFYUI_PATH and COMFYUI_PYTHON choose another ComfyUI; each version has its part of the result.
 Writes bench/results/flow_families.json. Says nothing about how well a trained model is erased.
 """
 
