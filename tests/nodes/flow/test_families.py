@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from host_support import flow_steps
 from host_support.tiny_flow import FAMILIES, build, pictures, texts
+from tverase_core.files.task_vector_file import load_task_vector, save_task_vector
 
 pytestmark = pytest.mark.training
 SETTINGS: dict[str, Any] = {
@@ -114,9 +116,12 @@ def tuned(pack: Any, model: Any, name: str, **changes: Any) -> Any:
 
 
 def test_a_fine_tune_erases_as_stock_load_lora_does(
-    pack: Any, comfy_host: Any, family: str
+    pack: Any, comfy_host: Any, family: str, tmp_path: Path
 ) -> None:
     """The whole path on the family: learn, save, load, subtract; nothing of the base moves."""
+    import comfy.sd
+    import comfy.utils
+
     from host_support.host_steps import materialised, node, same, weights
     from host_support.vector_steps import erase
 
@@ -133,6 +138,14 @@ def test_a_fine_tune_erases_as_stock_load_lora_does(
     erased = materialised(erase(pack, model, vector, 1.5))
     for key, delta in vector.deltas.items():
         torch.testing.assert_close(erased[key], before[key] - 1.5 * delta, rtol=1e-5, atol=1e-6)
+    file = tmp_path / "cat.tv.safetensors"
+    save_task_vector(file, vector)
+    assert load_task_vector(file).same_deltas(vector)
+    with torch.inference_mode():
+        stock = comfy.sd.load_lora_for_models(
+            model, None, comfy.utils.load_torch_file(str(file), safe_load=True), -1.5, 0.0
+        )[0]
+    assert same(materialised(stock), erased)
     assert same(weights(model), before)
 
 
