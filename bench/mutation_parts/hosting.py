@@ -7,6 +7,7 @@ from .fault import Fault
 DYNAMIC = "tests/nodes/finetune/test_dynamic_memory.py"
 HALF = "tests/nodes/finetune/test_half_precision.py"
 REFUSALS = "tests/nodes/test_refusals.py"
+QUANTISED = "tests/nodes/finetune/test_quantised_base.py"
 FLOW = "tests/nodes/flow/test_families.py"
 PASSED_OVER = "tests/nodes/flow/test_passed_over.py"
 FINETUNE = "tests/nodes/finetune/test_finetune.py"
@@ -19,7 +20,7 @@ HOSTING: dict[str, list[Fault]] = {
             "            comfy.model_patcher.wipe_lowvram_weight(module)\n",
             "            pass\n",
         ),
-        Fault("the clone stays loaded", "        clone.detach()\n", ""),
+        Fault("the clone stays loaded", "            clone.detach()\n", "            pass\n"),
         Fault(
             "texts of unequal length are answered in another order",
             "order = torch.cat([rows for rows, _ in groups]).argsort()",
@@ -75,15 +76,21 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "deltas are added to a weight already rounded to bfloat16",
-            "if acting and dtype == torch.bfloat16:",
+            "if acting and dtype == torch.bfloat16 and not self._packed:",
             "if False:",
             (HALF,),
         ),
         Fault(
             "the strength of a delta is ignored",
-            "delta.to(weight.device), alpha=scale)",
-            "delta.to(weight.device), alpha=1.0)",
+            "delta.to(weight.device), alpha=scale / self._unit)",
+            "delta.to(weight.device), alpha=1.0 / self._unit)",
             ("tests/nodes/strength",),
+        ),
+        Fault(
+            "the scale of a scaled format is left out in training",
+            "alpha=scale / self._unit)",
+            "alpha=scale)",
+            (QUANTISED,),
         ),
         Fault(
             "autograd is given the loader's inference tensors",
@@ -124,7 +131,7 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("two edits have one name", 'f"{INJECTION}{uuid.uuid4().hex}"', 'f"{INJECTION}x"'),
         Fault(
             "the scale of a scaled format is ignored",
-            "AddedAtUse(delta, scale / _stored_scale(model, key), thin=thin)",
+            "AddedAtUse(delta, scale / stored_scale(layer, name), thin=thin)",
             "AddedAtUse(delta, scale, thin=thin)",
         ),
         Fault("precision is ignored", 'if precision == "runtime_exact":', "if False:"),

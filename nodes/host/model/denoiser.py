@@ -51,9 +51,10 @@ class HostDenoiser:
         self._load()
 
     def _load(self) -> None:
-        comfy.model_management.load_models_gpu(
-            [self.patcher], memory_required=self._extra, force_full_load=True
-        )
+        with torch.inference_mode():  # as the host loads: it can move no other quantised weights
+            comfy.model_management.load_models_gpu(
+                [self.patcher], memory_required=self._extra, force_full_load=True
+            )
         self._loaded_as = self._state()
 
     def _state(self) -> tuple[bool, bool]:
@@ -157,7 +158,8 @@ def open_denoiser(
             yield HostDenoiser(clone, stack, schedule, autocast, extra_memory_bytes)
     finally:
         stack.clear()
-        clone.detach()
+        with torch.inference_mode():
+            clone.detach()
         for module in clone.model.modules():
             comfy.model_patcher.wipe_lowvram_weight(module)
 

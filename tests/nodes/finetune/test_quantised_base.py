@@ -38,7 +38,7 @@ def test_what_is_learned_is_that_of_the_unpacked_weights(
     from tverase_pack.nodes.host.model.weights import base_weight, model_shapes
 
     from host_support import quantised, tiny_host
-    from host_support.host_steps import node, pictures, same
+    from host_support.host_steps import node, output, pictures, same
     from host_support.host_steps import weights as held
 
     if name not in quantised.known_formats():
@@ -57,6 +57,7 @@ def test_what_is_learned_is_that_of_the_unpacked_weights(
         for one in (model, unpacked)
     ]
     assert learned[0].keys() == learned[1].keys()
-    for key, delta in learned[0].items():
-        torch.testing.assert_close(delta, learned[1][key], rtol=1e-2, atol=2e-4)
+    ours, theirs = (torch.cat([d.flatten() for d in made.values()]) for made in learned)
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.999
     assert same(held(model), before)
+    assert output(model).isfinite().all()  # the host can still move and use it
