@@ -5,12 +5,13 @@ from __future__ import annotations
 from .choosing import CHOOSING
 from .erasing import ERASING
 from .fault import Fault
+from .flow import FLOW
 from .guarding import GUARDING
 from .hosting import HOSTING
 from .learning import LEARNING
 from .vectors import VECTORS
 
-_TABLES = (VECTORS, LEARNING, ERASING, CHOOSING, HOSTING, GUARDING)
+_TABLES = (VECTORS, LEARNING, ERASING, CHOOSING, HOSTING, GUARDING, FLOW)
 FAULTS: dict[str, list[Fault]] = {}
 for _table in _TABLES:
     for _file, _faults in _table.items():
