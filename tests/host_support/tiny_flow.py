@@ -5,7 +5,8 @@ Built as a loader builds them (`tiny_host`); `build` needs the host on sys.path.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import importlib
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -75,6 +76,15 @@ COSMOS: dict[str, Any] = {
     "use_adaln_lora": True,
     "adaln_lora_dim": 8,
     "extra_per_block_abs_pos_emb": False,
+}
+
+
+# What the loaders of newer hosts find in a file beside, by `image_model`.
+NEWER: dict[str, dict[str, Any]] = {
+    "flux": {"txt_ids_dims": []},
+    "flux2": {"txt_ids_dims": [3]},
+    "chroma": {"txt_ids_dims": [], "vec_in_dim": None},
+    "hunyuan_video": {"meanflow_sum": False},
 }
 
 
@@ -268,7 +278,7 @@ def build(name: str, storage: torch.dtype = torch.float32, seed: int = 0) -> Any
     family, cpu = FAMILIES[name], torch.device("cpu")
     with torch.inference_mode():
         kind = getattr(comfy.supported_models, family.config)
-        config = kind(dict(family.unet))
+        config = kind({**family.unet, **_asked(family.unet.get("image_model", ""))})
         compute = None if storage == torch.float32 else torch.float32
         config.set_inference_dtype(storage, compute)
         model = config.get_model({}, "", device="cpu")
@@ -277,6 +287,20 @@ def build(name: str, storage: torch.dtype = torch.float32, seed: int = 0) -> Any
         if model.latent_format.latent_channels != channels:
             model.latent_format = _narrow(channels)
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
+def _asked(image_model: str) -> dict[str, Any]:
+    """Those of NEWER that this host's network wants to be told."""
+    wanted = NEWER.get(image_model, {})
+    if not wanted:
+        return {}
+    folder, name = {
+        "chroma": ("chroma", "ChromaParams"),
+        "hunyuan_video": ("hunyuan_video", "HunyuanVideoParams"),
+    }.get(image_model, ("flux", "FluxParams"))
+    params = getattr(importlib.import_module(f"comfy.ldm.{folder}.model"), name)
+    known = {field.name for field in fields(params)}
+    return {name: value for name, value in wanted.items() if name in known}
 
 
 def _narrow(channels: int) -> Any:

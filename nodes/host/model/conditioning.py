@@ -42,6 +42,14 @@ def encode_texts(clip: Any, texts: Sequence[str]) -> list[Mapping[str, Any]]:
 
 def to_context(model: ModelPatcher, encoded: Sequence[Mapping[str, Any]]) -> Context:
     """One row an item of `encode_texts`, for this model. Raises as `rows_of`."""
+    names = [{name for name, value in made.items() if value is not None} for made in encoded]
+    some = set.union(*names) - set.intersection(*names)
+    if some:
+        raise BaseMismatchError(
+            f"For some of these texts the CLIP gives {', '.join(sorted(some))} beside, for others "
+            "not, as HunyuanImage's does for words in quotes. Write all prompts and captions "
+            "without quotes."
+        )
     return joined(*(rows_of(model, **made) for made in encoded))
 
 
@@ -49,7 +57,8 @@ def rows_of(model: ModelPatcher, cond: torch.Tensor, **extra: Any) -> Context:
     """The same for n rows at once; gradients flow to cond [n, s, d] and to what is in `extra`.
 
     Raises TextWidthError when the CLIP belongs to another family than the model,
-    BaseMismatchError when the model wants more than noise and text, or the CLIP gives more.
+    BaseMismatchError when the model wants more than noise and text, or the CLIP gives more, or not
+    for every text.
     """
     refuse_extra_inputs(model)
     wanted = text_width(model)
@@ -59,7 +68,11 @@ def rows_of(model: ModelPatcher, cond: torch.Tensor, **extra: Any) -> Context:
             "Connect the CLIP of the same checkpoint as the MODEL."
         )
     given = {name: value for name, value in extra.items() if value is not None}
-    unknown = [name for name, value in given.items() if not torch.is_tensor(value)]
+    unknown = [
+        name
+        for name, value in given.items()
+        if not torch.is_tensor(value) or len(value) != len(cond)  # Anima's T5 tokens have no rows
+    ]
     if unknown:
         raise BaseMismatchError(
             f"This CLIP gives {', '.join(unknown)} beside the text, which training does not know. "

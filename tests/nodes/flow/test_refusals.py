@@ -81,6 +81,20 @@ def test_the_encoder_of_another_family_is_refused(pack: Any, comfy_host: Any, fa
         to_context(build(family), [{"cond": torch.zeros(1, 7, 33)}])
 
 
+def test_what_an_encoder_gives_beside_must_be_known_and_the_same_for_all(
+    pack: Any, comfy_host: Any
+) -> None:
+    from tverase_pack.nodes.host.model.conditioning import to_context
+
+    model, row = build("hunyuan-image"), torch.zeros(1, 4, 32)
+    quoted = {"cond": row, "conditioning_byt5small": row}
+    with pytest.raises(BaseMismatchError, match=r"conditioning_byt5small beside.*without quotes"):
+        to_context(model, [quoted, {"cond": row}])
+    for beside in (torch.arange(4), "words"):
+        with pytest.raises(BaseMismatchError, match="gives t5xxl_ids beside the text"):
+            to_context(model, [{"cond": row, "t5xxl_ids": beside}])
+
+
 def test_pictures_of_another_family_are_refused(pack: Any, comfy_host: Any) -> None:
     from tverase_pack.nodes.host.model.own_pictures import require_own_pictures
 
