@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import importlib
 import operator
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import comfy.model_management
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch._ops import OpOverloadPacket
 from torch.overrides import TorchFunctionMode
 
 _INSTEAD: dict[str, Callable[[Any, Any], Any]] = {
@@ -24,21 +26,36 @@ _INSTEAD: dict[str, Callable[[Any, Any], Any]] = {
 _FIRST_INPLACE = 13  # of the arguments of BINARY_OP, Python 3.11 and newer; then come only such
 
 
-class _OutOfPlace(TorchFunctionMode):
-    """Turns `a += b` into `a = a + b`.
+class _Differentiable(TorchFunctionMode):
+    """Turns `a += b` into `a = a + b`, and fused kernels into what they compute.
 
     Flux, FLUX.2 and Chroma add to their streams in place, into tensors that autograd has saved.
     Without checkpointing PyTorch says so; with it the gradients are wrong and nothing is said.
-    A statement `a.add_(b)`, whose result nobody takes, stays as it is.
+    A statement `a.add_(b)`, whose result nobody takes, stays as it is. Some kernels of
+    comfy-kitchen, which have no backward pass, newer hosts call in training too (Cosmos).
     """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if isinstance(func, OpOverloadPacket) and any(map(_asks_for_gradient, args)):
+            return _unfused(func)(*args, **(kwargs or {}))
         instead = _INSTEAD.get(getattr(func, "__name__", ""))
         if instead is not None and not kwargs and _is_augmented(sys._getframe(1)):
             return instead(*args)
         return func(*args, **(kwargs or {}))
+
+
+def _asks_for_gradient(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.requires_grad
+
+
+def _unfused(func: OpOverloadPacket) -> Any:
+    """The same in plain PyTorch, where it is a kernel of comfy-kitchen."""
+    if not str(func).startswith("comfy_kitchen."):
+        return func
+    eager = importlib.import_module("comfy_kitchen.backends.eager")
+    return getattr(eager, func.__name__, func)
 
 
 def _is_augmented(frame: FrameType) -> bool:
@@ -62,7 +79,7 @@ def differentiable(network: torch.nn.Module) -> Iterator[None]:
     try:
         if before is not None:
             host.in_training = True
-        with _OutOfPlace():
+        with _Differentiable():
             yield
     finally:
         if before is not None:
