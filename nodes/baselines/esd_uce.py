@@ -55,21 +55,21 @@ class EsdNode:
     ) -> dict[str, Any]:
         from ...tverase_core.erasers import EsdConfig, esd, esd_keys, from_latents
         from ..host.app.progress import NodeProgress
+        from ..host.model.conditioning import encode_texts, to_context
         from ..host.model.denoiser import open_denoiser, refuse_patched
         from ..host.model.own_pictures import require_own_pictures
-        from ..host.model.weights import fingerprint, layout_of, wrappable_shapes
-        from ..host.text.encoder import HostTextEncoder
+        from ..host.model.weights import fingerprint, layout_of, trainable_shapes
         from ..host.training.activations import gradient_bytes
 
         refuse_patched(model)
         require_own_pictures(model, concept_set)
         config = EsdConfig(**widgets)
         latents = concept_set.latents
-        encoder = HostTextEncoder(model, clip, latents.shape[1:])
-        concept, null = encoder.encode(prompt_lines(prompts)), encoder.encode([""])
-        layout, shapes = layout_of(model), wrappable_shapes(model)
+        texts = prompt_lines(prompts), [""]
+        concept, null = (to_context(model, encode_texts(clip, lines)) for lines in texts)
+        layout, shapes = layout_of(model), trainable_shapes(model)
         trained = sum(shapes[key].numel() for key in esd_keys(shapes, layout, config.variant))
-        needed = gradient_bytes(model, latents, config.batch_size) + trained * ADAM_BYTES
+        needed = gradient_bytes(model, concept_set, config.batch_size) + trained * ADAM_BYTES
         with open_denoiser(model, needed, purpose="ESD") as denoiser:
             draw = from_latents(denoiser, latents)
             result = esd(denoiser, layout, concept, null, draw, config, NodeProgress())
@@ -126,15 +126,14 @@ class UceNode:
         )
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import refuse_patched
-        from ..host.model.numerics import noise_schedule
         from ..host.model.weights import base_weight, fingerprint, layout_of, model_shapes
+        from ..host.network.schedule import schedule_of
         from ..host.text.encoder import HostTextEncoder
 
         refuse_patched(model)
-        prediction = noise_schedule(model).prediction
+        prediction = schedule_of(model).prediction
         names = prompt_lines(concepts)
-        channels = model.get_model_object("latent_format").latent_channels
-        encoder = HostTextEncoder(model, clip, (channels, 64, 64))
+        encoder = HostTextEncoder(model, clip)
         tower = next(iter(encoder.widths()))
         texts = [text for name in names for text in sentences_ending_in(name)]
         preserved = [line.strip() for line in preserve.splitlines() if line.strip()]

@@ -68,10 +68,10 @@ class FewShotNode:
         name = concept.strip() or concept_set.concept
         texts = captioned(name, captions.splitlines())
         latents = concept_set.latents[: pictures or None]
-        encoder = EditableHostTextEncoder(model, clip, latents.shape[1:])
+        encoder = EditableHostTextEncoder(model, clip)
         shapes = encoder.weight_shapes()
         trained = sum(shapes[key].numel() for key in few_shot_keys(shapes))
-        needed = gradient_bytes(model, latents, config.batch_size)
+        needed = gradient_bytes(model, concept_set, config.batch_size)
         if encoder.device == model.load_device:  # the copy in float32, and what is trained of it
             weights = sum(shape.numel() for shape in shapes.values())
             needed += trained * TRAINED_BYTES + 4 * weights

@@ -95,7 +95,7 @@ class ConceptFinetune:
         retained_set: ConceptSet | None = None,
         **widgets: Any,
     ) -> dict[str, Any]:
-        from ..host.model.weights import prediction_of
+        from ..host.network.schedule import prediction_of
         from ..host.training.session import learned_vector, tuned_clone, tuning_session
 
         config = finetune_config(widgets)

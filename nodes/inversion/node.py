@@ -93,7 +93,7 @@ class DiverseInversionNode:
         with open_studio(
             *(model, clip, vae, drawing),
             purpose=PURPOSE,
-            extra_memory_bytes=gradient_bytes(model, concept_set.latents, at_once),
+            extra_memory_bytes=gradient_bytes(model, concept_set, at_once),
             autocast=True,
         ) as studio:
             checks = Validation(

@@ -75,37 +75,25 @@ def from_sampling(
 ) -> DrawNoised:
     """x_t by sampling the concept's prompt with guidance from noise down to a random step.
 
-    shape: (c, h, w). Deterministic DDIM (arXiv 2010.02502, eq. 12 with sigma 0). The caller sees
-    to it that no delta is at work.
+    shape: (c, h, w). By deterministic steps of the schedule. The caller sees to it that no delta
+    is at work.
     """
-    total = len(denoiser.schedule)
-    count = min(sample_steps, total)
-    ladder = torch.linspace(total - 1, 0, count).round().long().tolist()
-    table = denoiser.schedule.alphas_cumprod
+    schedule = denoiser.schedule
+    ladder = schedule.ladder(sample_steps)
 
     def draw(batch: int, generator: torch.Generator) -> Noised:
         place = denoiser.device
         x = torch.randn((batch, *shape), generator=generator).to(place)
         row = torch.randint(0, len(concept.tokens), (batch,), generator=generator)
-        stop = int(torch.randint(0, count, (1,), generator=generator))
+        stop = int(torch.randint(0, len(ladder), (1,), generator=generator))
         with torch.no_grad():
             for now, then in pairwise(ladder[: stop + 1]):
-                times = torch.full((batch,), now, device=place)
+                times = now.expand(batch).to(place)
                 e_c, e_0 = with_null(denoiser, (x, times), concept.pick(row), null)
-                x = _ddim(denoiser, x, e_0 + guidance * (e_c - e_0), table[now], table[then])
-        return x, torch.full((batch,), ladder[stop], device=place)
+                x = schedule.moved(x, e_0 + guidance * (e_c - e_0), now, then)
+        return x, ladder[stop].expand(batch).to(place)
 
     return draw
-
-
-def _ddim(denoiser: Denoiser, x: Tensor, made: Tensor, now: Tensor, then: Tensor) -> Tensor:
-    """One DDIM step from signal share `now` to `then`."""
-    a, s = float(now.sqrt()), float((1 - now).sqrt())
-    if denoiser.schedule.prediction == "v":
-        clean, noise = a * x - s * made, s * x + a * made
-    else:
-        clean, noise = (x - s * made) / a, made
-    return float(then.sqrt()) * clean + float((1 - then).sqrt()) * noise
 
 
 def esd(

@@ -40,7 +40,7 @@ def from_latents(denoiser: Denoiser, latents: Tensor) -> DrawNoised:
 
     def draw(count: int, generator: torch.Generator) -> Noised:
         rows = torch.randint(0, len(held), (count,), generator=generator)
-        steps = torch.randint(0, len(denoiser.schedule), (count,), generator=generator)
+        steps = denoiser.schedule.drawn(count, generator)
         noise = torch.randn((count, *held.shape[1:]), generator=generator).to(held.device)
         times = steps.to(held.device)
         return denoiser.schedule.add_noise(held[rows.to(held.device)], noise, times), times

@@ -127,7 +127,7 @@ def _parts(count: int, size: int) -> list[Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class _Draws:
-    """Noise draws of k inversions, b each: rows and timesteps int64 [k, b], noise [k, b, ...]."""
+    """Noise draws of k inversions, b each: rows int64 and timesteps [k, b], noise [k, b, ...]."""
 
     rows: Tensor
     timesteps: Tensor
@@ -184,8 +184,7 @@ class _Engine:
             rows = torch.randint(len(self.pictures), (count,), generator=source)
             spot = (torch.arange(count) + torch.rand(count, generator=source)) / count
             noise = torch.randn(count, *shape, generator=source)
-            length = len(self.denoiser.schedule)
-            made.append((rows, (spot * length).long().clamp_max(length - 1), noise))
+            made.append((rows, self.denoiser.schedule.at(spot), noise))
         rows, timesteps, noise = (torch.stack(column) for column in zip(*made, strict=True))
         return _Draws(rows, timesteps, noise)
 

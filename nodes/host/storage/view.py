@@ -22,15 +22,17 @@ PREFIX = "diffusion_model."
 
 @dataclass
 class WeightView:
-    """shapes: of what each weight stands for. usable: of those that the host lets a function see at
-    each forward pass, that is of its own layers; free-standing parameters, which some newer
-    families have, are not among them. packed: keys of weights that are unpacked before use.
-    unreadable: format by key of parameters whose numbers we cannot get. scales: shapes of what lies
-    beside scaled weights. sample: for `weights.fingerprint`, found when it is first asked for.
+    """shapes: of what each weight stands for. usable: of those that the host lets a function
+    see at each forward pass, that is of its own layers; free-standing parameters, which some
+    newer families have, are not among them. trainable: usable ones and those parameters.
+    packed: keys of weights that are unpacked before use. unreadable: format by key of
+    parameters whose numbers we cannot get. scales: shapes of what lies beside scaled weights.
+    sample: for `weights.fingerprint`, found when it is first asked for.
     """
 
     shapes: Mapping[str, torch.Size]
     usable: Mapping[str, torch.Size]
+    trainable: Mapping[str, torch.Size]
     packed: frozenset[str]
     unreadable: Mapping[str, str]
     scales: Mapping[str, torch.Size]
@@ -56,7 +58,7 @@ def view_of(model: ModelPatcher, prefix: str = PREFIX) -> WeightView:
 
 
 def _seen(module: torch.nn.Module, prefix: str) -> WeightView:
-    shapes, usable, unreadable, scales = {}, {}, {}, {}
+    shapes, usable, trainable, unreadable, scales = {}, {}, {}, {}, {}
     packed = set()
     for key, layer, name, weight in parameters(module):
         if not key.startswith(prefix):
@@ -69,10 +71,12 @@ def _seen(module: torch.nn.Module, prefix: str) -> WeightView:
             if is_packed(layer, name, weight):
                 packed.add(key)
             if name in ("weight", "bias") and hasattr(layer, "weight_function"):
-                usable[key] = shape
+                usable[key] = trainable[key] = shape
+            elif name in layer._parameters:
+                trainable[key] = shape
         elif name in layer._parameters:  # buffers of whole numbers are positions and counts
             unreadable[key] = f"{type(weight).__name__} of {weight.dtype}"
-    return WeightView(shapes, usable, frozenset(packed), unreadable, scales)
+    return WeightView(shapes, usable, trainable, frozenset(packed), unreadable, scales)
 
 
 def refuse_quantised(model: ModelPatcher, purpose: str) -> None:

@@ -24,7 +24,6 @@ from ..model.exact import edited_clone
 from ..model.weights import sampled_fingerprint
 from ..storage.view import view_of
 from .encoder import HostTextEncoder
-from .tokens import tokens_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -37,8 +36,8 @@ UNSURE = ("text_projection", "logit_scale")
 class EditableHostTextEncoder(HostTextEncoder):
     """Implements `ports.EditableTextEncoder`: deltas act in the float32 copy."""
 
-    def __init__(self, model: ModelPatcher, clip: Any, latent_shape: Sequence[int]):
-        super().__init__(model, clip, latent_shape)
+    def __init__(self, model: ModelPatcher, clip: Any):
+        super().__init__(model, clip)
         self.device = clip.patcher.load_device
         self._stack: list[Attachment] = []
 
@@ -56,8 +55,7 @@ class EditableHostTextEncoder(HostTextEncoder):
                 return super().encode(texts)
         with torch.inference_mode(False), self._edited():
             self._reset()
-            made = [self._copy.encode_token_weights(tokens_of(self._clip, t))[:2] for t in texts]
-            return to_context(self._model, made, self._shape)
+            return to_context(self._model, self._encoded(texts))
 
     def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:
         with self._edited():

@@ -14,7 +14,7 @@ import torch
 
 from ....tverase_core.errors import BaseMismatchError, ConfigError, TextWidthError
 from ....tverase_core.ports import Context
-from ..model.conditioning import rows_of, to_context
+from ..model.conditioning import POOLED, rows_of, to_context
 from ..model.weights import base_weight, effective_weight
 from ..storage.view import view_of
 from .tokens import tokens_of
@@ -36,12 +36,11 @@ class HostTextEncoder:
 
     Works on a float32 copy of the text model, so that neither autograd nor the host's memory
     management meets the shared one. LoRAs on the CLIP and its clip skip are part of the copy.
-    latent_shape: (c, h, w), which SDXL's size conditioning is made from.
     Raises BaseMismatchError for other text encoders.
     """
 
-    def __init__(self, model: ModelPatcher, clip: Any, latent_shape: Sequence[int]):
-        self._model, self._clip, self._shape = model, clip, tuple(latent_shape)
+    def __init__(self, model: ModelPatcher, clip: Any):
+        self._model, self._clip = model, clip
         # SDXL's context holds l before g, and its pooled output is g's
         self._towers = sorted(tokens_of(clip, ""), reverse=True)
         text_model = clip.cond_stage_model
@@ -79,8 +78,11 @@ class HostTextEncoder:
         """As CLIPTextEncode does, prompt weights and long prompts included."""
         with torch.inference_mode(False), torch.no_grad():
             self._reset()
-            made = [self._copy.encode_token_weights(tokens_of(self._clip, t))[:2] for t in texts]
-            return to_context(self._model, made, self._shape)
+            return to_context(self._model, self._encoded(texts))
+
+    def _encoded(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        made = (self._copy.encode_token_weights(tokens_of(self._clip, t))[:2] for t in texts)
+        return [{"cond": cond, POOLED: pooled} for cond, pooled in made]
 
     def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:
         count = self._check(vectors)
@@ -94,7 +96,7 @@ class HostTextEncoder:
                 states, pooled = _tower(self._copy, tower).encode(rows)[:2]
                 hidden.append(states)
             tokens = torch.cat(hidden, -1) if len(hidden) > 1 else hidden[0]
-            return rows_of(self._model, tokens, pooled, self._shape)
+            return rows_of(self._model, tokens, **{POOLED: pooled})
 
     def _check(self, vectors: Mapping[str, torch.Tensor]) -> int:
         found = {tower: value.shape[-1] for tower, value in vectors.items()}

@@ -11,7 +11,7 @@ import psutil
 from ....tverase_core.concept_set import ConceptSet
 from ....tverase_core.finetuning.config import FinetuneConfig
 from ....tverase_core.finetuning.memory_plan import GIB, MemoryPlan, memory_plan
-from ..model.weights import wrappable_shapes
+from ..model.weights import trainable_shapes
 from .activations import activations
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ def tuning_plan(
     model: ModelPatcher, pictures: ConceptSet, config: FinetuneConfig, recompute: bool
 ) -> MemoryPlan:
     """Estimate of a fine-tune of the weights that `config` allows."""
-    shapes = wrappable_shapes(model)
+    shapes = trainable_shapes(model)
     trained = {key for key, shape in shapes.items() if config.allows(key, len(shape))}
     part = config.batch_size // config.accumulation
     counted = activations(
         model,
         (part, *pictures.latents.shape[1:]),
         trained.__contains__,
-        pictures.contexts.tokens.shape[1],
+        pictures.contexts,
     )
     return memory_plan(shapes, config, counted, recompute)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 
 import torch
@@ -11,13 +11,27 @@ from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch.utils.checkpoint import checkpoint
 
+from ....tverase_core.model.layout import DIFFUSION_PREFIX
+from ....tverase_core.model.layout_tables import DIT_BLOCK
+from ..network.backward import differentiable
+
 # The largest parts of which only one has to be unfolded at a time.
 BLOCKS = (ResBlock, BasicTransformerBlock)
 
 
 def blocks_of(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
-    """The blocks that are recomputed, by name; none within another."""
-    return {name: m for name, m in network.named_modules() if isinstance(m, BLOCKS)}
+    """The blocks that are recomputed, by name; none within another. Of transformers these are the
+    members of their stacks."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, BLOCKS) or _is_member(name)
+    }
+
+
+def _is_member(name: str) -> bool:
+    match = DIT_BLOCK.fullmatch(f"{DIFFUSION_PREFIX}{name}.any")
+    return match is not None and name == f"{match['stack']}.{match['number']}"
 
 
 @contextmanager
@@ -28,11 +42,19 @@ def recomputed_blocks(network: torch.nn.Module) -> Iterator[None]:
     are frozen here, so the modules' `forward` is covered instead, and uncovered by any way out.
     """
     blocks = list(blocks_of(network).values())
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), differentiable(network)
+
     try:
         for block in blocks:
             # Nothing in these blocks is random, so no random state has to be brought back.
             block.forward = partial(
-                checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
+                checkpoint,
+                block.forward,
+                use_reentrant=False,
+                preserve_rng_state=False,
+                context_fn=contexts,
             )
         yield
     finally:

@@ -14,7 +14,7 @@ from tverase_core.ports import Context
 def drawn(model: Any, context: Context, seeds: list[int], **changes: Any) -> torch.Tensor:
     from tverase_pack.nodes.host.drawing.sampling import SamplerSettings, sample_latents
 
-    settings = SamplerSettings(4, 3.0, "euler", "normal", 8, 8)
+    settings = SamplerSettings(4, 3.0, "euler", "normal", 64, 64)
     with torch.inference_mode():
         return sample_latents(model, context, texts()[2], seeds, replace(settings, **changes))
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tverase_core.errors import BaseMismatchError
 from tverase_core.model.fingerprint import check_base
+from tverase_core.ports import Context
 
 Make = Callable[..., Any]
 SHAPE = (2, 4, 8, 8)
@@ -44,11 +45,11 @@ def test_the_dry_run_needs_no_checkpoint(
     import comfy.ops
     from tverase_pack.nodes.host.training.activations import activations
 
-    model = make_tiny_model()
-    wanted = activations(model, SHAPE, lambda key: True)
+    model, text = make_tiny_model(), Context(torch.zeros(1, 77, 32))
+    wanted = activations(model, SHAPE, lambda key: True, text)
     request.getfixturevalue("late_weights")
     assert comfy.ops.disable_weight_init.Linear(2, 3).weight is None
-    assert activations(model, SHAPE, lambda key: True) == wanted
+    assert activations(model, SHAPE, lambda key: True, text) == wanted
     assert wanted.whole > 0
 
 
@@ -106,7 +107,7 @@ def test_a_dynamic_clip_is_copied_without_the_hosts_memory(
     assert not [n for module in made.modules() for n in vars(module) if HOSTS_OWN.fullmatch(n)]
     shared = {p.data_ptr() for p in text_model.parameters()}
     assert not [p for p in made.parameters() if p.data_ptr() in shared or p.is_inference()]
-    encoder, plain = (HostTextEncoder(model, c, SHAPE[1:]) for c in (clip, tiny_clip))
+    encoder, plain = (HostTextEncoder(model, c) for c in (clip, tiny_clip))
     assert torch.equal(encoder.encode(["a (cat:1.2)"]).tokens, plain.encode(["a (cat:1.2)"]).tokens)
     vectors = torch.randn(1, 2, 32, requires_grad=True)
     encoder.encode_with({"l": vectors}, "a {}").tokens.square().sum().backward()

@@ -1,0 +1,202 @@
+"""Every flow-matching family of the host that draws pictures, tiny and random: open, learn, erase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from host_support.tiny_flow import FAMILIES, build, pictures, texts
+
+pytestmark = pytest.mark.training
+SETTINGS: dict[str, Any] = {
+    "steps": 2,
+    "learning_rate": 1e-2,
+    "batch_size": 2,
+    "accumulation": 1,
+    "seed": 3,
+    "flip": True,
+    "ema": False,
+    "weight_decay": 0.01,
+    "gradient_clip": 1.0,
+    "rank": 0,
+}
+STEP = 1e-3  # of the finite difference: small enough that HiDream's experts stay chosen
+
+
+@pytest.fixture(params=list(FAMILIES))
+def family(request: pytest.FixtureRequest, comfy_host: Any) -> str:
+    import comfy.supported_models
+
+    name: str = request.param
+    if not hasattr(comfy.supported_models, FAMILIES[name].config):
+        pytest.skip(f"this ComfyUI does not know {FAMILIES[name].config}")
+    return name
+
+
+def inputs(name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """x_t, target and shares of the schedule for three pictures."""
+    source = torch.Generator().manual_seed(3)
+    x, target = torch.randn((2, 3, *FAMILIES[name].latent), generator=source).unbind(0)
+    return x, target, torch.tensor([0.2, 0.5, 0.9])
+
+
+def gradients(model: Any, name: str, *, recompute: bool) -> tuple[float, dict[str, Tensor | None]]:
+    """Loss on prompts of unequal length, and its gradient by weight."""
+    from tverase_pack.nodes.host.model.denoiser import open_denoiser
+    from tverase_pack.nodes.host.training.recompute import blocks_of, recomputed_blocks
+
+    x, target, shares = inputs(name)
+    network = model.model.diffusion_model
+    assert blocks_of(network)
+    with open_denoiser(model) as denoiser, torch.enable_grad():
+        deltas = {
+            k: torch.zeros(s, requires_grad=True) for k, s in denoiser.weight_shapes().items()
+        }
+        how = recomputed_blocks(network) if recompute else nullcontext()
+        with denoiser.attached(deltas), how:
+            made = denoiser.predict(x, denoiser.schedule.at(shares), texts(name, 5, 7, 5))
+            loss = (made - target).square().mean()
+            loss.backward()
+    return float(loss), {k: delta.grad for k, delta in deltas.items()}
+
+
+def loss_at(model: Any, name: str, deltas: Mapping[str, Tensor], scale: float) -> float:
+    from tverase_pack.nodes.host.model.denoiser import open_denoiser
+
+    x, target, shares = inputs(name)
+    with open_denoiser(model) as denoiser, torch.no_grad():
+        with denoiser.attached(deltas) as attachment:
+            attachment.scale = scale
+            made = denoiser.predict(x, denoiser.schedule.at(shares), texts(name, 5, 7, 5))
+        return float((made - target).double().square().mean())
+
+
+def test_gradients_are_right_and_reach_every_weight_that_can_matter(pack: Any, family: str) -> None:
+    from host_support.host_steps import same, weights
+
+    model = build(family)
+    before = weights(model)
+    _, found = gradients(model, family, recompute=False)
+    dead = tuple(f"diffusion_model.{start}" for start in FAMILIES[family].dead)
+    for key, gradient in found.items():
+        moves = gradient is not None and bool(gradient.any())
+        assert moves != key.startswith(dead or ("none",)), key
+    slope = torch.cat([g.flatten() for g in found.values() if g is not None]).norm()
+    along = {k: g / slope for k, g in found.items() if g is not None}
+    rise = loss_at(model, family, along, STEP) - loss_at(model, family, along, -STEP)
+    assert rise / (2 * STEP) == pytest.approx(float(slope), rel=0.02)
+    assert same(weights(model), before)
+
+
+def test_recomputed_blocks_give_the_same_gradients(pack: Any, family: str) -> None:
+    """Blocks that write in place would give wrong ones, and nothing would be said."""
+    model = build(family)
+    loss, plain = gradients(model, family, recompute=False)
+    again, recomputed = gradients(model, family, recompute=True)
+    assert again == loss
+    for key, gradient in plain.items():
+        other = recomputed[key]
+        if gradient is None:
+            assert other is None
+        else:
+            assert other is not None
+            assert torch.equal(gradient, other), key
+
+
+def test_the_network_sees_what_the_host_shows_it(pack: Any, family: str) -> None:
+    """x0 = x_t - s * prediction is what the host's own call gives, for each row of unequal texts,
+    and a network that hits the target gives the host the clean picture."""
+    import comfy.conds
+    import comfy.model_management
+    import comfy.samplers
+    from tverase_pack.nodes.host.drawing.sampling import conditioning
+    from tverase_pack.nodes.host.model.denoiser import open_denoiser
+    from tverase_pack.nodes.host.network.latents import with_time, without_time
+    from tverase_pack.nodes.host.network.schedule import schedule_of
+
+    model = build(family)
+    x0, noise, shares = inputs(family)
+    schedule = schedule_of(model)
+    levels = schedule.at(shares)
+    x_t, context = schedule.add_noise(x0, noise, levels), texts(family, 5, 7, 5)
+    with open_denoiser(model) as denoiser, torch.no_grad():
+        made = denoiser.predict(x_t, levels, context)
+    sampling = model.get_model_object("model_sampling")
+    cosmos = schedule.most < 1
+    for row, level in enumerate(levels.tolist()):
+        [(_, own)] = context.pick(torch.tensor([row])).even()
+        sigma = torch.tensor([level / (1 - level) if cosmos else level])
+        scale = 1 + float(sigma) if cosmos else 1.0
+        x = with_time(model, x_t[row : row + 1] * scale)
+        conds = {"positive": comfy.samplers.convert_cond(conditioning(own))}
+        with torch.inference_mode():
+            comfy.model_management.load_models_gpu([model], force_full_load=True)
+            ready = comfy.samplers.process_conds(model.model, x, conds, x.device, seed=0)
+            host = comfy.samplers.calc_cond_batch(
+                model.model, [ready["positive"]], x, sigma, {"transformer_options": {}}
+            )[0]
+        x0_of = x_t[row : row + 1] - level * made[row : row + 1]
+        torch.testing.assert_close(without_time(host), x0_of, rtol=1e-3, atol=1e-3)
+        clean = sampling.calculate_denoised(sigma, schedule.target(x0, noise, levels)[row], x[0])
+        torch.testing.assert_close(clean.view(x0[row].shape), x0[row], rtol=1e-3, atol=1e-3)
+
+
+def tuned(pack: Any, model: Any, name: str, **changes: Any) -> Any:
+    from host_support.host_steps import node
+
+    given = {"model": model, "concept_set": pictures(name), **SETTINGS, **changes}
+    return node(pack, "ConceptFinetune", **given)
+
+
+def test_a_fine_tune_erases_as_stock_load_lora_does(
+    pack: Any, comfy_host: Any, family: str
+) -> None:
+    """The whole path on the family: learn, save, load, subtract; nothing of the base moves."""
+    from comfy_extras import nodes_model_merging  # noqa: F401
+    from host_support.host_steps import materialised, node, same, weights
+    from host_support.vector_steps import erase
+
+    model = build(family)
+    before = weights(model)
+    learned, *_ = tuned(pack, model, family)
+    vector = node(pack, "ExtractTaskVector", base=model, tuned=learned)[0]
+    assert vector.provenance.prediction == "flow"
+    dead = tuple(f"diffusion_model.{start}" for start in FAMILIES[family].dead)
+    known = {key for key in before if not key.startswith(dead or ("none",))}
+    assert set(vector.deltas) <= known
+    assert len(vector.deltas) > 0.9 * len(known)
+    assert same(materialised(erase(pack, model, vector, 0.0)), before)
+    erased = materialised(erase(pack, model, vector, 1.5))
+    for key, delta in vector.deltas.items():
+        torch.testing.assert_close(erased[key], before[key] - 1.5 * delta, rtol=1e-5, atol=1e-6)
+    assert same(weights(model), before)
+
+
+def test_the_base_is_untouched_after_an_error_and_a_cancel(
+    pack: Any, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from host_support.host_steps import same, weights
+    from tverase_pack.nodes.host.app import progress
+
+    model = build(family)
+    before = weights(model)
+    classes = [type(module) for module in model.model.modules()]
+
+    for error in (KeyboardInterrupt, RuntimeError):
+
+        def stop(self: Any, done: int, *words: Any, error: Any = error) -> None:
+            if done == 1:
+                raise error
+
+        monkeypatch.setattr(progress.NodeProgress, "__call__", stop)
+        with pytest.raises(error):
+            tuned(pack, model, family, gradient_checkpointing="always")
+        assert same(weights(model), before)
+        assert [type(module) for module in model.model.modules()] == classes
+        assert not any("forward" in vars(module) for module in model.model.modules())
