@@ -53,7 +53,8 @@ class EsdNode:
     def erase(
         self, model: Any, clip: Any, concept_set: ConceptSet, prompts: str, **widgets: Any
     ) -> dict[str, Any]:
-        from ...tverase_core.erasers import EsdConfig, esd, esd_keys, from_latents
+        from ...tverase_core.erasers.esd import EsdConfig, esd
+        from ...tverase_core.erasers.teaching import esd_keys, from_latents
         from ..host.app.progress import NodeProgress
         from ..host.model.conditioning import encode_texts, to_context
         from ..host.model.denoiser import open_denoiser, refuse_patched
@@ -117,7 +118,7 @@ class UceNode:
         keep: float,
         preserve_weight: float,
     ) -> tuple[TaskVector]:
-        from ...tverase_core.erasers import (
+        from ...tverase_core.erasers.uce import (
             UceConfig,
             context_keys,
             last_word_vectors,

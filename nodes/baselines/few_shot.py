@@ -54,7 +54,12 @@ class FewShotNode:
         pictures: int = 4,
         **widgets: Any,
     ) -> dict[str, Any]:
-        from ...tverase_core.erasers import FewShotConfig, captioned, few_shot, few_shot_keys
+        from ...tverase_core.erasers.few_shot import (
+            FewShotConfig,
+            captioned,
+            few_shot,
+            few_shot_keys,
+        )
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import open_denoiser, refuse_patched
         from ..host.model.own_pictures import require_own_pictures

@@ -23,7 +23,7 @@ from .esd_uce import baseline_provenance
 from .prune_settings import PRUNE_SETTINGS
 
 if TYPE_CHECKING:
-    from ...tverase_core.erasers import ColumnNorms, PruneResult
+    from ...tverase_core.erasers.concept_prune import ColumnNorms, PruneResult
 
 METHOD = "ConceptPrune (arXiv 2405.19237)"
 
@@ -68,7 +68,7 @@ class ConceptPruneNode:
         pictures_per_prompt: int,
         **drawing: Any,
     ) -> dict[str, Any]:
-        from ...tverase_core.erasers import PruneConfig, concept_prune, prunable_keys
+        from ...tverase_core.erasers.concept_prune import PruneConfig, concept_prune, prunable_keys
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import refuse_patched
         from ..host.model.weights import base_weight, fingerprint, layout_of, model_shapes
@@ -127,7 +127,7 @@ def _column_norms(
 ) -> tuple[ColumnNorms, ColumnNorms]:
     """Column norms while drawing the prompts with the concept, and those without, at the same
     seeds: as many seeds of each pair, in turns."""
-    from ...tverase_core.erasers import ColumnNorms
+    from ...tverase_core.erasers.concept_prune import ColumnNorms
     from ..host.app.progress import NodeProgress
     from ..host.drawing.layer_inputs import draw_first_steps, listening, noise_ladder
     from ..host.model.conditioning import encode_texts, to_context

@@ -16,7 +16,7 @@ from .esd_uce import ADAM_BYTES, STRENGTH_1, baseline_provenance
 from .stereo_settings import STEREO_SETTINGS
 
 if TYPE_CHECKING:
-    from ...tverase_core.erasers import StereoResult
+    from ...tverase_core.erasers.stereo import StereoResult
 
 
 class StereoNode:
@@ -55,7 +55,8 @@ class StereoNode:
         anchors: str,
         **widgets: Any,
     ) -> dict[str, Any]:
-        from ...tverase_core.erasers import StereoConfig, esd_keys, stereo
+        from ...tverase_core.erasers.stereo import StereoConfig, stereo
+        from ...tverase_core.erasers.teaching import esd_keys
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import open_denoiser, refuse_patched
         from ..host.model.own_pictures import require_own_pictures

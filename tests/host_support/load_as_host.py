@@ -28,11 +28,13 @@ def main(tree: Path, pack: Path) -> None:
     if inspect.isawaitable(loaded):  # in older ComfyUI it is no coroutine
         loaded = asyncio.run(loaded)
     seconds = time.process_time() - began
+    core = [name.partition("tverase_core.")[2] for name in sys.modules]
     brought = {name.partition(".")[0] for name in set(sys.modules) - before}
     answer = {
         "loaded": loaded,
         "seconds": seconds,
         "host_seconds": host_seconds,
+        "core": sorted(filter(None, core)),
         "modules": sorted(name for name in brought if str(pack)[:1] != name[:1]),
         "nodes": sorted(set(host.nodes.NODE_CLASS_MAPPINGS) - own),
     }

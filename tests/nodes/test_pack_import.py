@@ -46,6 +46,12 @@ def test_nothing_heavy_is_imported(as_host: dict[str, Any]) -> None:
     assert not HEAVY & set(as_host["modules"])
 
 
+def test_what_only_a_run_needs_waits_for_it(as_host: dict[str, Any]) -> None:
+    late = ("erasers.", "files.extract", "files.lora.", "report.")
+    early = {name for name in as_host["core"] if name.startswith(late)}
+    assert early <= {"erasers.caption_templates"}  # defaults of a widget
+
+
 def test_the_import_is_quick(as_host: dict[str, Any]) -> None:
     """Processor time, since a busy computer makes any wall clock fail; a computer on which the host
     itself takes long may take longer for the pack, in proportion."""

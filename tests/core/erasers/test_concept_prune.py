@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tverase_core.erasers import (
+from tverase_core.erasers.concept_prune import (
     ColumnNorms,
     PruneConfig,
     PruneResult,
+    chosen,
     concept_prune,
     prunable_keys,
 )
-from tverase_core.erasers.concept_prune import chosen
 from tverase_core.errors import ConfigError, EmptyMaskError, NonFiniteError, ShapeMismatchError
 from tverase_core.model.layout import detect_layout
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from host_support.fakes_choose import CONV, IN, MIDDLE, OUT, LinearDenoiser, latents, one_hot
-from tverase_core.erasers import EsdConfig, EsdResult, esd, esd_keys, from_latents, from_sampling
+from tverase_core.erasers.esd import EsdConfig, EsdResult, esd, from_sampling
+from tverase_core.erasers.teaching import esd_keys, from_latents
 from tverase_core.errors import ConfigError, EmptyConceptSetError, EmptyMaskError, NonFiniteError
 from tverase_core.ports import Context
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from host_support.fakes_choose import WIDTH, LinearDenoiser, Scale, latents
-from tverase_core.erasers import (
-    TEMPLATES,
+from tverase_core.erasers.caption_templates import TEMPLATES
+from tverase_core.erasers.few_shot import (
     FewShotConfig,
     FewShotResult,
     captioned,

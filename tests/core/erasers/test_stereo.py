@@ -20,8 +20,7 @@ from host_support.fakes_choose import (
     schedule,
 )
 from tverase_core.concept_set import ConceptSet, concept_set
-from tverase_core.erasers import StereoConfig, StereoResult, stereo
-from tverase_core.erasers.stereo import robust_target, slices
+from tverase_core.erasers.stereo import StereoConfig, StereoResult, robust_target, slices, stereo
 from tverase_core.errors import ConfigError, NonFiniteError
 from tverase_core.ports import Context, joined
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from host_support.fakes_choose import CONV, IN, MIDDLE, OUT, LinearDenoiser
-from tverase_core.erasers import (
+from tverase_core.erasers.uce import (
     UceConfig,
     context_keys,
     last_word_vectors,

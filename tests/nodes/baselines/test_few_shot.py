@@ -90,7 +90,7 @@ def encoder_of(model: Any, clip: Any) -> Any:
 
 def trial(encoder: Any, per_weight: float = 0.02) -> dict[str, torch.Tensor]:
     """Noise on every weight that the method trains."""
-    from tverase_core.erasers import few_shot_keys
+    from tverase_core.erasers.few_shot import few_shot_keys
 
     source, shapes = torch.Generator().manual_seed(4), encoder.weight_shapes()
     return {
@@ -194,13 +194,13 @@ def test_strength_zero_is_the_same_object(tiny_clip: Any, vector: TaskVector) ->
 def test_it_uses_the_first_pictures_only(
     model: Any, tiny_clip: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tverase_pack.tverase_core import erasers
+    from tverase_pack.tverase_core.erasers import few_shot as module
 
     from host_support.host_steps import pictures
 
     given: list[torch.Tensor] = []
-    real: Callable[..., Any] = erasers.few_shot
-    monkeypatch.setattr(erasers, "few_shot", lambda *words: given.append(words[2]) or real(*words))
+    real: Callable[..., Any] = module.few_shot
+    monkeypatch.setattr(module, "few_shot", lambda *words: given.append(words[2]) or real(*words))
     for count in (2, 0):
         learned(model, tiny_clip, pictures=count, steps=1)
     assert torch.equal(given[0], pictures().latents[:2])

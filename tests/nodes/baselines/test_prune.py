@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tverase_core.erasers import ColumnNorms, prunable_keys
+from tverase_core.erasers.concept_prune import ColumnNorms, prunable_keys
 from tverase_core.errors import BaseMismatchError, ConfigError, EmptyMaskError, NonFiniteError
 from tverase_core.vector.task_vector import TaskVector
 

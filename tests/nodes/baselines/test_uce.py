@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tverase_core.erasers import last_word_vectors
+from tverase_core.erasers.uce import last_word_vectors
 from tverase_core.errors import ConfigError
 
 END = 49407  # CLIP's end mark, which also pads

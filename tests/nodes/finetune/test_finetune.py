@@ -278,8 +278,10 @@ def test_quantised_weights_are_refused_before_loading(
 ) -> None:
     from tverase_pack.nodes.host.model.denoiser import open_denoiser
 
-    model = make_tiny_model(torch.float16, None)
-    next(model.model.parameters()).tensor_type = "Q4_K"  # as GGUF loaders mark them
+    from host_support import quantised
+
+    weights = quantised.plain_weights(make_tiny_model(torch.float16, None))
+    model = quantised.quantised_model(quantised.GGUF, weights)
     needs = pytest.raises(BaseMismatchError, match="Diverse Inversion needs plain floating-point")
     with needs, open_denoiser(model, purpose="Diverse Inversion"):
         pass
