@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -79,6 +80,7 @@ class DiverseInversionNode:
         check_names(judge, (concept_set.concept,))
         require_own_pictures(model, concept_set)
         config = inversion_config(widgets)
+        text_bytes = announced_memory(clip, config)
         drawn: dict[int, torch.Tensor] = {}
         numbers = [str(k + 1) for k in range(config.count)]
         bar = NodeProgress(lambda: inversion_grid(numbers, drawn, 8) if drawn else None)
@@ -93,7 +95,7 @@ class DiverseInversionNode:
         with open_studio(
             *(model, clip, vae, drawing),
             purpose=PURPOSE,
-            extra_memory_bytes=gradient_bytes(model, concept_set, at_once),
+            extra_memory_bytes=text_bytes + gradient_bytes(model, concept_set, at_once),
             autocast=True,
         ) as studio:
             checks = Validation(
@@ -118,8 +120,23 @@ class DiverseInversionNode:
                     state=u.state,
                     on_checkpoint=u.save,
                 )
+        found = replace(found, notes=(*found.notes, *encoder.remarks()))
         origins = original_numbers(found, config, widgets["restarts"])
         return inversion_output(found, {place: drawn[k] for place, k in enumerate(origins)})
+
+
+def announced_memory(clip: Any, config: InversionConfig) -> int:
+    """Bytes that gradients through the text encoder need; says on the node what it needs in all."""
+    from ..host.app.progress import show_text
+    from ..host.text.memory import gradient_bytes, held_bytes
+
+    together, gib = config.chunk or config.count, 1024**3
+    needed = gradient_bytes(clip, config.template, config.vectors, together)
+    show_text(
+        f"text encoder: {held_bytes(clip) / gib:.1f} GiB as it is held, about {needed / gib:.1f} "
+        "GiB for gradients through it"
+    )
+    return needed
 
 
 def original_numbers(found: InversionSet, config: InversionConfig, restarts: int) -> list[int]:

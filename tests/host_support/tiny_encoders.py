@@ -129,7 +129,7 @@ FAMILIES: dict[str, Family] = {
         # The host fills CLIP's states up to 4096, so that T5's must be as wide; the texts of the
         # tests are among T5's first words.
         {
-            "t5xxl_model_config": {**T5, "d_model": 4096, "d_ff": 8, "vocab_size": 6000},
+            "t5xxl_model_config": {**T5, "d_model": 4096, "d_ff": 8, "vocab_size": 8000},
             "clip_l_model_config": CLIP,
             "clip_g_model_config": CLIP,
         },

@@ -112,6 +112,14 @@ def export_embeddings(
     return names
 
 
+def prompt_of(template: str, name: str) -> str:
+    """The template with the embedding in place of {}, so that the host finds where its name ends:
+    at a space or a comma."""
+    before, _, after = template.partition("{}")
+    gap = "" if not after or after[0].isspace() or after[0] == "," else " "
+    return f"{before}embedding:{name}{gap}{after}"
+
+
 def embedding_key(tower: str) -> str:
     """The name under which ComfyUI looks for a tower's vectors in an embedding's file: clip_l,
     clip_g and clip_h; of others their own, as t5xxl, qwen3_4b, qwen25_7b, gemma2_2b or llama."""

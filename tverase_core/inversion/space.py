@@ -82,4 +82,4 @@ class Space:
 
 def _row_norms(table: Tensor) -> Tensor:
     """float32 [rows]. A language model's table would need gigabytes more in float32 at once."""
-    return torch.cat([part.float().norm(dim=1) for part in table.split(8192)])
+    return torch.cat([part.float().norm(dim=1) for part in torch.split(table, 8192)])

@@ -23,7 +23,8 @@ from ..model.conditioning import to_context
 from ..model.exact import edited_clone
 from ..model.weights import sampled_fingerprint
 from ..storage.view import view_of
-from .encoder import HostTextEncoder, autograd_as_it_is
+from .encoder import HostTextEncoder
+from .passes import autograd_as_it_is, for_gradients
 from .towers import towers_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class EditableHostTextEncoder(HostTextEncoder):
             if not (self._stack and torch.is_grad_enabled()):
                 with self._edited():
                     return super().encode(texts)
-            with self._edited(), self._for_gradients():
+            with self._edited(), for_gradients(self._copy, tuple(self._towers.values())):
                 return to_context(self._model, self._encoded(texts))
 
     def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:

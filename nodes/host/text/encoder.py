@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
@@ -11,14 +10,14 @@ import torch
 
 from ....tverase_core.errors import BaseMismatchError, TextWidthError
 from ....tverase_core.ports import Context
+from ..app.version import host_version
 from ..model.conditioning import POOLED, to_context
-from ..network.backward import differentiable
 from ..storage.formats import values
-from ..training.recompute import recomputed, stacks_of
 from .copies import private_copy
+from .passes import autograd_as_it_is, for_gradients, in_one_pass
 from .splice import Rows, filled, marked_rows
 from .tokens import tokens_of
-from .towers import Tower, refuse_other_family, towers_of
+from .towers import Tower, refuse_cut, refuse_other_family, towers_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -77,7 +76,14 @@ class HostTextEncoder:
             return to_context(self._model, self._encoded(texts))
 
     def _encoded(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        return [self._conditioning(self._tokens(text)) for text in texts]
+        return [self._conditioning(self._whole(text)) for text in texts]
+
+    def _whole(self, text: str) -> dict[str, Any]:
+        """Its tokens. Raises ConfigError where the host would leave some out."""
+        tokens = self._tokens(text)
+        for tower in self._towers.values():
+            refuse_cut(tower, tokens[tower.place], text)
+        return tokens
 
     def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:
         count = self._check(vectors)
@@ -92,8 +98,29 @@ class HostTextEncoder:
         ]
         with autograd_as_it_is():
             self._ready()
-            with self._for_gradients(), self._in_one_pass(items):
+            with for_gradients(self._copy, towers), in_one_pass(self._copy, towers, items):
                 return to_context(self._model, [self._conditioning(item) for item in items])
+
+    def remarks(self) -> tuple[str, ...]:
+        """What who learns vectors here should know; nothing of CLIP alone."""
+        towers = self._towers.values()
+        if all(tower.is_clip for tower in towers):
+            return ()
+        widths = ", ".join(f"{name} ({width} wide)" for name, width in self.widths().items())
+        made = [f"learned in the text encoders {widths}"]
+        numbers = set(self._tokens("")) - {tower.place for tower in towers}
+        if numbers:
+            made.append(
+                f"words also reach {', '.join(sorted(numbers))}, as numbers in which nothing can "
+                "be learned"
+            )
+        unread = [tower.name for tower in towers if not tower.reads_embeddings]
+        if unread:
+            made.append(
+                f"ComfyUI {host_version()} looks for no embedding:name in prompts to "
+                f"{', '.join(unread)}: exported files do nothing there, Load Inversion Set works"
+            )
+        return tuple(made)
 
     def _check(self, vectors: Mapping[str, torch.Tensor]) -> int:
         found = {tower: value.shape[-1] for tower, value in vectors.items()}
@@ -120,38 +147,6 @@ class HostTextEncoder:
         cond, pooled, *rest = self._copy.encode_token_weights(tokens)
         return {"cond": cond, POOLED: pooled, **(rest[0] if rest else {})}
 
-    @contextmanager
-    def _for_gradients(self) -> Iterator[None]:
-        """The host's passes made fit for a backward pass. Language models keep what enters their
-        blocks and nothing more: the host computes them in float32, and autograd would keep a
-        float32 copy of every weight."""
-        with ExitStack() as open_while:
-            if torch.is_grad_enabled():
-                open_while.enter_context(differentiable(self._copy))
-                for tower in self._towers.values():
-                    if not tower.is_clip:
-                        part = tower.of(self._copy)
-                        open_while.enter_context(recomputed(part, stacks_of(part)))
-            yield
-
-    @contextmanager
-    def _in_one_pass(self, items: Sequence[Mapping[str, Rows]]) -> Iterator[None]:
-        """Each tower encodes the items together, and then hands out their states one by one to the
-        host, which joins those of several towers and cuts templates off."""
-        covered = []
-        try:
-            for tower in self._towers.values():
-                part, first = tower.of(self._copy), items[0][tower.place]
-                if len(first) == 1 and all(weight == 1.0 for _, weight in first[0]):
-                    rows = [[token for token, _ in item[tower.place][0]] for item in items]
-                    states = _Queue(part.encode(rows), len(rows))
-                    part.encode = states.next
-                    covered.append(part)
-            yield
-        finally:
-            for part in covered:
-                del part.encode
-
     def _embedded(self, name: str, word: str) -> torch.Tensor:
         """The word's vectors as it stands in a sentence: language models know "cat" and " cat"
         as two words."""
@@ -166,27 +161,6 @@ class HostTextEncoder:
             for token in tokens
         ]
         return torch.cat(made)
-
-
-@contextmanager
-def autograd_as_it_is() -> Iterator[None]:
-    """Out of inference mode, which alone would also switch gradients on."""
-    wanted = torch.is_grad_enabled()
-    with torch.inference_mode(False), torch.set_grad_enabled(wanted):
-        yield
-
-
-class _Queue:
-    """Gives what one pass made of n rows, row by row, as `encode` would of each."""
-
-    def __init__(self, made: tuple[Any, ...], count: int):
-        self._made, self._left = made, iter(range(count))
-
-    def next(self, rows: Any) -> tuple[Any, ...]:
-        here = slice((k := next(self._left)), k + 1)
-        states, pooled, *rest = self._made
-        extra = [{name: value[here] for name, value in part.items()} for part in rest]
-        return (states[here], None if pooled is None else pooled[here], *extra)
 
 
 def _sentence(tower: Tower, text: str) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,13 @@ import comfy.sd1_clip
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-from ....tverase_core.errors import BaseMismatchError
+from ....tverase_core.errors import BaseMismatchError, ConfigError
 from .tokens import tokens_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
+
+MANY = 1_000_000  # tokens: what tokenizers of language models call their limit is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class Tower:
 
     name: the key of its embeddings' files without "clip_": l, g, h, t5xxl, qwen3_4b. place: where
     `tokenize` puts its tokens. part: attribute of the CLIP's text model that holds it. is_clip:
-    whether it is one of OpenAI's kind, small and with 77 places.
+    whether it is one of OpenAI's kind, small and with 77 places. places: how many tokens it was
+    made for, where it says so.
     """
 
     name: str
@@ -31,6 +35,7 @@ class Tower:
     part: str
     tokenizer: Any
     is_clip: bool
+    places: int | None
 
     def of(self, text_model: torch.nn.Module) -> Any:
         """It, in this text model or a copy of it."""
@@ -60,7 +65,9 @@ def towers_of(clip: Any) -> tuple[Tower, ...]:
         if hasattr(tokenizer, "embedding_key") and hasattr(encoder, "transformer"):
             name = tokenizer.embedding_key.removeprefix("clip_")
             is_clip = isinstance(encoder.transformer, comfy.clip_model.CLIPTextModel)
-            found.append(Tower(name, place, part, tokenizer, is_clip))
+            config = getattr(getattr(encoder.transformer, "model", None), "config", None)
+            places = getattr(config, "max_position_embeddings", None)
+            found.append(Tower(name, place, part, tokenizer, is_clip, places))
     if not found:
         raise BaseMismatchError(
             f"This CLIP ({type(clip.cond_stage_model).__name__}) turns words into no vectors that "
@@ -86,4 +93,20 @@ def refuse_other_family(model: ModelPatcher, clip: Any) -> None:
             f"This CLIP reads texts by {type(clip.tokenizer).__name__}, the MODEL "
             f"({type(config).__name__}) wants {target.tokenizer.__name__}. Load the text encoder "
             "of the MODEL's family, and in a stock CLIP loader choose that family as its type."
+        )
+
+
+def refuse_cut(tower: Tower, rows: Sequence[Sequence[Any]], text: str) -> None:
+    """Raise ConfigError when the tower would read less of the text than all, or more than it has
+    places for. rows: of `tokenize`. CLIP's 77 are no limit: the host reads long texts in parts.
+    """
+    longest, own = tower.tokenizer.max_length, rows
+    if longest < MANY:
+        own = tower.tokenizer.tokenize_with_weights(text)
+    if tower.places is not None:
+        longest = min(longest, tower.places)
+    if not tower.is_clip and (len(rows) < len(own) or max(map(len, rows)) > longest):
+        raise ConfigError(
+            f"{text[:40]!r}... is longer than the text encoder takes: {tower.name} reads {longest} "
+            "tokens of a prompt. Shorten the prompt."
         )
