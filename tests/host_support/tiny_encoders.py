@@ -170,9 +170,26 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def build(name: str, dtype: torch.dtype = torch.float32, folder: str = "", seed: int = 1) -> Any:
+# Of these the host's tokenizer compares every token with a number, which no vector can be.
+UNREAD = ("qwen-image",)
+
+
+def known(name: str) -> bool:
+    """Whether this host has the family's MODEL."""
+    import comfy.supported_models
+
+    return hasattr(comfy.supported_models, tiny_flow.FAMILIES[FAMILIES[name].model].config)
+
+
+def build(
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    folder: str = "",
+    seed: int = 1,
+    **more: Any,
+) -> Any:
     """A CLIP of that family as a loader makes it, filled from the seed. folder: where the host is
-    told that embeddings are; not all of its tokenizers pass it on."""
+    told that embeddings are; not all of its tokenizers pass it on. more: the host's options."""
     import comfy.sd
     import comfy.supported_models_base
     from comfy.text_encoders import qwen_vl
@@ -185,7 +202,8 @@ def build(name: str, dtype: torch.dtype = torch.float32, folder: str = "", seed:
         return eye(**{**options, "hidden_size": WIDTH, "num_layers": 0})
 
     target = comfy.supported_models_base.ClipTarget(*family.target())
-    options = {"dtype": dtype, **{key: dict(value) for key, value in family.options.items()}}
+    small = {key: dict(value) for key, value in family.options.items()}
+    options = {"dtype": dtype, **small, **more}
     with torch.inference_mode(), patch.object(qwen_vl, eye.__name__, small_eye):
         clip = comfy.sd.CLIP(
             target,

@@ -25,11 +25,12 @@ _FIRST_INPLACE = 13  # of the arguments of BINARY_OP, Python 3.11 and newer; the
 
 
 class _OutOfPlace(TorchFunctionMode):
-    """Turns `a += b` into `a = a + b`.
+    """Turns `a += b` into `a = a + b`, and `a = torch.add(b, c, out=d)` into `a = b + c`.
 
     Flux, FLUX.2 and Chroma add to their streams in place, into tensors that autograd has saved.
     Without checkpointing PyTorch says so; with it the gradients are wrong and nothing is said.
-    A statement `a.add_(b)`, whose result nobody takes, stays as it is.
+    A statement `a.add_(b)`, whose result nobody takes, stays as it is. Language models of newer
+    hosts give `out`, which autograd refuses.
     """
 
     def __torch_function__(
@@ -38,6 +39,8 @@ class _OutOfPlace(TorchFunctionMode):
         instead = _INSTEAD.get(getattr(func, "__name__", ""))
         if instead is not None and not kwargs and _is_augmented(sys._getframe(1)):
             return instead(*args)
+        if func is torch.add and kwargs and torch.is_grad_enabled():
+            kwargs = {name: value for name, value in kwargs.items() if name != "out"}
         return func(*args, **(kwargs or {}))
 
 
