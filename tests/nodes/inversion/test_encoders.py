@@ -193,7 +193,7 @@ def test_templates_that_cannot_hold_vectors(pack: Any) -> None:
     with pytest.raises(ConfigError, match="for the text encoder t5xxl, or not"):
         flux.encode_with(vectors(flux), "super{}")
     with pytest.raises(ConfigError, match="text encoder t5xxl, or not the whole"):
-        hidream.encode_with(vectors(hidream), "an " + "old " * 65 + "{}")  # 131 of T5's 128
+        hidream.encode_with(vectors(hidream), "an " + "old " * 130 + "{}")
 
 
 def test_a_prompt_that_the_encoder_would_cut(pack: Any) -> None:
