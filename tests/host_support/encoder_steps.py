@@ -111,9 +111,11 @@ def stock_parts(clip: Any, text: str) -> dict[str, Tensor]:
 
 def stock_difference(clip: Any, encoder: Any, found: InversionSet, folder: Path) -> float:
     """The largest difference between what our splicing makes of a set and what stock
-    CLIPTextEncode makes of its exported files, all of the host's tokenizers looking into that
-    folder, as newer hosts' do more and more. Raises RuntimeError where a chat template's reader
-    compares every token with a number."""
+    CLIPTextEncode makes of its exported files, as a share of the largest value.
+
+    All of the host's tokenizers look into that folder, as newer hosts' do more and more. Raises
+    RuntimeError where a chat template's reader compares every token with a number.
+    """
     names = export_embeddings(folder, "cat", found, "x")
     for tokenizer in vars(clip.tokenizer).values():
         if hasattr(tokenizer, "embedding_key"):
@@ -124,7 +126,8 @@ def stock_difference(clip: Any, encoder: Any, found: InversionSet, folder: Path)
         stock = stock_parts(clip, found.template.replace("{}", f"embedding:{name} "))
         assert stock.keys() == made.keys()
         for part, value in stock.items():
-            worst = max(worst, float((made[part][k] - value[0]).abs().max()))
+            difference = float((made[part][k] - value[0]).abs().max())
+            worst = max(worst, difference / float(value.abs().max()))
     return worst
 
 

@@ -274,7 +274,7 @@ def build(
     family, cpu = FAMILIES[name], torch.device("cpu")
     with torch.inference_mode():
         kind = getattr(comfy.supported_models, family.config)
-        config = kind({**family.unet, **(unet or {})})
+        config = kind(_complete({**family.unet, **(unet or {})}))
         compute = None if storage == torch.float32 else torch.float32
         config.set_inference_dtype(storage, compute)
         model = config.get_model({}, "", device="cpu")
@@ -283,6 +283,16 @@ def build(
         if model.latent_format.latent_channels != channels:
             model.latent_format = _narrow(channels)
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
+def _complete(settings: dict[str, Any]) -> dict[str, Any]:
+    """With the fields that newer hosts' Flux and Chroma want."""
+    from comfy.ldm.flux.model import FluxParams
+
+    wanted = settings.get("image_model") in ("flux", "flux2", "chroma")
+    if wanted and "txt_ids_dims" in FluxParams.__dataclass_fields__:
+        return {"txt_ids_dims": [], "vec_in_dim": None, **settings}
+    return settings
 
 
 def _narrow(channels: int) -> Any:

@@ -104,15 +104,15 @@ class HostTextEncoder:
     def remarks(self) -> tuple[str, ...]:
         """What who learns vectors here should know; nothing of CLIP alone."""
         towers = self._towers.values()
-        if all(tower.is_clip for tower in towers):
+        lacking = set(self._tokens("")) - {tower.place for tower in towers}
+        if all(tower.is_clip for tower in towers) and not lacking:
             return ()
         widths = ", ".join(f"{name} ({width} wide)" for name, width in self.widths().items())
         made = [f"learned in the text encoders {widths}"]
-        numbers = set(self._tokens("")) - {tower.place for tower in towers}
-        if numbers:
+        if lacking:
             made.append(
-                f"words also reach {', '.join(sorted(numbers))}, as numbers in which nothing can "
-                "be learned"
+                f"nothing is learned in {', '.join(sorted(lacking))}: the family has such a text "
+                "encoder, this CLIP has none"
             )
         unread = [tower.name for tower in towers if not tower.reads_embeddings]
         if unread:

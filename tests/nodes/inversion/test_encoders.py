@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +209,19 @@ def test_chat_templates_hide_the_last_word(pack: Any) -> None:
     chroma = encoder_of(*of("chroma"))
     words = chroma._clip.tokenizer.clip_t5xxl.tokenizer("a cat")["input_ids"]
     assert chroma.last_tokens(["a cat", ""], "t5xxl") == [len(words) - 2, 0]
+
+
+def test_a_family_without_one_of_its_encoders(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SD3 is often loaded without T5."""
+    from comfy.text_encoders import sd3_clip
+
+    made = sd3_clip.sd3_clip(t5=False)
+    alone = replace(FAMILIES["sd3"], target=lambda: (sd3_clip.SD3Tokenizer, made))
+    monkeypatch.setitem(FAMILIES, "sd3", alone)
+    encoder = encoder_of(*of("sd3"))
+    assert list(encoder.widths()) == ["l", "g"]
+    assert encoder.encode_with(vectors(encoder), "a {}").tokens.shape == (2, 77, 4096)
+    assert encoder.remarks()[1].startswith("nothing is learned in t5xxl")
 
 
 def test_few_shot_knows_clip_alone(pack: Any) -> None:
