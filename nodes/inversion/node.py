@@ -82,8 +82,7 @@ class DiverseInversionNode:
         config = inversion_config(widgets)
         text_bytes = announced_memory(clip, config)
         drawn: dict[int, torch.Tensor] = {}
-        numbers = [str(k + 1) for k in range(config.count)]
-        bar = NodeProgress(lambda: inversion_grid(numbers, drawn, 8) if drawn else None)
+        bar = NodeProgress(lambda: preview(config.count, drawn))
         prompt = widgets["prompt"].strip() or config.template.replace("{}", concept_set.concept)
         seeds = range(CHECK_SEEDS, CHECK_SEEDS + widgets["checks"])
         drawing, base = drawing_of(widgets), without_edits(model)
@@ -91,11 +90,10 @@ class DiverseInversionNode:
             with open_studio(base, clip, vae, drawing, purpose=PURPOSE) as studio:
                 plain = studio.encoder.encode([prompt])
                 check_judge(studio.sampler, judge, concept_set.concept, plain, seeds)
-        at_once = (config.chunk or config.count) * config.batch
         with open_studio(
             *(model, clip, vae, drawing),
             purpose=PURPOSE,
-            extra_memory_bytes=text_bytes + gradient_bytes(model, concept_set, at_once),
+            extra_memory_bytes=text_bytes + gradient_bytes(model, concept_set, _together(config)),
             autocast=True,
         ) as studio:
             checks = Validation(
@@ -125,6 +123,11 @@ class DiverseInversionNode:
         return inversion_output(found, {place: drawn[k] for place, k in enumerate(origins)})
 
 
+def _together(config: InversionConfig) -> int:
+    """Pictures that a forward pass sees."""
+    return (config.chunk or config.count) * config.batch
+
+
 def announced_memory(clip: Any, config: InversionConfig) -> int:
     """Bytes that gradients through the text encoder need; says on the node what it needs in all."""
     from ..host.app.progress import show_text
@@ -137,6 +140,11 @@ def announced_memory(clip: Any, config: InversionConfig) -> int:
         "GiB for gradients through it"
     )
     return needed
+
+
+def preview(count: int, drawn: Mapping[int, torch.Tensor]) -> Any:
+    """What the embeddings have drawn so far."""
+    return inversion_grid([str(k + 1) for k in range(count)], drawn, 8) if drawn else None
 
 
 def original_numbers(found: InversionSet, config: InversionConfig, restarts: int) -> list[int]:
