@@ -132,6 +132,7 @@ class UceNode:
         from ..host.text.encoder import HostTextEncoder
 
         refuse_patched(model)
+        keys = context_keys(model_shapes(model), layout_of(model))
         prediction = schedule_of(model).prediction
         names = prompt_lines(concepts)
         encoder = HostTextEncoder(model, clip)
@@ -142,7 +143,6 @@ class UceNode:
             raise ConfigError(
                 f"{set(preserved) & set(names)} cannot be erased and preserved at once."
             )
-        keys = context_keys(model_shapes(model), layout_of(model))
         read, turns, progress = partial(base_weight, model), count(1), NodeProgress()
 
         def weight(key: str) -> torch.Tensor:

@@ -331,7 +331,7 @@ def text(name: str, tokens: int, rows: int = 1, seed: int = 0) -> Context:
 
 def texts(name: str, *tokens: int) -> Context:
     """One prompt for each number of tokens."""
-    return joined(*(text(name, count, seed=count) for count in tokens))
+    return joined(*(text(name, count, seed=seed) for seed, count in enumerate(tokens)))
 
 
 def pictures(name: str, count: int = 4, seed: int = 5) -> ConceptSet:

@@ -28,7 +28,12 @@ def esd_keys(
     """The weights that a variant trains, sorted. Raises EmptyMaskError when there are none."""
     wanted = sorted(k for k in keys if (layout.kind(k) == "cross_attn") == (variant == "x"))
     if not wanted:
-        raise EmptyMaskError(f"{method}-{variant}: this model has no weight of that kind")
+        other = "u" if variant == "x" else "x"
+        raise EmptyMaskError(
+            f"{method}-{variant}: this model (layout {layout.name}) has no weight of that kind. x "
+            "trains cross-attention, or the text's half of joint attention; u trains all others. "
+            f"Set variant to {other}, or use Concept Fine-tune."
+        )
     return wanted
 
 

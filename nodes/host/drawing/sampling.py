@@ -11,6 +11,7 @@ import comfy.samplers
 import torch
 
 from ....tverase_core.ports import Context
+from ..model.conditioning import POOLED
 from ..network.latents import latent_shape, with_time, without_time
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class SamplerSettings:
 
 def conditioning(context: Context) -> list[list[Any]]:
     """CONDITIONING with one row per picture of the batch; rows of one size."""
-    return [[context.tokens, dict(context.extra)]]
+    return [[context.tokens, {POOLED: None, **context.extra}]]
 
 
 def drawn_together(context: Context, count: int, batch: int) -> Iterator[torch.Tensor]:

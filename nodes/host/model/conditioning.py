@@ -78,6 +78,9 @@ def text_width(model: ModelPatcher) -> int | None:
     embedder = config.get("context_embedder_config")  # SD3
     if embedder:
         return int(embedder["params"]["in_features"])
+    captions = config.get("caption_channels")  # HiDream: of its T5 and its Llama
+    if isinstance(captions, list):
+        return int(captions[0])
     known = inspect.signature(type(model.model.diffusion_model).__init__).parameters
     for name in _WIDTHS:
         if name in config:

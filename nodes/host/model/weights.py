@@ -58,6 +58,8 @@ def patched_keys(model: ModelPatcher) -> list[str]:
 def stored_weight(model: ModelPatcher, key: str) -> torch.Tensor:
     """The unpatched weight as the host holds it, be the model loaded with patches or not."""
     layer, name = layer_of(model.model, key)
+    if key in model.object_patches_backup:
+        return model.object_patches_backup[key]
     if key in getattr(model, "hook_backup", {}):  # ComfyUI has hooks since 0.3.7
         return model.hook_backup[key][0]
     return model.backup[key].weight if key in model.backup else getattr(layer, name)

@@ -38,6 +38,19 @@ def refuse_other_kinds(model: ModelPatcher) -> None:
         raise BaseMismatchError(f"This MODEL makes {drawn} ({name}). {_ADVICE}")
 
 
+def distilled_note(model: ModelPatcher) -> str:
+    """A warning for models whose own make-up says that they are distilled to few steps, or "".
+    Most distillates (Z-Image-Turbo, lightning LoRAs merged in) look like their base."""
+    config = model.model.model_config
+    if type(config).__name__ != "FluxSchnell" and not config.unet_config.get("meanflow"):
+        return ""
+    return (
+        "Warning: this model is distilled to draw in few steps, and fine-tuning undoes that. Train "
+        "on the base of its family (FLUX.1 dev or Chroma for schnell), and apply the task vector "
+        "to this one with other_weights set to allow."
+    )
+
+
 def refuse_extra_inputs(model: ModelPatcher) -> None:
     """Raise BaseMismatchError for models that take a picture or a mask beside the noise, and what
     `refuse_other_kinds` raises."""

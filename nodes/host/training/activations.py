@@ -1,14 +1,12 @@
-"""Memory of training and of gradients: estimated by a dry run, measured while it happens."""
+"""Memory of training and of gradients, estimated by a dry run."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import comfy.ops
-import psutil
 import torch
 
 from ....tverase_core.concept_set import ConceptSet
@@ -23,7 +21,6 @@ from .recompute import blocks_of
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-SAMPLE_EVERY_S = 0.02
 BETWEEN = ""  # name for what lies outside the blocks
 
 
@@ -65,6 +62,17 @@ def _attention(
     if by_head and not skip_output_reshape:
         return out.transpose(1, 2).flatten(2)
     return out
+
+
+def _evenly_routed(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """HiDream's choice among experts [b, tokens, width]: without values there is none to make, so
+    each gets its share of the rows."""
+    rows = x.flatten(0, -2).repeat_interleave(layer.num_activated_experts, 0)
+    parts = rows.tensor_split(len(layer.experts))
+    made = torch.cat([expert(part) for expert, part in zip(layer.experts, parts, strict=True)])
+    _, shares, _ = layer.gate(x)
+    joined = (made.view(*shares.shape, -1) * shares.unsqueeze(-1)).sum(1)
+    return joined.view(x.shape) + layer.shared_experts(x)
 
 
 class _Ledger:
@@ -121,6 +129,9 @@ def activations(
         network = kind(**{**config, **meta}, operations=_WholeLayers)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(trained(f"diffusion_model.{name}"))
+        for layer in network.modules():
+            if hasattr(layer, "num_activated_experts"):
+                layer.forward = partial(_evenly_routed, layer)
         ledger = _Ledger()
         for name, block in blocks_of(network).items():
             ledger.watch(name, block)
@@ -163,37 +174,3 @@ def gradient_bytes(model: ModelPatcher, pictures: ConceptSet, at_once: int) -> i
     """Memory that gradients through `at_once` pictures like these need."""
     shape = (at_once, *pictures.latents.shape[1:])
     return activations(model, shape, lambda key: True, pictures.contexts).whole
-
-
-class Peak:
-    """`extra`: the most bytes that were in use beyond those at the start."""
-
-    extra = 0
-
-
-@contextmanager
-def measured_peak(device: torch.device) -> Iterator[Peak]:
-    """Watch the memory of the device while the block runs; on a CPU that of this process."""
-    peak = Peak()
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        try:
-            yield peak
-        finally:
-            peak.extra = torch.cuda.max_memory_allocated(device) - before
-        return
-    process, done = psutil.Process(), threading.Event()
-    before = process.memory_info().rss
-
-    def sample() -> None:
-        while not done.wait(SAMPLE_EVERY_S):
-            peak.extra = max(peak.extra, process.memory_info().rss - before)
-
-    watcher = threading.Thread(target=sample, daemon=True)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        watcher.join()

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 SMALL_RANK = 16  # of the advice
+LARGE = 6e9  # weights; AdamW on all of them would need over 100 GB
+
+
+def automatic_rank(model: ModelPatcher) -> int | None:
+    """The rank to train where nobody chose one: None, for full weights, but for large models."""
+    weights = sum(shape.numel() for shape in trainable_shapes(model).values())
+    return SMALL_RANK if weights >= LARGE else None
 
 
 def tuning_plan(

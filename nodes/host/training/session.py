@@ -23,8 +23,8 @@ from ..model.own_pictures import require_own_pictures
 from ..model.patching import patched_clone
 from ..model.weights import fingerprint, layout_of, trainable_shapes
 from ..storage.view import refuse_quantised
-from .activations import Peak, measured_peak
 from .adamw_8bit import eight_bit_adamw, require_eight_bit
+from .peak import Peak, measured_peak
 from .plan import fitting_plan
 from .recompute import recomputed_blocks
 from .unfinished import unfinished_finetune

@@ -1,17 +1,16 @@
-"""Every flow-matching family of the host that draws pictures, tiny and random: open, learn, erase."""
+"""The host's flow-matching families that draw pictures, tiny and random: open, learn, erase."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
+from host_support import flow_steps
 from host_support.tiny_flow import FAMILIES, build, pictures, texts
+from tverase_core.files.task_vector_file import load_task_vector, save_task_vector
 
 pytestmark = pytest.mark.training
 SETTINGS: dict[str, Any] = {
@@ -26,7 +25,6 @@ SETTINGS: dict[str, Any] = {
     "gradient_clip": 1.0,
     "rank": 0,
 }
-STEP = 1e-3  # of the finite difference: small enough that HiDream's experts stay chosen
 
 
 @pytest.fixture(params=list(FAMILIES))
@@ -39,74 +37,32 @@ def family(request: pytest.FixtureRequest, comfy_host: Any) -> str:
     return name
 
 
-def inputs(name: str) -> tuple[Tensor, Tensor, Tensor]:
-    """x_t, target and shares of the schedule for three pictures."""
-    source = torch.Generator().manual_seed(3)
-    x, target = torch.randn((2, 3, *FAMILIES[name].latent), generator=source).unbind(0)
-    return x, target, torch.tensor([0.2, 0.5, 0.9])
-
-
-def gradients(model: Any, name: str, *, recompute: bool) -> tuple[float, dict[str, Tensor | None]]:
-    """Loss on prompts of unequal length, and its gradient by weight."""
-    from tverase_pack.nodes.host.model.denoiser import open_denoiser
-    from tverase_pack.nodes.host.training.recompute import blocks_of, recomputed_blocks
-
-    x, target, shares = inputs(name)
-    network = model.model.diffusion_model
-    assert blocks_of(network)
-    with open_denoiser(model) as denoiser, torch.enable_grad():
-        deltas = {
-            k: torch.zeros(s, requires_grad=True) for k, s in denoiser.weight_shapes().items()
-        }
-        how = recomputed_blocks(network) if recompute else nullcontext()
-        with denoiser.attached(deltas), how:
-            made = denoiser.predict(x, denoiser.schedule.at(shares), texts(name, 5, 7, 5))
-            loss = (made - target).square().mean()
-            loss.backward()
-    return float(loss), {k: delta.grad for k, delta in deltas.items()}
-
-
-def loss_at(model: Any, name: str, deltas: Mapping[str, Tensor], scale: float) -> float:
-    from tverase_pack.nodes.host.model.denoiser import open_denoiser
-
-    x, target, shares = inputs(name)
-    with open_denoiser(model) as denoiser, torch.no_grad():
-        with denoiser.attached(deltas) as attachment:
-            attachment.scale = scale
-            made = denoiser.predict(x, denoiser.schedule.at(shares), texts(name, 5, 7, 5))
-        return float((made - target).double().square().mean())
-
-
 def test_gradients_are_right_and_reach_every_weight_that_can_matter(pack: Any, family: str) -> None:
+    """Recomputed blocks that write in place would give wrong ones, and nothing would be said."""
     from host_support.host_steps import same, weights
 
     model = build(family)
     before = weights(model)
-    _, found = gradients(model, family, recompute=False)
+    found = flow_steps.one_pass(model, family)
     dead = tuple(f"diffusion_model.{start}" for start in FAMILIES[family].dead)
-    for key, gradient in found.items():
+    for key, gradient in found.gradients.items():
         moves = gradient is not None and bool(gradient.any())
         assert moves != key.startswith(dead or ("none",)), key
-    slope = torch.cat([g.flatten() for g in found.values() if g is not None]).norm()
-    along = {k: g / slope for k, g in found.items() if g is not None}
-    rise = loss_at(model, family, along, STEP) - loss_at(model, family, along, -STEP)
-    assert rise / (2 * STEP) == pytest.approx(float(slope), rel=0.02)
+    rise = flow_steps.finite_difference(model, family, found)
+    assert rise == pytest.approx(found.slope(), rel=0.02)
+    again = flow_steps.one_pass(model, family, recompute=True)
+    assert again.loss == found.loss
+    for key, gradient in found.gradients.items():
+        other = again.gradients[key]
+        assert (gradient is None) == (other is None)
+        assert gradient is None or torch.equal(gradient, other), key
     assert same(weights(model), before)
 
 
-def test_recomputed_blocks_give_the_same_gradients(pack: Any, family: str) -> None:
-    """Blocks that write in place would give wrong ones, and nothing would be said."""
+def test_the_dry_run_counts_what_autograd_keeps(pack: Any, family: str) -> None:
     model = build(family)
-    loss, plain = gradients(model, family, recompute=False)
-    again, recomputed = gradients(model, family, recompute=True)
-    assert again == loss
-    for key, gradient in plain.items():
-        other = recomputed[key]
-        if gradient is None:
-            assert other is None
-        else:
-            assert other is not None
-            assert torch.equal(gradient, other), key
+    real = flow_steps.one_pass(model, family, lengths=flow_steps.EQUAL).kept
+    assert flow_steps.estimated(model, family) == pytest.approx(real, rel=0.15)
 
 
 def test_the_network_sees_what_the_host_shows_it(pack: Any, family: str) -> None:
@@ -114,6 +70,7 @@ def test_the_network_sees_what_the_host_shows_it(pack: Any, family: str) -> None
     and a network that hits the target gives the host the clean picture."""
     import comfy.conds
     import comfy.model_management
+    import comfy.sampler_helpers
     import comfy.samplers
     from tverase_pack.nodes.host.drawing.sampling import conditioning
     from tverase_pack.nodes.host.model.denoiser import open_denoiser
@@ -121,7 +78,7 @@ def test_the_network_sees_what_the_host_shows_it(pack: Any, family: str) -> None
     from tverase_pack.nodes.host.network.schedule import schedule_of
 
     model = build(family)
-    x0, noise, shares = inputs(family)
+    x0, noise, shares = flow_steps.inputs(family)
     schedule = schedule_of(model)
     levels = schedule.at(shares)
     x_t, context = schedule.add_noise(x0, noise, levels), texts(family, 5, 7, 5)
@@ -134,17 +91,21 @@ def test_the_network_sees_what_the_host_shows_it(pack: Any, family: str) -> None
         sigma = torch.tensor([level / (1 - level) if cosmos else level])
         scale = 1 + float(sigma) if cosmos else 1.0
         x = with_time(model, x_t[row : row + 1] * scale)
-        conds = {"positive": comfy.samplers.convert_cond(conditioning(own))}
+        conds = {"positive": comfy.sampler_helpers.convert_cond(conditioning(own))}
         with torch.inference_mode():
             comfy.model_management.load_models_gpu([model], force_full_load=True)
+            model.pre_run()
             ready = comfy.samplers.process_conds(model.model, x, conds, x.device, seed=0)
             host = comfy.samplers.calc_cond_batch(
                 model.model, [ready["positive"]], x, sigma, {"transformer_options": {}}
             )[0]
+            model.cleanup()
         x0_of = x_t[row : row + 1] - level * made[row : row + 1]
         torch.testing.assert_close(without_time(host), x0_of, rtol=1e-3, atol=1e-3)
-        clean = sampling.calculate_denoised(sigma, schedule.target(x0, noise, levels)[row], x[0])
-        torch.testing.assert_close(clean.view(x0[row].shape), x0[row], rtol=1e-3, atol=1e-3)
+        clean = sampling.calculate_denoised(
+            sigma, schedule.target(x0, noise, levels)[row], without_time(x)[0]
+        )
+        torch.testing.assert_close(clean, x0[row], rtol=1e-3, atol=1e-3)
 
 
 def tuned(pack: Any, model: Any, name: str, **changes: Any) -> Any:
@@ -155,17 +116,19 @@ def tuned(pack: Any, model: Any, name: str, **changes: Any) -> Any:
 
 
 def test_a_fine_tune_erases_as_stock_load_lora_does(
-    pack: Any, comfy_host: Any, family: str
+    pack: Any, comfy_host: Any, family: str, tmp_path: Path
 ) -> None:
     """The whole path on the family: learn, save, load, subtract; nothing of the base moves."""
-    from comfy_extras import nodes_model_merging  # noqa: F401
+    import comfy.sd
+    import comfy.utils
+
     from host_support.host_steps import materialised, node, same, weights
     from host_support.vector_steps import erase
 
     model = build(family)
     before = weights(model)
     learned, *_ = tuned(pack, model, family)
-    vector = node(pack, "ExtractTaskVector", base=model, tuned=learned)[0]
+    vector = node(pack, "ExtractTaskVector", base=model, tuned=learned, concept="")[0]
     assert vector.provenance.prediction == "flow"
     dead = tuple(f"diffusion_model.{start}" for start in FAMILIES[family].dead)
     known = {key for key in before if not key.startswith(dead or ("none",))}
@@ -175,14 +138,23 @@ def test_a_fine_tune_erases_as_stock_load_lora_does(
     erased = materialised(erase(pack, model, vector, 1.5))
     for key, delta in vector.deltas.items():
         torch.testing.assert_close(erased[key], before[key] - 1.5 * delta, rtol=1e-5, atol=1e-6)
+    file = tmp_path / "cat.tv.safetensors"
+    save_task_vector(file, vector)
+    assert load_task_vector(file).same_deltas(vector)
+    with torch.inference_mode():
+        stock = comfy.sd.load_lora_for_models(
+            model, None, comfy.utils.load_torch_file(str(file), safe_load=True), -1.5, 0.0
+        )[0]
+    assert same(materialised(stock), erased)
     assert same(weights(model), before)
 
 
 def test_the_base_is_untouched_after_an_error_and_a_cancel(
     pack: Any, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from host_support.host_steps import same, weights
     from tverase_pack.nodes.host.app import progress
+
+    from host_support.host_steps import same, weights
 
     model = build(family)
     before = weights(model)
