@@ -166,7 +166,8 @@ class Denoiser(Protocol):
 
 
 class TextEncoder(Protocol):
-    """A frozen text encoder with one or more towers (SD1: "l"; SDXL: "l" and "g")."""
+    """A frozen text encoder with one or more towers (SD1: "l"; SDXL: "l" and "g"; Flux: "l" and
+    "t5xxl"; Z-Image: "qwen3_4b")."""
 
     def widths(self) -> Mapping[str, int]:
         """Embedding width d by tower name."""
@@ -182,7 +183,7 @@ class TextEncoder(Protocol):
         ...
 
     def vocabulary(self, tower: str) -> Tensor:
-        """The whole embedding table of a tower, float32 [rows, d]."""
+        """The whole embedding table of a tower, [rows, d], floating point as it is held."""
         ...
 
     def encode(self, texts: Sequence[str]) -> Context:

@@ -13,6 +13,7 @@ FLOW = "tests/nodes/flow/test_families.py"
 PASSED_OVER = "tests/nodes/flow/test_passed_over.py"
 FINETUNE = "tests/nodes/finetune/test_finetune.py"
 INVERSION = "tests/nodes/inversion/test_inversion.py"
+ENCODERS = "tests/nodes/inversion/test_encoders.py"
 
 HOSTING: dict[str, list[Fault]] = {
     "tverase_core/errors.py": [
@@ -298,7 +299,7 @@ HOSTING: dict[str, list[Fault]] = {
             "pass",
         ),
     ],
-    "nodes/host/text/encoder.py": [
+    "nodes/host/text/copies.py": [
         Fault(
             "the text model is shared, not copied",
             "made = copy.deepcopy(text_model, memo)",
@@ -307,41 +308,109 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "LoRAs on the CLIP are left out",
-            "return effective_weight(patcher, key)",
-            "return base_weight(patcher, key).float()",
-        ),
-        Fault(
-            "clip skip is left out",
-            "        if self._clip.layer_idx is not None:\n",
-            "        if False:\n",
-        ),
-        Fault(
-            "towers in the other order",
-            'sorted(tokens_of(clip, ""), reverse=True)',
-            'sorted(tokens_of(clip, ""))',
-        ),
-        Fault(
-            "too long a template is cut",
-            "        if len(inside) > places:\n",
-            "        if len(inside) > 999:\n",
-        ),
-        Fault(
-            "the end mark comes too late",
-            "[start, *inside, end, *padding[len(inside) :]]",
-            "[start, *inside, *padding[len(inside) :], end]",
+            "    if dtype is None and not patcher.patches.get(key):\n",
+            "    if dtype is None:\n",
         ),
         Fault(
             "the copy's weights are the inference tensors of the loader",
-            'fresh = value.to("cpu", torch.float32, copy=True)',
-            'fresh = value.to("cpu", torch.float32)',
-            (INVERSION,),
-            harmless="`_effective` has copied every weight that the patcher lists: all of them",
+            "return made.set_(value.untyped_storage(), *place)",
+            "return value",
+            (INVERSION, DYNAMIC),
+        ),
+        Fault(
+            "the weights are copied in float32",
+            "        return stored.detach()\n",
+            "        return stored.float()\n",
+            (ENCODERS, DYNAMIC),
         ),
         Fault(
             "the host's memory management is copied",
             "if HOSTS_OWN.fullmatch(name) and not isinstance(value, int | None):",
             "if False:",
             (DYNAMIC,),
+        ),
+    ],
+    "nodes/host/text/encoder.py": [
+        Fault(
+            "clip skip is left out",
+            '{} if self._clip.layer_idx is None else {"layer": self._clip.layer_idx}',
+            "{}",
+        ),
+        Fault(
+            "a prompt that the host would cut is encoded",
+            "            refuse_cut(tower, tokens[tower.place], text)\n",
+            "            pass\n",
+            (ENCODERS,),
+        ),
+        Fault(
+            "the last word of a chat template passes for the prompt's",
+            '        if self._last_token("", tower):\n',
+            "        if False:\n",
+            (ENCODERS,),
+        ),
+        Fault(
+            "nothing is said where the host reads no embeddings",
+            "if not tower.reads_embeddings]",
+            "if False]",
+            (ENCODERS,),
+        ),
+    ],
+    "nodes/host/text/towers.py": [
+        Fault(
+            "towers in the other order",
+            'sorted(tokens_of(clip, ""), reverse=True)',
+            'sorted(tokens_of(clip, ""))',
+        ),
+        Fault(
+            "another family's encoder is taken",
+            "    if not isinstance(clip.tokenizer, target.tokenizer):\n",
+            "    if False:\n",
+            (ENCODERS,),
+        ),
+    ],
+    "nodes/host/text/splice.py": [
+        Fault(
+            "too long a template is cut",
+            "    if tower.is_clip and len(rows) > 1:\n",
+            "    if False:\n",
+        ),
+        Fault(
+            "a template that hides the vectors passes",
+            "    if sum(isinstance(token, Mark) for token, *_ in rows[0]) != count:\n",
+            "    if False:\n",
+            (ENCODERS,),
+        ),
+        Fault(
+            "an embedding's name runs into the template",
+            'f"embedding:{NAME} ")',
+            'f"embedding:{NAME}")',
+            (ENCODERS,),
+        ),
+        Fault(
+            "one vector stands in every place",
+            "token, number = Mark(number), number + 1",
+            "token = Mark(number)",
+            (ENCODERS,),
+        ),
+    ],
+    "nodes/host/text/passes.py": [
+        Fault(
+            "every item gets the first one's states",
+            "slice((k := next(self._left)), k + 1)",
+            "slice((k := next(self._left) * 0), k + 1)",
+            (ENCODERS,),
+        ),
+        Fault(
+            "the copy keeps handing out old states",
+            "            del part.encode\n",
+            "            pass\n",
+            (ENCODERS,),
+        ),
+        Fault(
+            "autograd keeps every cast weight",
+            "                if not tower.is_clip:\n",
+            "                if False:\n",
+            (ENCODERS,),
         ),
     ],
     "nodes/host/text/edits.py": [

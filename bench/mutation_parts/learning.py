@@ -400,6 +400,12 @@ LEARNING: dict[str, list[Fault]] = {
             "if not stem or not all(",
             "if not stem or not any(",
         ),
+        Fault(
+            "a language model's embedding has CLIP's key",
+            'f"clip_{tower}" if len(tower) == 1 else tower',
+            'f"clip_{tower}"',
+        ),
+        Fault("a name runs into the words after it", ' else " "', ' else ""'),
     ],
     "tverase_core/inversion/space.py": [
         Fault("rows of zeros are starts", "usable[chosen.to(usable.device)]", "chosen"),

@@ -6,6 +6,7 @@ Built as a loader builds them (`tiny_host`); `build` needs the host on sys.path.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -270,15 +271,21 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def build(name: str, storage: torch.dtype = torch.float32, seed: int = 0) -> Any:
-    """A MODEL of that family, its compute dtype float32."""
+def build(
+    name: str,
+    storage: torch.dtype = torch.float32,
+    seed: int = 0,
+    unet: Mapping[str, Any] | None = None,
+) -> Any:
+    """A MODEL of that family, its compute dtype float32. unet: settings that replace its own."""
     import comfy.model_patcher
     import comfy.supported_models
 
     family, cpu = FAMILIES[name], torch.device("cpu")
     with torch.inference_mode():
         kind = getattr(comfy.supported_models, family.config)
-        config = kind({**family.unet, **_asked(family.unet.get("image_model", ""))})
+        asked = _asked(family.unet.get("image_model", ""))
+        config = kind({**asked, **family.unet, **(unet or {})})
         compute = None if storage == torch.float32 else torch.float32
         config.set_inference_dtype(storage, compute)
         model = config.get_model({}, "", device="cpu")

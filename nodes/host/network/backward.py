@@ -27,12 +27,14 @@ _FIRST_INPLACE = 13  # of the arguments of BINARY_OP, Python 3.11 and newer; the
 
 
 class _Differentiable(TorchFunctionMode):
-    """Turns `a += b` into `a = a + b`, and fused kernels into what they compute.
+    """Turns `a += b` into `a = a + b`, `a = torch.add(b, c, out=d)` into `a = b + c`, and fused
+    kernels into what they compute.
 
     Flux, FLUX.2 and Chroma add to their streams in place, into tensors that autograd has saved.
     Without checkpointing PyTorch says so; with it the gradients are wrong and nothing is said.
-    A statement `a.add_(b)`, whose result nobody takes, stays as it is. Some kernels of
-    comfy-kitchen, which have no backward pass, newer hosts call in training too (Cosmos).
+    A statement `a.add_(b)`, whose result nobody takes, stays as it is. Language models of newer
+    hosts give `out`, which autograd refuses. Some kernels of comfy-kitchen, which have no backward
+    pass, newer hosts call in training too (Cosmos).
     """
 
     def __torch_function__(
@@ -43,6 +45,8 @@ class _Differentiable(TorchFunctionMode):
         instead = _INSTEAD.get(getattr(func, "__name__", ""))
         if instead is not None and not kwargs and _is_augmented(sys._getframe(1)):
             return instead(*args)
+        if func is torch.add and kwargs and torch.is_grad_enabled():
+            kwargs = {name: value for name, value in kwargs.items() if name != "out"}
         return func(*args, **(kwargs or {}))
 
 

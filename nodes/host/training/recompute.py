@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 
@@ -34,14 +34,25 @@ def _is_member(name: str) -> bool:
     return match is not None and name == f"{match['stack']}.{match['number']}"
 
 
+def stacks_of(network: torch.nn.Module) -> list[torch.nn.Module]:
+    """The members of its lists of layers, none within another: a text encoder's blocks."""
+    lists = [m for m in network.modules() if isinstance(m, torch.nn.ModuleList)]
+    within = {inner for outer in lists for inner in outer.modules() if inner is not outer}
+    return [block for stack in lists if stack not in within for block in stack]
+
+
+def recomputed_blocks(network: torch.nn.Module) -> AbstractContextManager[None]:
+    """While open, every block of the diffusion network is recomputed in the backward pass."""
+    return recomputed(network, list(blocks_of(network).values()))
+
+
 @contextmanager
-def recomputed_blocks(network: torch.nn.Module) -> Iterator[None]:
-    """While open, every block of the network is recomputed in the backward pass.
+def recomputed(network: torch.nn.Module, blocks: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """While open, these blocks of the network are recomputed in the backward pass.
 
     arXiv 1604.06174. The host's own `use_checkpoint` differentiates by module parameters, which
     are frozen here, so the modules' `forward` is covered instead, and uncovered by any way out.
     """
-    blocks = list(blocks_of(network).values())
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), differentiable(network)
