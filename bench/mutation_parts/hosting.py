@@ -45,8 +45,8 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "the strength of a delta is ignored",
-            "delta.to(weight.device), alpha=scale)",
-            "delta.to(weight.device), alpha=1.0)",
+            "alpha=scale / self._unit)",
+            "alpha=1.0 / self._unit)",
             ("tests/nodes/strength",),
         ),
         Fault(
