@@ -91,8 +91,9 @@ def bench(words: list[str]) -> int:
     if not words or words[0] not in known:
         print(f"usage: python dev.py bench NAME, NAME one of: {', '.join(known) or '(none yet)'}")
         return 2
-    # The formats that it measures need a newer ComfyUI, with its own Python.
-    python = hosts.ready()[0] if words[0] == "quantised" else install.environment()
+    # What these measure differs between versions of ComfyUI, of which each has its own Python.
+    own = words[0] in ("quantised", "encoders")
+    python = hosts.ready()[0] if own else install.environment()
     return jobs.script(python, ROOT / "bench" / f"{words[0]}.py", hosts.chosen(), words[1:])
 
 

@@ -52,13 +52,17 @@ def main() -> int:
 
 def rows(name: str, size: int) -> list[str]:
     """One line of the table for each way to train."""
+    from tverase_pack.nodes.host.model.conditioning import text_width
     from tverase_pack.nodes.host.training.activations import activations
     from tverase_pack.tverase_core.finetuning.config import FinetuneConfig
     from tverase_pack.tverase_core.finetuning.memory_plan import memory_plan
     from tverase_pack.tverase_core.model.layout import detect_layout
+    from tverase_pack.tverase_core.ports import Context
 
     weights = shapes(name)
     layout, model = detect_layout(weights), empty_model(weights)
+    width = text_width(model) or 0
+    text = Context(torch.zeros(1, 77, width), {"pooled_output": torch.zeros(1, 1280)})
     base = 2 * sum(math.prod(shape) for shape in weights.values())
 
     def cross(key: str) -> bool:
@@ -73,7 +77,7 @@ def rows(name: str, size: int) -> list[str]:
     ):
         config = FinetuneConfig(accumulation=16, rank=rank, trainable=chosen)
         trained = {key for key, shape in weights.items() if config.allows(key, len(shape))}
-        counted = activations(model, (1, 4, size, size), trained.__contains__, dtype=torch.bfloat16)
+        counted = activations(model, (1, 4, size, size), trained.__contains__, text, torch.bfloat16)
         for optimizer in ("adamw", "adamw8bit"):
             whole = FinetuneConfig(
                 accumulation=16, rank=rank, trainable=chosen, optimizer=optimizer

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .model.fingerprint import BaseFingerprint as BaseFingerprint
     from .model.layout import detect_layout as detect_layout
     from .report.document import EraseReport as EraseReport
+    from .schedule import FlowSchedule as FlowSchedule
     from .schedule import NoiseSchedule as NoiseSchedule
     from .strength.choice import SearchConfig as SearchConfig
     from .strength.search import find_strength as find_strength
@@ -48,6 +49,7 @@ _PLACES = {
     "ConceptSet": "concept_set",
     "EraseReport": "report.document",
     "FinetuneConfig": "finetuning.config",
+    "FlowSchedule": "schedule",
     "InversionConfig": "inversion.config",
     "InversionSet": "inversion.inversion_set",
     "NoiseSchedule": "schedule",

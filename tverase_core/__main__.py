@@ -140,7 +140,9 @@ def _parser() -> argparse.ArgumentParser:
         help="what weights count as that tuned lacks; unchanged: for files of edited weights alone",
     )
     one.add_argument("--concept", default="", help="its name; else the file's")
-    one.add_argument("--prediction", choices=("epsilon", "v"), default="", help="what it predicts")
+    one.add_argument(
+        "--prediction", choices=("epsilon", "v", "flow"), default="", help="what it predicts"
+    )
     two = add(apply, "Write the base with strength times the vector subtracted.")
     two.add_argument("base", help="one checkpoint or diffusion-model file")
     two.add_argument("vector", help=f"a {SUFFIX} file; it is loaded whole")

@@ -110,7 +110,7 @@ def concept_set(
         _check_rows(concept, name, text)
         check_one_encoder(concept, name, contexts, text)
     copied, own_latents = _copied(contexts), _own(latents)
-    tensors = {"latents": own_latents, "tokens": copied.tokens, **copied.extra}
+    tensors = {"latents": own_latents, **copied.parts(), **_sizes("sizes", copied)}
     bare = copied.pick(torch.zeros(1, dtype=torch.int64))
     if empty is not None:
         for name, part in _named("empty caption's", empty).items():
@@ -127,7 +127,12 @@ def concept_set(
 
 
 def _named(name: str, context: Context) -> dict[str, Tensor]:
-    return {f"{name} {k}": v for k, v in {"tokens": context.tokens, **context.extra}.items()}
+    parts = {f"{name} {k}": v for k, v in context.parts().items()}
+    return parts | _sizes(f"{name} sizes", context)
+
+
+def _sizes(name: str, context: Context) -> dict[str, Tensor]:
+    return {f"{name} {k}": v for k, v in context.sizes.items()}
 
 
 def _check(concept: str, name: str, part: Tensor, count: int) -> None:
@@ -164,8 +169,11 @@ def check_one_encoder(concept: str, name: str, first: Context, second: Context) 
     """Whether both texts have the same parts, of equal width. Raises ShapeMismatchError."""
 
     def widths(context: Context) -> dict[str, tuple[int, ...]]:
-        extra = {k: tuple(v.shape[1:]) for k, v in context.extra.items()}
-        return {"tokens": tuple(context.tokens.shape[2:]), **extra}
+        # Masks are whole numbers and as long as their text, which may be of any length.
+        return {
+            name: (part.shape[-1],) if part.is_floating_point() else ()
+            for name, part in context.parts().items()
+        }
 
     wanted, found = widths(first), widths(second)
     if wanted != found:
@@ -179,13 +187,18 @@ def check_one_encoder(concept: str, name: str, first: Context, second: Context) 
 
 
 def _copied(context: Context) -> Context:
-    return Context(_own(context.tokens), {k: _own(v) for k, v in context.extra.items()})
+    return Context(
+        _own(context.tokens),
+        {k: _own(v) for k, v in context.extra.items()},
+        {k: _own(v) for k, v in context.sizes.items()},
+    )
 
 
 def _own(value: Tensor) -> Tensor:
     # The clone matters: tensors made in the host's inference mode cannot take part in training.
     with torch.inference_mode(False):
-        return value.detach().to("cpu", torch.float32).clone().contiguous()
+        dtype = torch.float32 if value.is_floating_point() else value.dtype
+        return value.detach().to("cpu", dtype).clone().contiguous()
 
 
 def _digest(concept: str, tensors: Mapping[str, Tensor]) -> str:

@@ -6,7 +6,7 @@ t vectors per inversion, n items.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,7 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .schedule import NoiseSchedule
+from .errors import ShapeMismatchError
+from .schedule import Schedule
+
+TOKENS = "tokens"  # name of the text encoder's output among a context's parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,38 +25,111 @@ class Context:
     """What the denoiser is conditioned on, one row an item.
 
     tokens: float [n, s, d], the text encoder's output.
-    extra: further per-item inputs by the denoiser's own names, each [n, ...] (SDXL: "y").
+    extra: what else it gives, by the host's own names, each [n, ...]: pooled outputs, masks (whole
+    numbers), the states of further encoders.
+    sizes: of a part whose rows differ in size, by its name (TOKENS, or its name in `extra`): what
+    counts of each axis after the first, int64 [n, axes]; the rest of the row is padding. Texts
+    are not repeated to one length: a transformer would read them twice.
     """
 
     tokens: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    sizes: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def parts(self) -> dict[str, Tensor]:
+        """Tokens and extras, by name."""
+        return {TOKENS: self.tokens, **self.extra}
 
     def pick(self, rows: Tensor) -> Context:
         """The given rows (int64 [b], repeats allowed) as a new context."""
-        return Context(self.tokens[rows], {k: v[rows] for k, v in self.extra.items()})
+        return self._each(lambda part: part[rows])
 
     def tensors(self) -> tuple[Tensor, ...]:
         """All that it holds."""
-        return (self.tokens, *self.extra.values())
+        return (*self.parts().values(), *self.sizes.values())
 
     def to(self, device: torch.device | str) -> Context:
         """The same rows on that device."""
-        return Context(self.tokens.to(device), {k: v.to(device) for k, v in self.extra.items()})
+        return self._each(lambda part: part.to(device))
+
+    def even(self) -> Iterator[tuple[Tensor, Context]]:
+        """Its rows in groups of one size: their numbers, int64 [b], and they without padding."""
+        if not self.sizes:
+            yield torch.arange(len(self)), self
+            return
+        sizes = torch.cat([size.cpu() for size in self.sizes.values()], 1)
+        kinds, kind_of = torch.unique(sizes, dim=0, return_inverse=True)
+        for kind in range(len(kinds)):
+            rows = (kind_of == kind).nonzero().flatten()
+            picked = self.pick(rows.to(self.tokens.device))
+            parts = {
+                name: _cut(part, picked.sizes.get(name)) for name, part in picked.parts().items()
+            }
+            yield rows, Context(parts.pop(TOKENS), parts)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Context:
+        return Context(
+            change(self.tokens),
+            {name: change(part) for name, part in self.extra.items()},
+            {name: change(size) for name, size in self.sizes.items()},
+        )
+
+
+def _cut(part: Tensor, sizes: Tensor | None) -> Tensor:
+    """Rows of one size [n, ...] without their padding."""
+    for axis, size in enumerate([] if sizes is None else sizes[0].tolist(), 1):
+        part = part.narrow(axis, 0, size)
+    return part
 
 
 def joined(*parts: Context) -> Context:
     """The rows of all parts (one at least), in order, on the first one's device.
 
-    All have the extra inputs of the first. Shorter texts are repeated to the longest one's s, as
-    ComfyUI does with prompts of unequal length.
+    All have the extra inputs of the first. Shorter ones are padded with zeros, and `sizes` says so.
+    Raises ShapeMismatchError for texts of unequal width.
     """
     parts = tuple(part.to(parts[0].tokens.device) for part in parts)
-    length = max(part.tokens.shape[1] for part in parts)
-    tokens = [
-        part.tokens.repeat(1, -(-length // part.tokens.shape[1]), 1)[:, :length] for part in parts
-    ]
-    extra = {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra}
-    return Context(torch.cat(tokens), extra)
+    made, sizes = dict[str, Tensor](), dict[str, Tensor]()
+    for name in parts[0].parts():
+        values, known = [p.parts()[name] for p in parts], [p.sizes.get(name) for p in parts]
+        if len({value.shape[1:] for value in values}) > 1 or any(k is not None for k in known):
+            padded = _padded(name, values)
+            sizes[name] = torch.cat([_sizes(v, k) for v, k in zip(values, known, strict=True)])
+            values = padded
+        made[name] = torch.cat(values)
+    return Context(made.pop(TOKENS), made, sizes)
+
+
+def _sizes(value: Tensor, known: Tensor | None) -> Tensor:
+    if known is not None:
+        return known
+    return torch.tensor([value.shape[1:]] * len(value), device=value.device)
+
+
+def _padded(name: str, values: Sequence[Tensor]) -> list[Tensor]:
+    """Each [n, ...] with zeros up to the size of the largest."""
+    widths = {value.shape[-1] for value in values}
+    if len({value.ndim for value in values}) > 1 or (
+        values[0].is_floating_point() and len(widths) > 1
+    ):
+        shapes = " and ".join(str(tuple(value.shape[1:])) for value in values)
+        raise ShapeMismatchError(
+            f"texts of different encoders: {name} {shapes}. Encode all of them with the text "
+            "encoder of one model.",
+            name,
+            values[0].shape,
+            values[-1].shape,
+        )
+    largest = [max(value.shape[axis] for value in values) for axis in range(1, values[0].ndim)]
+    made = []
+    for value in values:
+        lacking = [size - have for size, have in zip(largest, value.shape[1:], strict=True)]
+        pads = [number for lack in reversed(lacking) for number in (0, lack)]
+        made.append(torch.nn.functional.pad(value, pads))
+    return made
 
 
 class Attachment(Protocol):
@@ -65,7 +141,7 @@ class Attachment(Protocol):
 class Denoiser(Protocol):
     """A frozen diffusion model. The caller's weights are never written."""
 
-    schedule: NoiseSchedule
+    schedule: Schedule
     device: torch.device
 
     def weight_shapes(self) -> Mapping[str, torch.Size]:
@@ -83,14 +159,15 @@ class Denoiser(Protocol):
     def predict(self, x_t: Tensor, timesteps: Tensor, context: Context) -> Tensor:
         """Native prediction (what `schedule.prediction` says), float32 [b, c, h, w].
 
-        x_t: float32 [b, c, h, w], `sqrt(a) x0 + sqrt(1 - a) noise`; timesteps: int64 [b].
-        Gradients flow to attached deltas and to the context.
+        x_t: float32 [b, c, h, w] and timesteps [b], both of `schedule`; context: b rows, of
+        unequal sizes too. Gradients flow to attached deltas and to the context.
         """
         ...
 
 
 class TextEncoder(Protocol):
-    """A frozen text encoder with one or more towers (SD1: "l"; SDXL: "l" and "g")."""
+    """A frozen text encoder with one or more towers (SD1: "l"; SDXL: "l" and "g"; Flux: "l" and
+    "t5xxl"; Z-Image: "qwen3_4b")."""
 
     def widths(self) -> Mapping[str, int]:
         """Embedding width d by tower name."""
@@ -106,7 +183,7 @@ class TextEncoder(Protocol):
         ...
 
     def vocabulary(self, tower: str) -> Tensor:
-        """The whole embedding table of a tower, float32 [rows, d]."""
+        """The whole embedding table of a tower, [rows, d], floating point as it is held."""
         ...
 
     def encode(self, texts: Sequence[str]) -> Context:

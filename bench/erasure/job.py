@@ -43,7 +43,7 @@ def measure(job: Job) -> dict[str, Any]:
         **{name: deltas_of(job, other) for name, other in others.items()},
     }
     drawing = drawing_of(job.settings("TVEraseAutoStrength"))
-    extra = gradient_bytes(job.model, pictures.latents, ATTACKS * 4)
+    extra = gradient_bytes(job.model, pictures.latents.shape[1:], pictures.contexts, ATTACKS * 4)
     result: dict[str, Any] = {"concept": job.concept.name, "seed": job.seed}
     with open_studio(
         job.model,

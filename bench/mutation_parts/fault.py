@@ -33,6 +33,7 @@ ELSEWHERE = {
     "nodes/host/model/export.py": (f"{_NODES}/vector/test_save.py",),
     "nodes/host/model/denoiser.py": (f"{_NODES}/finetune/test_finetune.py",),
     "nodes/host/model": (f"{_NODES}/vector/test_apply.py",),
+    "nodes/host/network": (f"{_NODES}/flow/test_families.py",),
     "nodes/host/text/edits.py": (f"{_NODES}/baselines/test_few_shot.py",),
     "nodes/host/text": (f"{_NODES}/inversion",),
     "nodes/host/drawing/layer_inputs.py": (f"{_NODES}/baselines/test_prune.py",),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .fault import Fault
 
+FLOW = "tests/nodes/flow/test_families.py"
+
 LEARNING: dict[str, list[Fault]] = {
     "tverase_core/schedule.py": [
         Fault(
@@ -20,6 +22,20 @@ LEARNING: dict[str, list[Fault]] = {
             "a schedule may rise",
             "bool((table.diff() >= 0).any())",
             "bool((table.diff() >= 9).any())",
+        ),
+        Fault(
+            "the flow goes from noise to picture",
+            "return (1 - level) * x0 + level * noise",
+            "return level * x0 + (1 - level) * noise",
+        ),
+        Fault("a flow model predicts the picture", "return noise - x0", "return x0"),
+        Fault(
+            "the shift leans the other way",
+            "(self.most * self.shift * u / (1 + (self.shift - 1) * u))",
+            "(self.most * u / (self.shift + (1 - self.shift) * u))",
+        ),
+        Fault(
+            "a step of the flow goes back", "float(then - now) * made", "float(now - then) * made"
         ),
     ],
     "tverase_core/concept_set.py": [
@@ -44,14 +60,21 @@ LEARNING: dict[str, list[Fault]] = {
     "tverase_core/ports.py": [
         Fault(
             "extra inputs are not picked",
-            "{k: v[rows] for k, v in self.extra.items()}",
-            "dict(self.extra)",
+            "{name: change(part) for name, part in self.extra.items()},",
+            "dict(self.extra),",
             ("tests/core/test_context.py", "tests/core/test_concept_set.py"),
         ),
         Fault(
-            "a shorter text is repeated once too few",
-            "-(-length // part.tokens.shape[1])",
-            "(length // part.tokens.shape[1])",
+            "a shorter text keeps its padding",
+            "        part = part.narrow(axis, 0, size)\n",
+            "        pass\n",
+            ("tests/core/test_context.py", FLOW),
+        ),
+        Fault(
+            "sizes are those of the first text",
+            "torch.cat([_sizes(v, k) for v, k in zip(values, known, strict=True)])",
+            "torch.cat([_sizes(values[0], known[0]) for v in values])",
+            ("tests/core/test_context.py",),
         ),
     ],
     "tverase_core/finetuning/train.py": [
@@ -129,8 +152,13 @@ LEARNING: dict[str, list[Fault]] = {
     "tverase_core/finetuning/config.py": [
         Fault(
             "the clean end is not left out",
-            "torch.randint(int(self.least_noise * length), length",
-            "torch.randint(0, length",
+            "schedule.drawn(count, source, self.least_noise)",
+            "schedule.drawn(count, source)",
+        ),
+        Fault(
+            "logit-normal sampling takes the clean end too",
+            "generator=source), self.least_noise))",
+            "generator=source)))",
         ),
         Fault("a rank trains biases too", "and (self.rank is None or axes >= 2)", ""),
         Fault("the cosine is ignored", 'if self.rate_schedule == "constant":', "if True:"),
@@ -372,6 +400,12 @@ LEARNING: dict[str, list[Fault]] = {
             "if not stem or not all(",
             "if not stem or not any(",
         ),
+        Fault(
+            "a language model's embedding has CLIP's key",
+            'f"clip_{tower}" if len(tower) == 1 else tower',
+            'f"clip_{tower}"',
+        ),
+        Fault("a name runs into the words after it", ' else " "', ' else ""'),
     ],
     "tverase_core/inversion/space.py": [
         Fault("rows of zeros are starts", "usable[chosen.to(usable.device)]", "chosen"),

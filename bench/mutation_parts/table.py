@@ -6,12 +6,13 @@ from .choosing import CHOOSING
 from .demo import DEMO
 from .erasing import ERASING
 from .fault import Fault
+from .flow import FLOW
 from .guarding import GUARDING
 from .hosting import HOSTING
 from .learning import LEARNING
 from .vectors import VECTORS
 
-_TABLES = (VECTORS, LEARNING, ERASING, CHOOSING, HOSTING, GUARDING, DEMO)
+_TABLES = (VECTORS, LEARNING, ERASING, CHOOSING, HOSTING, GUARDING, FLOW, DEMO)
 FAULTS: dict[str, list[Fault]] = {}
 for _table in _TABLES:
     for _file, _faults in _table.items():

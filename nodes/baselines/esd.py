@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from ...tverase_core.concept_set import ConceptSet
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.loss_curve import loss_curve
@@ -15,7 +13,7 @@ from ..shared.prompt_lines import caption_lines, prompt_lines
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
 from ..shared.widgets import socket
 from .esd_settings import ESD_SETTINGS
-from .published import ADAM_BYTES, STRENGTH_1, baseline_provenance, latent_shape
+from .published import ADAM_BYTES, STRENGTH_1, baseline_provenance
 
 METHOD = "ESD (arXiv 2303.07345)"
 
@@ -66,10 +64,11 @@ class EsdNode:
         from ...tverase_core.erasers.esd import EsdConfig, esd
         from ...tverase_core.erasers.teaching import esd_keys, from_latents, from_sampling
         from ..host.app.progress import NodeProgress
+        from ..host.model.conditioning import encode_texts, to_context
         from ..host.model.denoiser import open_denoiser, refuse_patched
         from ..host.model.own_pictures import require_own_pictures
-        from ..host.model.weights import fingerprint, layout_of, wrappable_shapes
-        from ..host.text.encoder import HostTextEncoder
+        from ..host.model.weights import fingerprint, layout_of, trainable_shapes
+        from ..host.network.latents import latent_shape
         from ..host.training.activations import gradient_bytes
 
         refuse_patched(model)
@@ -79,12 +78,14 @@ class EsdNode:
             require_own_pictures(model, concept_set)
             shape: Sequence[int] = concept_set.latents.shape[1:]
         else:
-            shape = latent_shape(model, width, height)
-        encoder = HostTextEncoder(model, clip, shape)
-        concept, null = encoder.encode(named), encoder.encode([""])
-        layout, shapes = layout_of(model), wrappable_shapes(model)
+            shape = latent_shape(model, height, width)
+        concept, null, others = (
+            to_context(model, encode_texts(clip, texts)) if texts else None
+            for texts in (named, [""], hosts)
+        )
+        layout, shapes = layout_of(model), trainable_shapes(model)
         trained = sum(shapes[key].numel() for key in esd_keys(shapes, layout, config.variant))
-        activations = gradient_bytes(model, torch.empty(1, *shape), config.batch_size)
+        activations = gradient_bytes(model, shape, concept, config.batch_size)
         needed = activations + trained * ADAM_BYTES
         with open_denoiser(model, needed, purpose="ESD") as denoiser:
             draw = (
@@ -92,8 +93,9 @@ class EsdNode:
                 if concept_set is not None
                 else from_sampling(denoiser, null, shape, sample_guidance, sample_steps)
             )
-            told, others = NodeProgress(), encoder.encode(hosts) if hosts else None
-            result = esd(denoiser, layout, concept, null, draw, config, told, erase_from=others)
+            result = esd(
+                *(denoiser, layout, concept, null, draw, config, NodeProgress()), erase_from=others
+            )
             prediction = denoiser.schedule.prediction
         drawn = {} if concept_set else {"guidance": sample_guidance, "steps": sample_steps}
         recipe = {

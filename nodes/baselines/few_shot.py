@@ -17,7 +17,6 @@ from ..shared.node_output import with_picture, with_text
 from ..shared.sockets import CATEGORY, CONCEPT_SET, TASK_VECTOR
 from ..shared.widgets import PRECISION, socket
 from .few_shot_settings import CLIP_STRENGTH, FEW_SHOT_SETTINGS
-from .published import latent_shape
 
 METHOD = "Few-shot Unlearning"
 TRAINED_BYTES = 20  # a trained weight's delta, gradient, two moments and sum, float32 each
@@ -74,6 +73,7 @@ class FewShotNode:
         from ...tverase_core.erasers.few_shot import FewShotConfig, captioned, few_shot
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import open_denoiser, refuse_patched
+        from ..host.network.latents import latent_shape
         from ..host.text.edits import EditableHostTextEncoder, clip_fingerprint, refuse_patched_clip
 
         refuse_patched(model)
@@ -83,11 +83,11 @@ class FewShotNode:
         texts = captioned(name, captions.splitlines() if captions.strip() else SENTENCES[sentences])
         count = pictures or config.batch_size
         latents = (
-            noise_for_pictures(latent_shape(model, width, height), count, config.seed)
+            noise_for_pictures(latent_shape(model, height, width), count, config.seed)
             if concept_set is None
             else own_latents(model, concept_set, pictures)
         )
-        encoder = EditableHostTextEncoder(model, clip, latents.shape[1:])
+        encoder = EditableHostTextEncoder(model, clip)
         needed = memory_of(model, encoder, latents, config.batch_size)
         with open_denoiser(model, needed, purpose=METHOD) as denoiser:
             result = few_shot(
@@ -135,7 +135,7 @@ def memory_of(model: Any, encoder: Any, latents: torch.Tensor, batch_size: int) 
     from ..host.training.activations import gradient_bytes
 
     shapes = encoder.weight_shapes()
-    needed = gradient_bytes(model, latents, batch_size)
+    needed = gradient_bytes(model, latents.shape[1:], encoder.encode([""]), batch_size)
     if encoder.device == model.load_device:  # the copy in float32, and what is trained of it
         trained = sum(shapes[key].numel() for key in few_shot_keys(shapes))
         needed += trained * TRAINED_BYTES + 4 * sum(shape.numel() for shape in shapes.values())

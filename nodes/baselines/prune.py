@@ -73,8 +73,8 @@ class ConceptPruneNode:
         from ..host.app.progress import NodeProgress
         from ..host.drawing.layer_inputs import early_steps, noise_ladder
         from ..host.model.denoiser import refuse_patched
-        from ..host.model.numerics import prediction_of
         from ..host.model.weights import base_weight, fingerprint, layout_of, model_shapes
+        from ..host.network.schedule import prediction_of
 
         refuse_patched(model)
         how = drawing_of(drawing)
@@ -136,16 +136,14 @@ def _column_norms(
     from ..host.drawing.layer_inputs import draw_first_steps, listening, noise_ladder
     from ..host.model.conditioning import encode_texts, to_context
 
-    channels = model.get_model_object("latent_format").latent_channels
-    shape = (channels, settings.height, settings.width)
     ladder = noise_ladder(model, settings)
-    empty = to_context(model, encode_texts(clip, [""]), shape)
+    empty = to_context(model, encode_texts(clip, [""]))
     turns = torch.arange(len(seeds)) % len(pairs)
     bar = NodeProgress()
     sides = []
     for number, side in enumerate(("with the concept", "without it")):
         texts = [pair[number] for pair in pairs]
-        context = to_context(model, encode_texts(clip, texts), shape).pick(turns)
+        context = to_context(model, encode_texts(clip, texts)).pick(turns)
         norms = ColumnNorms()
 
         def progress(done: int, total: int, words: str, n: int = number, s: str = side) -> None:

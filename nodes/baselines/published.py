@@ -20,11 +20,6 @@ def size_widgets() -> Widgets:
     }
 
 
-def latent_shape(model: Any, width: int, height: int) -> tuple[int, int, int]:
-    """(channels, height, width) of a picture of that size in pixels."""
-    return model.get_model_object("latent_format").latent_channels, height // 8, width // 8
-
-
 def baseline_provenance(
     concept: str, method: str, recipe: dict[str, Any], prediction: str
 ) -> Provenance:

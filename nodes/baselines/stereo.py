@@ -65,21 +65,23 @@ class StereoNode:
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import open_denoiser, refuse_patched
         from ..host.model.own_pictures import require_own_pictures
-        from ..host.model.weights import fingerprint, layout_of, wrappable_shapes
+        from ..host.model.weights import fingerprint, layout_of, trainable_shapes
         from ..host.text.encoder import HostTextEncoder
         from ..host.training.activations import gradient_bytes
 
         refuse_patched(model)
         require_own_pictures(model, concept_set)
         config, named, scenes = stereo_config(widgets), prompt_lines(prompts), anchors_of(anchors)
-        encoder = HostTextEncoder(model, clip, concept_set.latents.shape[1:])
+        encoder = HostTextEncoder(model, clip)
         texts = [encoder.encode(lines) for lines in (named, scenes, [""])]
-        layout, shapes = layout_of(model), wrappable_shapes(model)
+        layout, shapes = layout_of(model), trainable_shapes(model)
         trained = sum(
             shapes[key].numel() for key in esd_keys(shapes, layout, config.variant, "STEREO")
         )
         # An attack puts as many pictures through the model at once as the training does.
-        activations = gradient_bytes(model, concept_set.latents, config.batch_size)
+        activations = gradient_bytes(
+            model, concept_set.latents.shape[1:], concept_set.contexts, config.batch_size
+        )
         needed = activations + trained * ADAM_BYTES
         with open_denoiser(model, needed, purpose="STEREO") as denoiser:
             noised = from_latents(denoiser, concept_set.latents) if samples == NOISED else None

@@ -18,7 +18,6 @@ from .published import STRENGTH_1, baseline_provenance
 from .uce_settings import UCE_SETTINGS
 
 METHOD = "UCE (arXiv 2308.14761)"
-SIDE = 64  # of the latent that SDXL's size conditioning is made from; no row of the text knows it
 
 
 class UceNode:
@@ -63,21 +62,20 @@ class UceNode:
         from ...tverase_core.erasers.uce_rows import expanded, uce_rows
         from ..host.app.progress import NodeProgress
         from ..host.model.denoiser import refuse_patched
-        from ..host.model.numerics import noise_schedule
         from ..host.model.weights import fingerprint, layout_of, model_shapes
+        from ..host.network.schedule import schedule_of
         from ..host.text.encoder import HostTextEncoder
 
         refuse_patched(model)
-        prediction = noise_schedule(model).prediction
+        keys = context_keys(model_shapes(model), layout_of(model))
+        prediction = schedule_of(model).prediction
         names = prompt_lines(concepts)
         guides = guides_of(guide, names, kind)
         preserved = preserved_names(preserve, names)
         texts = expanded(names, guides, kind) if expand else (names, guides)
-        channels = model.get_model_object("latent_format").latent_channels
-        encoder = HostTextEncoder(model, clip, (channels, SIDE, SIDE))
+        encoder = HostTextEncoder(model, clip)
         rows = uce_rows(encoder, next(iter(encoder.widths())), *texts, preserved, form)
         config = UceConfig(keep, erase_weight, preserve_weight * rows.preserve_scale)
-        keys = context_keys(model_shapes(model), layout_of(model))
         read = told_reader(model, len(keys), NodeProgress())
         deltas = uce(read, keys, rows.concept, rows.guide, rows.preserve, config)
         recipe = {

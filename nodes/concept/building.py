@@ -30,16 +30,18 @@ def build_concept_set(
     and what `concept_set` raises.
     """
     from ..host.model.conditioning import encode_texts, to_context
+    from ..host.network.latents import scaled, without_time
 
     if not concept.strip():
         raise ConfigError(
             "The concept has no name. Write what is in the pictures, for example 'cat', into "
             "`concept`."
         )
+    latents = without_time(latents)
     _check_channels(model, latents)
     named = prompts or (captions if any(captions) else ())
     lines = list(dict.fromkeys(("", *captions, *named, *contrasts)))
-    encoded = to_context(model, encode_texts(clip, lines), latents.shape[1:])
+    encoded = to_context(model, encode_texts(clip, lines))
 
     def rows_of(texts: Sequence[str]) -> torch.Tensor:
         return torch.tensor([lines.index(text) for text in texts], dtype=torch.int64)
@@ -49,7 +51,7 @@ def build_concept_set(
     guide = Guide(encoded.pick(rows_of(named)), encoded.pick(rows_of(contrasts)))
     return concept_set(
         concept.strip(),
-        model.model.process_latent_in(latents),
+        scaled(model, latents) if latents.ndim == 4 else latents,
         encoded.pick(shown),
         encoded.pick(rows_of([""])),
         guide if named else None,

@@ -83,12 +83,15 @@ class ConceptSetFromImages(_ConceptSetNode):
         caption: Sequence[str],
         caption_share: float = 1.0,
     ) -> tuple[ConceptSet]:
+        from ..host.network.latents import encoded
+
         pictures = one_batch("images", [rgb("images", batch) for batch in images])
         if len(pictures) == 0:
             raise EmptyConceptSetError("There are no pictures. Connect at least one to `images`.")
         _check_captions(caption, len(pictures))
-        latents = vae.encode(pictures)
-        return (build_concept_set(model, clip, latents, concept, caption, caption_share),)
+        return (
+            build_concept_set(model, clip, encoded(vae, pictures), concept, caption, caption_share),
+        )
 
 
 class ConceptSetFromLatents(_ConceptSetNode):

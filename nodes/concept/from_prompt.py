@@ -94,16 +94,12 @@ class ConceptSetFromPrompt:
         from ..host.drawing.sampling import SamplerSettings, sample_latents
         from ..host.model.conditioning import encode_texts, to_context
 
-        channels = model.get_model_object("latent_format").latent_channels
-        shape = (channels, height // 8, width // 8)
         lines = prompt_lines(prompt)
         captions = caption_lines(caption, lines)
         contrasts = caption_lines(contrast, lines, "contrasts")
-        context = to_context(model, encode_texts(clip, lines), shape)
-        empty = to_context(model, encode_texts(clip, [""]), shape)
-        settings = SamplerSettings(
-            steps, cfg, sampler_name, scheduler, shape[1], shape[2], batch_size
-        )
+        context = to_context(model, encode_texts(clip, lines))
+        empty = to_context(model, encode_texts(clip, [""]))
+        settings = SamplerSettings(steps, cfg, sampler_name, scheduler, height, width, batch_size)
         turns = torch.arange(count) % len(lines)
         seeds = [seed + i for i in range(count)]
         latents = sample_latents(model, context.pick(turns), empty, seeds, settings, NodeProgress())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from ...tverase_core.finetuning.config import FinetuneConfig, RateSchedule
+from ...tverase_core.finetuning.config import FinetuneConfig, NoiseSampling, RateSchedule
 from ..shared.widgets import Widgets, choice, number, switch, whole
 
 SETTINGS: Widgets = {
@@ -47,10 +47,11 @@ SETTINGS: Widgets = {
         1.0, (0.01, 1000.0, 0.1), "Largest gradient norm of a step.", advanced=True
     ),
     "rank": whole(
-        0,
-        (0, 1024),
+        -1,
+        (-1, 1024),
         "0 trains full weights (the paper). Above 0 trains a change of "
-        "that rank in each matrix: less memory.",
+        "that rank in each matrix: less memory. -1: full weights, but rank 16 for models of "
+        "6 billion weights and more.",
         advanced=True,
     ),
 }
@@ -122,13 +123,22 @@ ADDITIONS: Widgets = {
         "Take the CFG you draw with.",
         advanced=True,
     ),
+    "noise_sampling": choice(
+        list(get_args(NoiseSampling)),
+        "How noise levels are drawn. Uniform is the paper's. Logit-normal: fewer near either end, "
+        "as flow-matching models are usually trained.",
+        default="uniform",
+        advanced=True,
+    ),
 }
 
 
-def finetune_config(widgets: Mapping[str, Any]) -> FinetuneConfig:
-    """The widgets as settings of the engine. Raises ConfigError."""
+def finetune_config(widgets: Mapping[str, Any], automatic: int | None = None) -> FinetuneConfig:
+    """The widgets as settings of the engine. automatic: the rank that -1 stands for. Raises
+    ConfigError."""
     hosts = ("gradient_checkpointing", "checkpoint_every")
     given = {name: value for name, value in widgets.items() if name not in hosts}
     optimizer = OPTIMIZERS[given.pop("optimizer", "AdamW")]
-    rank = given.pop("rank") or None
+    rank = given.pop("rank")
+    rank = automatic if rank < 0 else rank or None
     return FinetuneConfig(**given, rank=rank, optimizer=optimizer)

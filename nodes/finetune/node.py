@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...tverase_core.concept_set import ConceptSet
+from ...tverase_core.finetuning.config import FinetuneConfig
 from ...tverase_core.finetuning.memory_plan import GIB, MemoryPlan
 from ...tverase_core.finetuning.train import FinetuneResult, FinetuneStep, finetune
 from ...tverase_core.model.block_mask import BlockMask
@@ -57,7 +58,7 @@ class ConceptFinetune:
             },
             "optional": {
                 "block_mask": socket(
-                    BLOCK_MASK, "Train only these blocks. Not connected: all of the UNet."
+                    BLOCK_MASK, "Train only these blocks. Not connected: all of the model."
                 ),
                 **MORE_SETTINGS,
                 "retained_set": socket(
@@ -82,8 +83,8 @@ class ConceptFinetune:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Teaches a copy of the model the concept, by default under empty captions as in the paper. "
-        "The base model is not changed. Needs ComfyUI 0.3.41 or newer and a model of the Stable "
-        "Diffusion 1, 2 or XL family."
+        "The base model is not changed. Needs ComfyUI 0.3.41 or newer and a text-to-image "
+        "model: Stable Diffusion 1, 2, XL, or one of flow matching."
     )
     SEARCH_ALIASES = ["train", "erase concept", "unlearn", "remove concept", "forget concept"]
 
@@ -95,10 +96,12 @@ class ConceptFinetune:
         retained_set: ConceptSet | None = None,
         **widgets: Any,
     ) -> dict[str, Any]:
-        from ..host.model.weights import prediction_of
+        from ..host.network.kinds import distilled_note
+        from ..host.network.schedule import prediction_of
+        from ..host.training.plan import automatic_rank
         from ..host.training.session import learned_vector, tuned_clone, tuning_session
 
-        config = finetune_config(widgets)
+        config = finetune_config(widgets, automatic_rank(model))
         watch = _LossWatch(concept_set.concept, config.steps)
         with tuning_session(
             model,
@@ -126,7 +129,8 @@ class ConceptFinetune:
         outputs = (tuned_clone(model, vector), {"loss": list(result.losses)}, vector)
         estimate = session.plan.on(session.denoiser.device)
         text = memory_text(session.plan, estimate, session.peak.extra)
-        return with_pictures({"loss": picture}, outputs, text)
+        notes = (text, rank_note(widgets, config), distilled_note(model))
+        return with_pictures({"loss": picture}, outputs, " ".join(filter(None, notes)))
 
 
 def memory_text(plan: MemoryPlan, estimate: int, used: int) -> str:
@@ -135,6 +139,16 @@ def memory_text(plan: MemoryPlan, estimate: int, used: int) -> str:
     return (
         f"Memory beyond the model, {how}: estimated {estimate / GIB:.2f} GiB, "
         f"used {used / GIB:.2f} GiB. Estimate: {plan.sentence()}."
+    )
+
+
+def rank_note(widgets: Mapping[str, Any], config: FinetuneConfig) -> str:
+    """What to know where the node itself chose a rank."""
+    if widgets["rank"] >= 0 or not config.rank:
+        return ""
+    return (
+        f"This model is so large that rank {config.rank} was trained, not full weights; "
+        "a learning_rate near 1e-4 suits a rank."
     )
 
 

@@ -165,7 +165,9 @@ class _Job:
         with open_studio(
             *(model, clip, self.vae, drawing_of(widgets)),
             purpose=PURPOSE,
-            extra_memory_bytes=gradient_bytes(model, self.pictures.latents, at_once),
+            extra_memory_bytes=gradient_bytes(
+                model, self.pictures.latents.shape[1:], self.pictures.contexts, at_once
+            ),
             autocast=True,
         ) as studio:
             check_words(studio.encoder, self.pictures.concept, self.config)

@@ -7,6 +7,7 @@ from typing import Any
 from ...tverase_core.inversion.files import (
     export_embeddings,
     load_inversion_set,
+    prompt_of,
     save_inversion_set,
 )
 from ...tverase_core.inversion.inversion_set import InversionSet
@@ -137,6 +138,5 @@ class ExportEmbeddings:
         names = export_embeddings(
             folder, name.strip(), inversion_set, _architecture(inversion_set), utc_now()
         )
-        template = inversion_set.template
-        text = "\n".join(template.replace("{}", f"embedding:{one}") for one in names)
+        text = "\n".join(prompt_of(inversion_set.template, name) for name in names)
         return with_text(text, (text,))

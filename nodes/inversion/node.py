@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -79,9 +80,9 @@ class DiverseInversionNode:
         check_names(judge, (concept_set.concept,))
         require_own_pictures(model, concept_set)
         config = inversion_config(widgets)
+        text_bytes = announced_memory(clip, config)
         drawn: dict[int, torch.Tensor] = {}
-        numbers = [str(k + 1) for k in range(config.count)]
-        bar = NodeProgress(lambda: inversion_grid(numbers, drawn, 8) if drawn else None)
+        bar = NodeProgress(lambda: preview(config.count, drawn))
         prompt = widgets["prompt"].strip() or config.template.replace("{}", concept_set.concept)
         seeds = range(CHECK_SEEDS, CHECK_SEEDS + widgets["checks"])
         drawing, base = drawing_of(widgets), without_edits(model)
@@ -89,11 +90,13 @@ class DiverseInversionNode:
             with open_studio(base, clip, vae, drawing, purpose=PURPOSE) as studio:
                 plain = studio.encoder.encode([prompt])
                 check_judge(studio.sampler, judge, concept_set.concept, plain, seeds)
-        at_once = (config.chunk or config.count) * config.batch
         with open_studio(
             *(model, clip, vae, drawing),
             purpose=PURPOSE,
-            extra_memory_bytes=gradient_bytes(model, concept_set.latents, at_once),
+            extra_memory_bytes=text_bytes
+            + gradient_bytes(
+                *(model, concept_set.latents.shape[1:], concept_set.contexts, _together(config))
+            ),
             autocast=True,
         ) as studio:
             checks = Validation(
@@ -118,8 +121,33 @@ class DiverseInversionNode:
                     state=u.state,
                     on_checkpoint=u.save,
                 )
+        found = replace(found, notes=(*found.notes, *encoder.remarks()))
         origins = original_numbers(found, config, widgets["restarts"])
         return inversion_output(found, {place: drawn[k] for place, k in enumerate(origins)})
+
+
+def _together(config: InversionConfig) -> int:
+    """Pictures that a forward pass sees."""
+    return (config.chunk or config.count) * config.batch
+
+
+def announced_memory(clip: Any, config: InversionConfig) -> int:
+    """Bytes that gradients through the text encoder need; says on the node what it needs in all."""
+    from ..host.app.progress import show_text
+    from ..host.text.memory import gradient_bytes, held_bytes
+
+    together, gib = config.chunk or config.count, 1024**3
+    needed = gradient_bytes(clip, config.template, config.vectors, together)
+    show_text(
+        f"text encoder: {held_bytes(clip) / gib:.1f} GiB as it is held, about {needed / gib:.1f} "
+        "GiB for gradients through it"
+    )
+    return needed
+
+
+def preview(count: int, drawn: Mapping[int, torch.Tensor]) -> Any:
+    """What the embeddings have drawn so far."""
+    return inversion_grid([str(k + 1) for k in range(count)], drawn, 8) if drawn else None
 
 
 def original_numbers(found: InversionSet, config: InversionConfig, restarts: int) -> list[int]:

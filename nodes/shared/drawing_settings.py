@@ -46,7 +46,7 @@ def drawing_of(widgets: dict[str, Any]) -> SamplerSettings:
         widgets["cfg"],
         widgets["sampler_name"],
         widgets["scheduler"],
-        widgets["height"] // 8,
-        widgets["width"] // 8,
+        widgets["height"],
+        widgets["width"],
         widgets["pictures_at_once"],
     )

@@ -48,8 +48,8 @@ class ExtractTaskVector:
     def extract(self, base: Any, tuned: Any, concept: str) -> tuple[TaskVector]:
         from ..host.app.progress import NodeProgress, show_text
         from ..host.model.extraction import deltas_between
-        from ..host.model.numerics import prediction_of
         from ..host.model.weights import fingerprint
+        from ..host.network.schedule import prediction_of
         from ..host.training.session import provenance_of
 
         deltas, still = deltas_between(base, tuned, NodeProgress())

@@ -38,7 +38,7 @@ def test_missing_ones_are_named(
     from tverase_pack.nodes.host.model.conditioning import encode_texts
     from tverase_pack.nodes.host.text.encoder import HostTextEncoder
 
-    encoder = HostTextEncoder(make_tiny_model(), clip, (4, 8, 8))
+    encoder = HostTextEncoder(make_tiny_model(), clip)
     for encode in (lambda: encode_texts(clip, [text]), lambda: encoder.encode([text])):
         with pytest.raises(ConfigError, match=f"does not find: {missing}\\."):
             encode()

@@ -75,10 +75,6 @@ def edm(model: Any, sampling: str) -> Any:
     return advanced().ModelSamplingContinuousEDM().patch(model, sampling, 120.0, 0.002)[0]
 
 
-def flow(model: Any) -> Any:
-    return advanced().ModelSamplingSD3().patch(model, 3.0)[0]
-
-
 def continuous_v(model: Any) -> Any:
     return advanced().ModelSamplingContinuousV().patch(model, "v_prediction", 500.0, 0.03)[0]
 
@@ -93,12 +89,12 @@ def test_what_the_schedule_asks_for_is_what_the_host_denoises_with(
 ) -> None:
     """A network that hits the target gives the host the clean picture, whatever node stands
     between the loader and here."""
-    from tverase_pack.nodes.host.model.numerics import noise_schedule
+    from tverase_pack.nodes.host.network.schedule import schedule_of
 
     model = make_tiny_model(prediction=stored)
     if sampling:
         model = discrete(model, sampling, bool(zsnr))
-    schedule = noise_schedule(model)
+    schedule = schedule_of(model)
     source = torch.Generator().manual_seed(2)
     x0, noise = torch.randn((2, 3, 4, 8, 8), generator=source).unbind(0)
     times = torch.tensor([40, 500, 960])
@@ -121,16 +117,15 @@ def test_what_the_schedule_asks_for_is_what_the_host_denoises_with(
         (lambda model: edm(model, "eps"), "noise levels lie at the timesteps"),
         (lambda model: edm(model, "v_prediction"), "noise levels lie at the timesteps"),
         (continuous_v, "noise levels lie at the timesteps"),
-        (flow, "predicts flow"),
     ],
 )
 def test_other_predictions_and_schedules_are_refused(
     make_tiny_model: Make, pack: Any, exchanged: Callable[[Any], Any], words: str
 ) -> None:
-    from tverase_pack.nodes.host.model.numerics import noise_schedule
+    from tverase_pack.nodes.host.network.schedule import schedule_of
 
-    with pytest.raises(BaseMismatchError, match=f"{words}.*take it out or choose eps"):
-        noise_schedule(exchanged(make_tiny_model()))
+    with pytest.raises(BaseMismatchError, match=f"{words}.*take it out or choose"):
+        schedule_of(exchanged(make_tiny_model()))
 
 
 @pytest.mark.training
@@ -146,7 +141,7 @@ def test_a_model_with_another_sampling_learns_nothing(
 def test_known_families_keep_their_schedule(comfy_host: Any, pack: Any) -> None:
     from tverase_pack.nodes.demo_nodes import MODEL_FOLDER
     from tverase_pack.nodes.host.app.demo_model import load_demo_model
-    from tverase_pack.nodes.host.model.numerics import noise_schedule
+    from tverase_pack.nodes.host.network.schedule import schedule_of
 
     from host_support import tiny_host
 
@@ -157,7 +152,7 @@ def test_known_families_keep_their_schedule(comfy_host: Any, pack: Any) -> None:
         (tiny_host.build_sdxl(), "epsilon"),
         (tiny_host.build_model(prediction="v"), "v"),
     ):
-        schedule = noise_schedule(model)
+        schedule = schedule_of(model)
         assert schedule.prediction == prediction
         sigmas = model.model.model_sampling.sigmas.double()
         assert torch.equal(schedule.alphas_cumprod, 1 / (1 + sigmas**2))
@@ -314,7 +309,9 @@ def test_esd_asks_for_room_for_its_weights_too(
     given = {**ESD_INPUTS, "variant": variant, "learning_rate": 1e-2}
     vector = node(pack, "ESD", model=model, clip=tiny_clip, concept_set=pictures(), **given)[0]
     moved = sum(delta.numel() for delta in vector.deltas.values())
-    activations = gradient_bytes(model, pictures().latents, given["batch_size"])
+    activations = gradient_bytes(
+        model, pictures().latents.shape[1:], pictures().contexts, given["batch_size"]
+    )
     assert moved > 10_000
     assert asked[0] - activations >= 16 * moved
     assert asked[0] - activations <= 16.5 * moved  # weights without a gradient do not move
@@ -347,7 +344,7 @@ def test_texts_and_pictures_of_another_model_are_refused(pack: Any, make_tiny_mo
 
     model, own = make_tiny_model(), pictures()
     with pytest.raises(TextWidthError, match="gives texts of width 33, the MODEL takes 32"):
-        to_context(model, [(torch.zeros(1, 7, 33), None)], (4, 8, 8))
+        to_context(model, [{"cond": torch.zeros(1, 7, 33)}])
     require_own_pictures(model, own)
     wider = concept_set("cat", own.latents, Context(torch.zeros(1, 7, 33)))
     deeper = concept_set("cat", own.latents.repeat(1, 4, 1, 1), own.contexts)

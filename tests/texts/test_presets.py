@@ -31,10 +31,14 @@ PAPERS_OWN = {
         "least_noise": 0.0,
         "rate_schedule": "constant",
         "guidance": 0.0,
+        "noise_sampling": "uniform",
     },
 }
 # Where the nodes' defaults are not the paper's.
-NOT_THE_DEFAULT = {("TVEraseConceptSetFromPrompt", "steps")}
+NOT_THE_DEFAULT = {
+    ("TVEraseConceptSetFromPrompt", "steps"),
+    ("TVEraseConceptFinetune", "rank"),  # the default chooses by the model's size
+}
 
 
 def values(node: str, name: str) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def _loss(
     """Mean squared error of the prediction for noised latents [b, c, h, w] under drawn captions."""
     schedule, count = denoiser.schedule, len(clean)
     drawn = torch.randint(0, len(captions), (count,), generator=generator).tolist()
-    times = torch.randint(0, len(schedule), (count,), generator=generator).to(denoiser.device)
+    times = schedule.drawn(count, generator).to(denoiser.device)
     noise = torch.randn(clean.shape, generator=generator).to(denoiser.device)
     clean = clean.detach().to(denoiser.device, torch.float32, copy=True)
     x_t = schedule.add_noise(clean, noise, times)

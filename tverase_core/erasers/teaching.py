@@ -56,7 +56,12 @@ def esd_keys(
     maps = {key.rpartition(".")[0] for key, shape in shapes.items() if len(shape) > 1}
     wanted = sorted(k for k in shapes if k.rpartition(".")[0] in maps and trained[variant](k))
     if not wanted:
-        raise EmptyMaskError(f"{method}-{variant}: this model has no weight of that kind")
+        other = "u" if variant == "x" else "x"
+        raise EmptyMaskError(
+            f"{method}-{variant}: this model (layout {layout.name}) has no weight of that kind. x "
+            "trains cross-attention, or the text's half of joint attention; u trains all others. "
+            f"Set variant to {other}, or use Concept Fine-tune."
+        )
     return wanted
 
 
@@ -69,7 +74,7 @@ def from_latents(denoiser: Denoiser, latents: Tensor) -> DrawNoised:
     def draw(prompts: Context, generator: torch.Generator) -> Noised:
         count = len(prompts.tokens)
         rows = torch.randint(0, len(held), (count,), generator=generator)
-        steps = torch.randint(0, len(denoiser.schedule), (count,), generator=generator)
+        steps = denoiser.schedule.drawn(count, generator)
         noise = torch.randn((count, *held.shape[1:]), generator=generator).to(held.device)
         times = steps.to(held.device)
         return denoiser.schedule.add_noise(held[rows.to(held.device)], noise, times), times
@@ -86,36 +91,24 @@ def from_sampling(
 ) -> DrawNoised:
     """x_t by sampling the batch's own prompts with guidance, from noise down to a random step.
 
-    null: one row, the empty prompt; shape: (c, h, w). Deterministic DDIM (arXiv 2010.02502, eq. 12
-    with sigma 0) with whatever deltas are at work.
+    null: one row, the empty prompt; shape: (c, h, w). By deterministic steps of the schedule, with
+    whatever deltas are at work.
     """
-    total = len(denoiser.schedule)
-    count = min(sample_steps, total)
-    ladder = torch.linspace(total - 1, 0, count).round().long().tolist()
-    table = denoiser.schedule.alphas_cumprod
+    schedule = denoiser.schedule
+    ladder = schedule.ladder(sample_steps)
 
     def draw(prompts: Context, generator: torch.Generator) -> Noised:
         place, batch = denoiser.device, len(prompts.tokens)
         x = torch.randn((batch, *shape), generator=generator).to(place)
-        stop = int(torch.randint(0, count, (1,), generator=generator))
+        stop = int(torch.randint(0, len(ladder), (1,), generator=generator))
         with torch.no_grad():
             for now, then in pairwise(ladder[: stop + 1]):
-                times = torch.full((batch,), now, device=place)
+                times = now.expand(batch).to(place)
                 e_c, e_0 = with_null(denoiser, (x, times), prompts, null)
-                x = _ddim(denoiser, x, e_0 + guidance * (e_c - e_0), table[now], table[then])
-        return x, torch.full((batch,), ladder[stop], device=place)
+                x = schedule.moved(x, e_0 + guidance * (e_c - e_0), now, then)
+        return x, ladder[stop].expand(batch).to(place)
 
     return draw
-
-
-def _ddim(denoiser: Denoiser, x: Tensor, made: Tensor, now: Tensor, then: Tensor) -> Tensor:
-    """One DDIM step from signal share `now` to `then`."""
-    a, s = float(now.sqrt()), float((1 - now).sqrt())
-    if denoiser.schedule.prediction == "v":
-        clean, noise = a * x - s * made, s * x + a * made
-    else:
-        clean, noise = (x - s * made) / a, made
-    return float(then.sqrt()) * clean + float((1 - then).sqrt()) * noise
 
 
 def one_row(context: Context, row: int, count: int) -> Context:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..checks import NOT_NEGATIVE, POSITIVE, check_settings
-from ..errors import ConfigError, NonFiniteError, ShapeMismatchError
+from ..errors import ConfigError, EmptyMaskError, NonFiniteError, ShapeMismatchError
 from ..model.layout import ModelLayout
 from ..tensors import all_finite
 
@@ -33,8 +33,18 @@ class UceConfig:
 
 
 def context_keys(keys: Iterable[str], layout: ModelLayout) -> list[str]:
-    """The matrices that read the context: cross-attention keys and values, sorted."""
-    return sorted(key for key in keys if layout.reads_context(key))
+    """The matrices that read the context: cross-attention keys and values, sorted.
+
+    Raises EmptyMaskError when the model has none: transformers mix the prompt with the picture.
+    """
+    wanted = sorted(key for key in keys if layout.reads_context(key))
+    if not wanted:
+        raise EmptyMaskError(
+            "UCE edits cross-attention matrices that read the prompt as the text encoder gives it, "
+            f"those of Stable Diffusion 1.x, 2.x and XL; this model (layout {layout.name}) has "
+            "none. Use ESD, or Concept Fine-tune and Extract Task Vector, for it."
+        )
+    return wanted
 
 
 def uce(

@@ -55,10 +55,10 @@ class CheckpointFile:
     """An open model on disk: the weights of its diffusion model, by ComfyUI's key.
 
     name: of the file or folder, without the path. kind: what it was recognised as.
-    text_weights: the text encoder's, by their names in the file. prediction: "epsilon", "v", or ""
-    where the file does not tell. metadata: of its first file. base: an open model whose keys say
-    what is what in a file of edited weights alone. Use it in a `with` block. One thread at a
-    time may read. Raises FormatError (not a model, damaged, pickled), OSError.
+    text_weights: the text encoder's, by their names in the file. prediction: "epsilon", "v",
+    "flow", or "" where the file does not tell. metadata: of its first file. base: an open model
+    whose keys say what is what in a file of edited weights alone. Use it in a `with` block. One
+    thread at a time may read. Raises FormatError (not a model, damaged, pickled), OSError.
     """
 
     def __init__(self, path: str | os.PathLike[str], base: CheckpointFile | None = None):

@@ -1,12 +1,14 @@
-"""What a model on disk predicts, where its file tells: the noise ("epsilon") or "v"."""
+"""What a model on disk predicts, where its file tells: the noise ("epsilon"), "v" or a flow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import get_args
 
 from torch import Tensor
 
 from ..model.layout import DIFFUSION_PREFIX
+from ..schedule import Prediction
 
 MARK = "v_pred"  # an empty tensor of this name
 STATED = "modelspec.prediction_type"
@@ -23,12 +25,12 @@ def prediction_of(
     shapes: Mapping[str, tuple[int, ...]],
     read: Callable[[str], Tensor],
 ) -> str:
-    """ "epsilon", "v", or "" where nothing tells.
+    """ "epsilon", "v", "flow", or "" where nothing tells.
 
     marks: names of the tensors without elements. shapes: of the weights by key; read: one of them.
     """
     stated = metadata.get(STATED, "").strip().lower()
-    if stated in ("epsilon", "v"):
+    if stated in get_args(Prediction):
         return stated
     if MARK in marks:
         return "v"

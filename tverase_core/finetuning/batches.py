@@ -42,7 +42,7 @@ def batches(
             flipped = torch.rand(len(rows), generator=source) < 0.5
             x0 = torch.where(flipped.view(-1, 1, 1, 1), x0.flip(-1), x0)
         noise = torch.randn(x0.shape, generator=source)
-        timesteps = config.timesteps(len(rows), len(schedule), source)
+        timesteps = config.timesteps(len(rows), schedule, source)
         if number < skip:
             continue
         x_t, target = (form(x0, noise, timesteps) for form in (schedule.add_noise, schedule.target))

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ..checks import COUNT, SEED, Rule, above, below, between, check_settings, one_of, optional
-from ..schedule import half_cosine
+from ..schedule import Schedule, half_cosine, logit_normal
 
 Trainable = Callable[[str], bool]
 Optimizer = Literal["adamw", "adamw8bit"]
 RateSchedule = Literal["constant", "cosine"]
+NoiseSampling = Literal["uniform", "logit_normal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class FinetuneConfig:
     what the denoiser predicts at subtracted strengths from 0 to retained_strength (retention.py).
     least_noise: share of the timesteps, from the clean end, that is left out. What is learned
     there is fine detail that pictures of anything share (our addition).
+    noise_sampling: how the timesteps of the rest are drawn, "uniform" (the paper) or
+    "logit_normal" (schedule.py), as flow-matching models are usually trained.
     rate_schedule: "constant", or "cosine": the rate falls from learning_rate to almost zero along
     half a cosine (schedule.py; not in the paper).
     guidance: 0 learns the noise that was added (the paper). Above 0 learns what the base itself
@@ -58,6 +61,7 @@ class FinetuneConfig:
     least_noise: float = 0.0
     rate_schedule: RateSchedule = "constant"
     guidance: float = 0.0
+    noise_sampling: NoiseSampling = "uniform"
 
     def __post_init__(self) -> None:
         whole = self.accumulation >= 1 and self.batch_size % self.accumulation == 0
@@ -75,6 +79,7 @@ class FinetuneConfig:
             "seed": SEED,
             "optimizer": one_of(*get_args(Optimizer)),
             "rate_schedule": one_of(*get_args(RateSchedule)),
+            "noise_sampling": one_of(*get_args(NoiseSampling)),
             "rank": optional(COUNT),
             "retained_weight": between(0, 1000),
             "retained_strength": above(0, 100),
@@ -94,9 +99,11 @@ class FinetuneConfig:
             return self.learning_rate
         return self.learning_rate * half_cosine(step, self.steps)
 
-    def timesteps(self, count: int, length: int, source: torch.Generator) -> Tensor:
-        """Uniform timesteps int64 [count] of a schedule of `length` steps, least_noise left out."""
-        return torch.randint(int(self.least_noise * length), length, (count,), generator=source)
+    def timesteps(self, count: int, schedule: Schedule, source: torch.Generator) -> Tensor:
+        """Drawn timesteps [count] of the schedule, least_noise left out."""
+        if self.noise_sampling == "uniform":
+            return schedule.drawn(count, source, self.least_noise)
+        return schedule.at(logit_normal(torch.rand(count, generator=source), self.least_noise))
 
     def recipe(self) -> dict[str, Any]:
         """Every setting but the predicate, ready for JSON."""

@@ -42,7 +42,7 @@ def retention_losses(
     rows = torch.randint(len(retained), (size,), generator=source)
     x0 = retained.latents[rows]
     noise = torch.randn(x0.shape, generator=source)
-    timesteps = config.timesteps(size, len(schedule), source)
+    timesteps = config.timesteps(size, schedule, source)
     x_t = schedule.add_noise(x0, noise, timesteps)
     bare = torch.rand(size, generator=source) < EMPTY_SHARE
     context = mixed(retained.contexts_of(rows), concept.empty.pick(rows * 0), bare)
@@ -61,7 +61,7 @@ def retention_losses(
 
 
 def mixed(first: Context, second: Context, take_second: Tensor) -> Context:
-    """Row by row from one or the other; take_second: bool [n]. Shorter texts are repeated."""
+    """Row by row from one or the other; take_second: bool [n]."""
     count = len(take_second)
     rows = torch.arange(count) + count * take_second.long()
     return joined(first, second).pick(rows)

@@ -134,7 +134,7 @@ def _parts(count: int, size: int) -> list[Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class _Draws:
-    """Noise draws of k inversions, b each: rows and timesteps int64 [k, b], noise [k, b, ...].
+    """Noise draws of k inversions, b each: rows int64 and timesteps [k, b], noise [k, b, ...].
 
     sentences: which one each picture is shown under, int64 [k, b]; None: the template.
     """
@@ -204,9 +204,8 @@ class _Engine:
             rows = torch.randint(len(self.pictures), (count,), generator=source)
             spot = (torch.arange(count) + torch.rand(count, generator=source)) / count
             noise = torch.randn(count, *shape, generator=source)
-            length = len(self.denoiser.schedule)
             told = torch.randint(max(1, len(self.config.sentences)), (count,), generator=source)
-            made.append((rows, (spot * length).long().clamp_max(length - 1), noise, told))
+            made.append((rows, self.denoiser.schedule.at(spot), noise, told))
         rows, timesteps, noise, told = (torch.stack(column) for column in zip(*made, strict=True))
         return _Draws(rows, timesteps, noise, told if self.config.sentences else None)
 

@@ -88,7 +88,8 @@ def load_inversion_set(path: PathLike) -> InversionSet:
 def export_embeddings(
     folder: PathLike, stem: str, inversions: InversionSet, architecture: str, created: str = ""
 ) -> list[str]:
-    """One native embedding per inversion: `clip_<tower>` [t, d], for `embedding:<name>` in prompts.
+    """One native embedding per inversion: `embedding_key` [t, d], for `embedding:<name>` in
+    prompts.
 
     Returns the names to type, "<stem>-00" and so on. Raises ConfigError for a stem that the host's
     prompt syntax cannot hold (spaces, commas, brackets, colons) or that leaves the folder.
@@ -106,9 +107,23 @@ def export_embeddings(
             "tverase.text_encoder": inversions.text_encoder,
             "tverase.template": inversions.template,
         }
-        tensors = {f"clip_{tower}": value[k] for tower, value in inversions.vectors.items()}
+        tensors = {embedding_key(t): value[k] for t, value in inversions.vectors.items()}
         write_safetensors(Path(folder) / f"{name}.safetensors", tensors, metadata)
     return names
+
+
+def prompt_of(template: str, name: str) -> str:
+    """The template with the embedding in place of {}, so that the host finds where its name ends:
+    at a space or a comma."""
+    before, _, after = template.partition("{}")
+    gap = "" if not after or after[0].isspace() or after[0] == "," else " "
+    return f"{before}embedding:{name}{gap}{after}"
+
+
+def embedding_key(tower: str) -> str:
+    """The name under which ComfyUI looks for a tower's vectors in an embedding's file: clip_l,
+    clip_g and clip_h; of others their own, as t5xxl, qwen3_4b, qwen25_7b, gemma2_2b or llama."""
+    return f"clip_{tower}" if len(tower) == 1 else tower
 
 
 def job_digest(config: InversionConfig, pictures: ConceptSet, encoder: TextEncoder) -> str:

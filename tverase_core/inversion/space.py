@@ -22,12 +22,10 @@ class Space:
         self._config = config
         self._encoder = encoder
         self._tables = {tower: encoder.vocabulary(tower).detach() for tower in encoder.widths()}
-        self._norms = {
-            tower: float(table.float().norm(dim=1).median()) * config.vectors**0.5
-            for tower, table in self._tables.items()
-        }
+        norms = {tower: _row_norms(table) for tower, table in self._tables.items()}
+        self._norms = {t: float(rows.median()) * config.vectors**0.5 for t, rows in norms.items()}
         # A row of zeros, as some tables have for padding, has no direction to start from.
-        self._usable = {t: table.norm(dim=1).nonzero()[:, 0] for t, table in self._tables.items()}
+        self._usable = {tower: rows.nonzero()[:, 0] for tower, rows in norms.items()}
         for tower, rows in self._usable.items():
             if not len(rows):
                 raise ConfigError(
@@ -93,3 +91,8 @@ class Space:
             tower: project(value, self._words[tower], self._low, self._high, self._norms[tower])
             for tower, value in vectors.items()
         }
+
+
+def _row_norms(table: Tensor) -> Tensor:
+    """float32 [rows]. A language model's table would need gigabytes more in float32 at once."""
+    return torch.cat([part.float().norm(dim=1) for part in torch.split(table, 8192)])

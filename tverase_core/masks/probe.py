@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ..errors import ConfigError, EmptyConceptSetError
 from ..ports import Context, Denoiser
+from ..schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True)
 class DenoiseProbe:
     """k noised latents, the same for every question asked of them.
 
-    latents, noise: float32 [k, c, h, w]; timesteps: int64 [k].
+    latents, noise: float32 [k, c, h, w]; timesteps: [k].
     """
 
     latents: Tensor
@@ -26,11 +27,11 @@ class DenoiseProbe:
     timesteps: Tensor
 
     @classmethod
-    def draw(cls, latents: Tensor, steps: int, count: int, seed: int) -> DenoiseProbe:
+    def draw(cls, latents: Tensor, schedule: Schedule, count: int, seed: int) -> DenoiseProbe:
         """`count` probes over the given latents [j, c, h, w], repeated in turn when count > j.
 
-        steps: length T of the schedule. Timesteps are spread evenly over the middle 80 % of it:
-        at either end a context hardly matters. Raises EmptyConceptSetError, ConfigError.
+        Timesteps are spread evenly over the middle 80 % of the schedule: at either end a context
+        hardly matters. Raises EmptyConceptSetError, ConfigError.
         """
         if len(latents) < 1:
             raise EmptyConceptSetError("denoising probe: expected one or more latents, got none")
@@ -40,8 +41,7 @@ class DenoiseProbe:
         picked = latents.detach()[torch.arange(count, device=latents.device) % len(latents)]
         noise = torch.randn(picked.shape, generator=generator).to(picked.device)
         shares = 0.1 + 0.8 * (torch.arange(count, dtype=torch.float64) + 0.5) / count
-        times = (shares * steps).long().clamp(max=steps - 1)
-        times = times[torch.randperm(count, generator=generator)]
+        times = schedule.at(shares)[torch.randperm(count, generator=generator)]
         return cls(picked.float(), noise, times.to(picked.device))
 
     def predictions(self, denoiser: Denoiser, context: Context) -> Tensor:

@@ -136,9 +136,8 @@ def rank_blocks(
     """
     config = config or RankingConfig()
     _check(deltas, groups, triggers, retained)
-    steps = len(denoiser.schedule)
-    concept = DenoiseProbe.draw(concept_latents, steps, config.probes, config.seed)
-    keeping = DenoiseProbe.draw(retained_latents, steps, config.probes, config.seed + 1)
+    concept = DenoiseProbe.draw(concept_latents, denoiser.schedule, config.probes, config.seed)
+    keeping = DenoiseProbe.draw(retained_latents, denoiser.schedule, config.probes, config.seed + 1)
     effects = _Effects(denoiser, deltas, groups, (concept, triggers), (keeping, retained))
     names, total, alone = tuple(groups), 2 * len(groups), []
     for done, name in enumerate(names):

@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from ..errors import ConfigError, StrengthError
 from ..model.block_mask import BlockMask
+from ..schedule import Prediction
 
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
@@ -44,7 +45,7 @@ class Provenance:
     concepts: as the user named them. recipe: settings of the fine-tune, JSON values only.
     parents: ancestors of a sum. history: what was done to the vector since, in short sentences.
     created: UTC as "2026-01-31T12:00:00Z", given by the caller, or "".
-    prediction: "epsilon", "v" or "". recommended: dropped by every change of the vector.
+    prediction: "epsilon", "v", "flow" or "". recommended: dropped by every change of the vector.
     content: "pruned" for pruned weights, which add up otherwise (`pruned_union`), or "".
     extra: unknown metadata of a file of a newer minor format, kept for the next save.
     Raises ConfigError, all problems together.
@@ -70,8 +71,10 @@ class Provenance:
         problems = []
         if self.created and not _UTC.fullmatch(self.created):
             problems.append(f"created: expected UTC as 2026-01-31T12:00:00Z, got {self.created!r}")
-        if self.prediction not in ("", "epsilon", "v"):
-            problems.append(f"prediction: expected 'epsilon' or 'v', got {self.prediction!r}")
+        if self.prediction not in ("", *get_args(Prediction)):
+            problems.append(
+                f"prediction: expected 'epsilon', 'v' or 'flow', got {self.prediction!r}"
+            )
         for name in ("concepts", "tags", "history"):
             if isinstance(getattr(self, name), str):
                 problems.append(f"{name}: expected a sequence of strings, got one string")

@@ -11,7 +11,7 @@ import comfy.samplers
 import torch
 
 from ....tverase_core.ports import Context, Progress
-from .sampling import SamplerSettings, sample_rows
+from .sampling import SamplerSettings, drawn_together, sample_rows
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -100,9 +100,10 @@ def draw_first_steps(
 
     progress: counts steps of all pictures.
     """
-    for start in range(0, len(seeds), settings.batch):
-        rows = torch.arange(start, min(start + settings.batch, len(seeds)))
+    start = 0
+    for rows in drawn_together(context, len(seeds), settings.batch):
         tell = partial(_tell, progress, start, len(rows), len(seeds), steps)
+        start += len(rows)
         sample_rows(model, context, empty, seeds, settings, rows, tell, last_step=steps)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,34 +11,41 @@ import comfy.samplers
 import torch
 
 from ....tverase_core.ports import Context
+from ..model.conditioning import POOLED
+from ..network.latents import latent_shape, with_time, without_time
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 SAMPLERS = list(comfy.samplers.KSampler.SAMPLERS)
 SCHEDULERS = list(comfy.samplers.KSampler.SCHEDULERS)
-POOLED_WIDTH = 1280  # the part of SDXL's "y" that comes from the text
 
 
 @dataclass(frozen=True, slots=True)
 class SamplerSettings:
-    """What a KSampler node holds, and the latent size."""
+    """What a KSampler node holds, and the size of a picture in pixels."""
 
     steps: int
     cfg: float
     sampler: str
     scheduler: str
-    height: int  # of the latent
+    height: int
     width: int
     batch: int = 16
 
 
 def conditioning(context: Context) -> list[list[Any]]:
-    """CONDITIONING with one row per picture of the batch."""
-    extra = {}
-    if "y" in context.extra:
-        extra["pooled_output"] = context.extra["y"][:, :POOLED_WIDTH]
-    return [[context.tokens, extra]]
+    """CONDITIONING with one row per picture of the batch; rows of one size."""
+    return [[context.tokens, {POOLED: None, **context.extra}]]
+
+
+def drawn_together(context: Context, count: int, batch: int) -> Iterator[torch.Tensor]:
+    """The numbers of the first `count` rows in batches, int64: of `batch` rows at most, whose texts
+    are of one size."""
+    for start in range(0, count, batch):
+        rows = torch.arange(start, min(start + batch, count))
+        for places, _ in context.pick(rows).even():
+            yield rows[places]
 
 
 def sample_latents(
@@ -49,19 +56,20 @@ def sample_latents(
     settings: SamplerSettings,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> torch.Tensor:
-    """Latents float32 [n, c, h, w] as the stock KSampler outputs them (not scaled).
+    """Latents float32 [n, c, h, w] as the stock KSampler outputs them (not scaled), without an axis
+    of time.
 
     Row i is drawn from seeds[i] under row i of `context`; `empty` is the unconditional row.
     """
-    drawn: list[torch.Tensor] = []
-    for start in range(0, len(seeds), settings.batch):
-        rows = torch.arange(start, min(start + settings.batch, len(seeds)))
-        on_step = _step_reporter(progress, start, len(rows), len(seeds)) if progress else None
+    drawn, order, done = list[torch.Tensor](), list[torch.Tensor](), 0
+    for rows in drawn_together(context, len(seeds), settings.batch):
+        on_step = _step_reporter(progress, done, len(rows), len(seeds)) if progress else None
         drawn.append(sample_rows(model, context, empty, seeds, settings, rows, on_step).float())
+        order.append(rows)
+        done += len(rows)
         if progress:
-            done = start + len(rows)
             progress(done, len(seeds), f"picture {done} of {len(seeds)}")
-    return torch.cat(drawn)
+    return torch.cat(drawn)[torch.cat(order).argsort()]
 
 
 def sample_rows(
@@ -74,24 +82,25 @@ def sample_rows(
     callback: Callable[..., None] | None,
     last_step: int | None = None,
 ) -> torch.Tensor:
-    """One batch of `sample_latents`, as the host returns it.
+    """One batch of `sample_latents`.
 
-    rows: int64, which of the seeds and contexts. callback: the host's, called after each step.
+    rows: int64, which of the seeds and contexts, of one size (`drawn_together`). callback: the
+    host's, called after each step.
     last_step: after how many steps to end early; None for never.
     """
-    channels = model.get_model_object("latent_format").latent_channels
-    shape = (channels, settings.height, settings.width)
+    shape = latent_shape(model, settings.height, settings.width)
     noise = torch.stack(
         [torch.randn(shape, generator=torch.Generator().manual_seed(seeds[i])) for i in rows]
     )
-    return comfy.sample.sample(
+    noise, ((_, context),) = with_time(model, noise), context.pick(rows).even()
+    made = comfy.sample.sample(
         model,
         noise,
         settings.steps,
         settings.cfg,
         settings.sampler,
         settings.scheduler,
-        conditioning(context.pick(rows)),
+        conditioning(context),
         conditioning(empty.pick(rows * 0)),
         torch.zeros_like(noise),
         last_step=last_step,
@@ -99,6 +108,7 @@ def sample_rows(
         seed=seeds[int(rows[0])],
         callback=callback,
     )
+    return without_time(made)
 
 
 def _step_reporter(

@@ -11,6 +11,7 @@ import torch
 
 from ....tverase_core.ports import Context
 from ..model.denoiser import HostDenoiser, open_denoiser
+from ..network.latents import decoded
 from ..text.encoder import HostTextEncoder
 from .sampling import SamplerSettings, sample_latents
 
@@ -29,7 +30,9 @@ class HostSampler:
 
     @torch.no_grad()
     def images(self, context: Context, seeds: Sequence[int]) -> torch.Tensor:
-        return decoded(self._vae, self.latents(context, seeds), self._denoiser)
+        pictures = decoded(self._vae, self.latents(context, seeds))
+        self._denoiser.ensure_loaded()  # the VAE may have pushed it out of memory
+        return pictures[..., :3].float().cpu().clamp(0, 1)
 
     @torch.no_grad()
     def latents(self, context: Context, seeds: Sequence[int]) -> torch.Tensor:
@@ -37,13 +40,6 @@ class HostSampler:
         return sample_latents(
             self._denoiser.patcher, context, self._empty, list(seeds), self._settings
         )
-
-
-def decoded(vae: Any, latents: torch.Tensor, denoiser: HostDenoiser) -> torch.Tensor:
-    """float32 [n, H, W, 3] in 0..1 on the CPU."""
-    pictures = vae.decode(latents)
-    denoiser.ensure_loaded()  # the VAE may have pushed it out of memory
-    return pictures[..., :3].float().cpu().clamp(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +67,7 @@ def open_studio(
 
     vae: None where only latents are wanted.
     """
-    channels = model.get_model_object("latent_format").latent_channels
-    shape = (channels, settings.height, settings.width)
-    encoder = HostTextEncoder(model, clip, shape)
+    encoder = HostTextEncoder(model, clip)
     empty = encoder.encode([""])
     with open_denoiser(model, extra_memory_bytes, purpose=purpose, autocast=autocast) as denoiser:
         yield Studio(denoiser, encoder, HostSampler(denoiser, vae, empty, settings), empty)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ....tverase_core.errors import KeyMismatchError, listed
+from ..storage.formats import is_packed, stored_scale, values
 
 
 class Attachment:
@@ -35,3 +36,37 @@ def attached_to(
         yield attachment
     finally:
         stack.remove(attachment)
+
+
+class WeightSlot:
+    """The function the host calls on one weight at each forward pass: W -> W + scale * delta.
+
+    layer: whose parameter it is, as stored. Where the host computes in bfloat16 it hands over W
+    rounded to that, and W + delta, rounded again, would be W for every delta below half a step: no
+    small edit would act at all. From the stored W, of more digits, as many weights move as should.
+    Quantised weights have no more digits than what is handed over, unpacked.
+    """
+
+    def __init__(self, key: str, stack: list[Attachment], layer: torch.nn.Module):
+        self._key, self._stack, self._layer = key, stack, layer
+        self._name = key.rpartition(".")[2]
+        self._packed = is_packed(layer, self._name, layer._parameters[self._name])
+        self._unit = stored_scale(layer, self._name)
+
+    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
+        # The host's parameters ask for gradients: undetached, each would gather a copy of its own.
+        weight, dtype = weight.detach(), weight.dtype
+        if hasattr(weight, "_qdata"):  # hosts of 2025 hand over some of them packed
+            weight = values(self._layer, self._name, weight).to(dtype)
+        acting = [
+            (attachment.deltas[self._key], attachment.scale)
+            for attachment in self._stack
+            if attachment.scale != 0 and self._key in attachment.deltas
+        ]
+        if acting and dtype == torch.bfloat16 and not self._packed:
+            weight = self._layer._parameters[self._name].detach().to(weight.device)
+        for delta, scale in acting:
+            weight = torch.add(weight.float(), delta.to(weight.device), alpha=scale / self._unit)
+        weight = weight.to(dtype)
+        # Autograd may not save the loader's inference tensors, so it gets a copy.
+        return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else weight

@@ -1,83 +1,144 @@
-"""CONDITIONING of the host <-> Context of the core."""
+"""CONDITIONING of the host <-> Context of the core, and what a network makes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
 from ....tverase_core.errors import BaseMismatchError, TextWidthError
 from ....tverase_core.ports import Context, joined
+from ..network.kinds import refuse_extra_inputs
+from ..network.latents import pixels_each, with_time
 from ..text.tokens import tokens_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-
-def encode_texts(clip: Any, texts: Sequence[str]) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-    """(context [1, s, d], pooled [1, p] or None) of each text, by the user's CLIP."""
-    encoded = []
-    for text in texts:
-        tokens, pooled = clip.encode_from_tokens(tokens_of(clip, text), return_pooled=True)
-        encoded.append((tokens, pooled))
-    return encoded
-
-
-def to_context(
-    model: ModelPatcher, encoded: Sequence[tuple[torch.Tensor, Any]], latent_shape: Sequence[int]
-) -> Context:
-    """Rows that this model's denoiser takes, SDXL's pooled and size conditioning included.
-
-    encoded: per item (context [1, s, d], pooled); latent_shape: (c, h, w) of one latent.
-    """
-    return joined(*(rows_of(model, row, pooled, latent_shape) for row, pooled in encoded))
+POOLED = "pooled_output"
+# By what name each family's network is told the width of its texts.
+_WIDTHS = (
+    "context_dim",  # Stable Diffusion 1, 2 and XL
+    "cap_feat_dim",  # Lumina 2, Z-Image
+    "context_in_dim",  # Flux, FLUX.2, Chroma, HunyuanImage
+    "joint_attention_dim",  # Qwen-Image
+    "cond_seq_dim",  # AuraFlow
+    "crossattn_emb_channels",  # Cosmos
+    "text_dim",  # Wan
+    "text_feat_dim",  # OmniGen2
+)
 
 
-def rows_of(
-    model: ModelPatcher, context: torch.Tensor, pooled: Any, latent_shape: Sequence[int]
-) -> Context:
-    """The same for n rows at once; gradients flow to context [n, s, d] and pooled [n, p].
+def encode_texts(clip: Any, texts: Sequence[str]) -> list[Mapping[str, Any]]:
+    """What the user's CLIP, of any family, makes of each text: "cond" [1, s, d], "pooled_output"
+    [1, p] or None, and what else it gives, by the host's names."""
+    return [
+        clip.encode_from_tokens(tokens_of(clip, text), return_pooled=True, return_dict=True)
+        for text in texts
+    ]
+
+
+def to_context(model: ModelPatcher, encoded: Sequence[Mapping[str, Any]]) -> Context:
+    """One row an item of `encode_texts`, for this model. Raises as `rows_of`."""
+    names = [{name for name, value in made.items() if value is not None} for made in encoded]
+    some = set.union(*names) - set.intersection(*names)
+    if some:
+        raise BaseMismatchError(
+            f"For some of these texts the CLIP gives {', '.join(sorted(some))} beside, for others "
+            "not, as HunyuanImage's does for words in quotes. Write all prompts and captions "
+            "without quotes."
+        )
+    return joined(*(rows_of(model, **made) for made in encoded))
+
+
+def rows_of(model: ModelPatcher, cond: torch.Tensor, **extra: Any) -> Context:
+    """The same for n rows at once; gradients flow to cond [n, s, d] and to what is in `extra`.
 
     Raises TextWidthError when the CLIP belongs to another family than the model,
-    BaseMismatchError when the model wants more than noise and text.
+    BaseMismatchError when the model wants more than noise and text, or the CLIP gives more, or not
+    for every text.
     """
     refuse_extra_inputs(model)
-    wanted = model.model.model_config.unet_config.get("context_dim")
-    if wanted is not None and context.shape[-1] != wanted:
+    wanted = text_width(model)
+    if wanted is not None and cond.shape[-1] != wanted:
         raise TextWidthError(
-            f"This CLIP gives texts of width {context.shape[-1]}, the MODEL takes {wanted}. "
+            f"This CLIP gives texts of width {cond.shape[-1]}, the MODEL takes {wanted}. "
             "Connect the CLIP of the same checkpoint as the MODEL."
         )
-    made = model.model.extra_conds(
-        cross_attn=context,
-        pooled_output=pooled,
-        noise=torch.zeros((1, *latent_shape)),
-        device=torch.device("cpu"),
-        width=latent_shape[-1] * 8,
-        height=latent_shape[-2] * 8,
-        prompt_type="positive",
-    )
-    extra = {name: made[name].cond.clone() for name in made if name not in ("c_crossattn",)}
-    return Context(context.clone().float(), extra)
-
-
-def refuse_extra_inputs(model: ModelPatcher) -> None:
-    """Raise BaseMismatchError for models that take a picture or a mask beside the noise.
-
-    Only UNets are counted: other families name by `in_channels` what a patch of latents holds.
-    """
-    network = model.model.diffusion_model
-    wanted = model.get_model_object("latent_format").latent_channels
-    taken = network.in_channels if isinstance(network, UNetModel) else wanted
-    extra = ", ".join(getattr(model.model, "concat_keys", ()))
-    if taken != wanted or extra:
-        beside = f" ({extra.replace('_', ' ')})" if extra else ""
+    given = {name: value for name, value in extra.items() if value is not None}
+    unknown = [
+        name
+        for name, value in given.items()
+        if not torch.is_tensor(value) or len(value) != len(cond)  # Anima's T5 tokens have no rows
+    ]
+    if unknown:
         raise BaseMismatchError(
-            f"This MODEL takes a picture beside the noise{beside}: its network has {taken} input "
-            f"channels, its latents have {wanted}. It is made for inpainting, editing or "
-            "upscaling; expected a text-to-image model. Load the text-to-image checkpoint of the "
-            "family. Extracting vectors works for this one, and so does applying them: those of "
-            "the text-to-image model with other_weights set to allow."
+            f"This CLIP gives {', '.join(unknown)} beside the text, which training does not know. "
+            "Use the text-to-image model and CLIP of the family."
         )
+    return Context(cond.clone().float(), {name: _own(value) for name, value in given.items()})
+
+
+def _own(value: torch.Tensor) -> torch.Tensor:
+    return value.clone().float() if value.is_floating_point() else value.clone()
+
+
+def text_width(model: ModelPatcher) -> int | None:
+    """How wide the texts are that the network takes; None where its class does not say."""
+    config = model.model.model_config.unet_config
+    embedder = config.get("context_embedder_config")  # SD3
+    if embedder:
+        return int(embedder["params"]["in_features"])
+    captions = config.get("caption_channels")  # HiDream: of its T5 and its Llama
+    if isinstance(captions, list):
+        return int(captions[0])
+    known = inspect.signature(type(model.model.diffusion_model).__init__).parameters
+    for name in _WIDTHS:
+        if name in config:
+            return int(config[name])
+        default = known[name].default if name in known else inspect.Parameter.empty
+        if isinstance(default, int):
+            return default
+    return None
+
+
+def network_inputs(
+    model: ModelPatcher, context: Context, shape: Sequence[int], device: torch.device
+) -> dict[str, Any]:
+    """What this model's network takes beside noise and time, by its own names, "context" among
+    them: the host makes it from the conditioning, as when it draws.
+
+    context: n even rows; shape: [n, c, h, w] of the noise. Tensors are as the conditioning has
+    them in dtype, on `device`. Gradients flow.
+    """
+    side, given = pixels_each(model), context.to(device)
+    # Row by row, as the host does it: of several rows it would count the tokens together.
+    rows = [
+        model.model.extra_conds(
+            cross_attn=row.tokens,
+            **{POOLED: None, **row.extra},
+            noise=with_time(model, torch.zeros((1, *shape[1:]), device=device)),
+            device=device,
+            width=shape[-1] * side,
+            height=shape[-2] * side,
+            prompt_type="positive",
+        )
+        for row in (given.pick(place) for place in torch.arange(len(given), device=device).split(1))
+    ]
+    inputs = {
+        name: first.concat([row[name] for row in rows[1:]]) for name, first in rows[0].items()
+    }
+    inputs["context"] = inputs.pop("c_crossattn")
+    return {
+        name: value.to(device) if torch.is_tensor(value) else value
+        for name, value in inputs.items()
+    }
+
+
+def is_masked(context: Context) -> bool:
+    """Whether some of its tokens are padding that a mask leaves out."""
+    return any(
+        not part.is_floating_point() and bool((part == 0).any()) for part in context.extra.values()
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.model_patcher
@@ -12,48 +12,24 @@ import torch
 
 from ....tverase_core.errors import BaseMismatchError, listed
 from ....tverase_core.ports import Context
-from ....tverase_core.schedule import NoiseSchedule
+from ....tverase_core.schedule import Schedule
 from ..app.version import require_training
-from ..storage.view import refuse_quantised
+from ..network.backward import differentiable
+from ..network.kinds import refuse_extra_inputs
+from ..network.latents import with_time, without_time
+from ..network.loose import changed_when_read
+from ..network.schedule import network_times, schedule_of
+from ..storage.view import PREFIX, refuse_quantised, view_of
 from ..training.fits import refuse_too_large
 from .at_use import edits_at_use
-from .attachments import Attachment, attached_to
-from .conditioning import refuse_extra_inputs
-from .numerics import compute_dtype, has_fast_bfloat16, noise_schedule, plain_attention
+from .attachments import Attachment, WeightSlot, attached_to
+from .conditioning import is_masked, network_inputs
+from .numerics import compute_dtype, has_fast_bfloat16, plain_attention
 from .patching import plain_clone
-from .weights import patched_keys, wrappable_shapes
+from .weights import patched_keys, trainable_shapes, wrappable_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
-
-
-class _WeightSlot:
-    """The function the host calls on one weight at each forward pass: W -> W + scale * delta.
-
-    layer: whose parameter it is, as stored. Where the host computes in bfloat16 it hands over W
-    rounded to that, and W + delta, rounded again, would be W for every delta below half a step: no
-    small edit would act at all. From the stored W, of more digits, as many weights move as should.
-    """
-
-    def __init__(self, key: str, stack: list[Attachment], layer: torch.nn.Module):
-        self._key, self._stack, self._layer = key, stack, layer
-
-    def __call__(self, weight: torch.Tensor) -> torch.Tensor:
-        # The host's parameters ask for gradients: undetached, each would gather a copy of its own.
-        weight, dtype = weight.detach(), weight.dtype
-        acting = [
-            (attachment.deltas[self._key], attachment.scale)
-            for attachment in self._stack
-            if attachment.scale != 0 and self._key in attachment.deltas
-        ]
-        if acting and dtype == torch.bfloat16:
-            stored = getattr(self._layer, self._key.rpartition(".")[2])
-            weight = stored.detach().to(weight.device)
-        for delta, scale in acting:
-            weight = torch.add(weight.float(), delta.to(weight.device), alpha=scale)
-        weight = weight.to(dtype)
-        # Autograd may not save the loader's inference tensors, so it gets a copy.
-        return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else weight
 
 
 class HostDenoiser:
@@ -63,21 +39,22 @@ class HostDenoiser:
         self,
         patcher: ModelPatcher,
         stack: list[Attachment],
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         autocast: bool = False,
         extra_memory_bytes: int = 0,
     ):
         self.patcher, self.schedule, self._extra = patcher, schedule, extra_memory_bytes
         self._autocast = autocast and has_fast_bfloat16(patcher.load_device)
         self.device = patcher.load_device
-        self._stack, self._shapes = stack, wrappable_shapes(patcher)
+        self._stack, self._shapes = stack, trainable_shapes(patcher)
         self._options = {"optimized_attention_override": plain_attention}
         self._load()
 
     def _load(self) -> None:
-        comfy.model_management.load_models_gpu(
-            [self.patcher], memory_required=self._extra, force_full_load=True
-        )
+        with torch.inference_mode():  # as the host loads: it can move no other quantised weights
+            comfy.model_management.load_models_gpu(
+                [self.patcher], memory_required=self._extra, force_full_load=True
+            )
         self._loaded_as = self._state()
 
     def _state(self) -> tuple[bool, bool]:
@@ -101,18 +78,45 @@ class HostDenoiser:
         """The network's own output. Calling it directly avoids the detour over x0, which loses
         digits at small noise, and averages no conditions over the batch as the guider does."""
         self.ensure_loaded()
+        groups = [part for rows, same in context.even() for part in _apart(rows, same)]
+        if len(groups) == 1:
+            return self._predict(x_t, timesteps, groups[0][1])
+        made = [self._predict(x_t[rows], timesteps[rows], part) for rows, part in groups]
+        order = torch.cat([rows for rows, _ in groups]).argsort()
+        return torch.cat(made)[order.to(self.device)]
+
+    def _predict(
+        self, x_t: torch.Tensor, timesteps: torch.Tensor, context: Context
+    ) -> torch.Tensor:
+        """The same for texts of one size."""
         model = self.patcher.model
         dtype = model.manual_cast_dtype or model.get_dtype()
         if self._autocast:
             dtype = torch.bfloat16  # the host's layers compute in the dtype of what they are given
-        extra = {k: v.to(self.device, dtype) for k, v in context.extra.items()}
-        return model.diffusion_model(
-            x_t.to(self.device, dtype),
-            timesteps.to(self.device).float(),
-            context=context.tokens.to(self.device, dtype),
-            transformer_options=self._options,
-            **extra,
-        ).float()
+        with differentiable(model.diffusion_model):
+            inputs = network_inputs(self.patcher, context, x_t.shape, self.device)
+            made = model.diffusion_model(
+                with_time(self.patcher, x_t.to(self.device, dtype)),
+                network_times(self.patcher, self.schedule, timesteps.to(self.device)),
+                transformer_options=dict(self._options),  # networks write into it
+                **{name: _as(dtype, value) for name, value in inputs.items()},
+            )
+        return without_time(made).float()
+
+
+def _apart(rows: torch.Tensor, context: Context) -> list[tuple[torch.Tensor, Context]]:
+    """The rows one by one where masks say which tokens count: some networks know one mask only."""
+    if not is_masked(context):
+        return [(rows, context)]
+    places = torch.arange(len(rows)).split(1)
+    return [(rows[place], context.pick(place)) for place in places]
+
+
+def _as(dtype: torch.dtype, value: Any) -> Any:
+    """Tensors of whole numbers stay what they are."""
+    if torch.is_tensor(value) and value.is_floating_point():
+        return value.to(dtype)
+    return value
 
 
 @contextmanager
@@ -130,25 +134,32 @@ def open_denoiser(
 
     Leaves inference mode for its block. On the way out, by any way, the clone is unloaded and
     every wrapper is taken off the shared modules: a stale one would survive a partial load.
-    Raises before loading: HostTooOldError, MemoryError, BaseMismatchError (quantised, flow, edit).
+    Raises before loading: HostTooOldError, MemoryError, BaseMismatchError (a format that
+    no function sees, an unknown schedule, an editing model).
     """
     require_training()
     refuse_quantised(model, purpose)
     refuse_extra_inputs(model)
-    schedule = noise_schedule(model)
+    schedule = schedule_of(model)
     refuse_too_large(model, extra_memory_bytes, purpose)
     clone = plain_clone(model)
-    stack: list[Attachment] = []
-    for key in wrappable_shapes(clone):
-        layer = clone.model.get_submodule(key.rpartition(".")[0])
-        clone.add_weight_wrapper(key, _WeightSlot(key, stack, layer))
+    network, stack, loose = clone.model.diffusion_model, list[Attachment](), []
+    for key in trainable_shapes(clone):
+        slot = WeightSlot(key, stack, clone.model.get_submodule(key.rpartition(".")[0]))
+        if key in wrappable_shapes(clone):
+            clone.add_weight_wrapper(key, slot)
+        else:
+            loose.append((key.removeprefix(PREFIX), slot))
+    scales = [key for key in view_of(clone).scales if key.endswith("scale_weight")]
+    loose += [(key.removeprefix(PREFIX), torch.Tensor.clone) for key in scales]
     clone.set_model_compute_dtype(compute_dtype(clone.load_device))
     try:
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), changed_when_read(network, loose):
             yield HostDenoiser(clone, stack, schedule, autocast, extra_memory_bytes)
     finally:
         stack.clear()
-        clone.detach()
+        with torch.inference_mode():
+            clone.detach()
         for module in clone.model.modules():
             comfy.model_patcher.wipe_lowvram_weight(module)
 

@@ -15,7 +15,7 @@ from ....tverase_core.vector.at_use import AddedAtUse
 from ....tverase_core.vector.erase import Plan
 from ....tverase_core.vector.rounding import LOSS_TO_WARN
 from ..app.version import HostTooOldError, host_version
-from ..storage.formats import layer_of, unpacked_at_use
+from ..storage.formats import layer_of, stored_scale, unpacked_at_use
 from ..storage.view import PREFIX, view_of
 from .patching import measure_rounding, patched_clone, plain_clone
 
@@ -41,7 +41,8 @@ def exact_clone(model: ModelPatcher, plan: Plan, prefix: str = PREFIX) -> ModelP
         scale: {key: delta for key, delta in deltas.items() if key not in known}
         for scale, deltas in plan.items()
     }
-    clone = plain_clone(patched_clone(model, {s: deltas for s, deltas in loose.items() if deltas}))
+    patches = {scale: deltas for scale, deltas in loose.items() if deltas}
+    clone = plain_clone(patched_clone(model, patches, prefix))
     # It came with the lists of functions that layers call; injections are older.
     if not hasattr(clone, "add_weight_wrapper"):
         raise HostTooOldError(
@@ -75,7 +76,7 @@ def edited_clone(
     """
     if precision == "runtime_exact":
         return exact_clone(model, plan, prefix), ""
-    edited, loss = patched_clone(model, plan), measure_rounding(model, plan, prefix)
+    edited, loss = patched_clone(model, plan, prefix), measure_rounding(model, plan, prefix)
     if loss.lost <= LOSS_TO_WARN:
         return edited, f"auto: patch, {loss.sentence()}." if precision == "auto" else ""
     try:
@@ -162,18 +163,4 @@ def _slot(model: ModelPatcher, key: str, scale: float, delta: torch.Tensor) -> A
     linear = hasattr(layer, "in_features") and delta.ndim == 2
     convolves = getattr(layer, "groups", 0) == 1 and not getattr(layer, "transposed", True)
     thin = name == "weight" and (linear or (convolves and delta.ndim == 4))
-    return AddedAtUse(delta, scale / _stored_scale(model, key), thin=thin)
-
-
-def _stored_scale(model: ModelPatcher, key: str) -> float:
-    """What the layer multiplies its stored weight by; 1 but for scaled 8-bit formats."""
-    layer, name = layer_of(model.model, key)
-    factor = getattr(layer, "scale_weight", None) if name == "weight" else None
-    if factor is None:
-        return 1.0
-    if factor.numel() != 1:
-        raise BaseMismatchError(
-            f"{key}: this model's format has {factor.numel()} scales for one weight, which "
-            "runtime-exact mode does not know. Set precision to patch."
-        )
-    return float(factor)
+    return AddedAtUse(delta, scale / stored_scale(layer, name), thin=thin)

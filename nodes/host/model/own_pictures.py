@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ....tverase_core.concept_set import ConceptSet
 from ....tverase_core.errors import BaseMismatchError
 from ....tverase_core.model.fingerprint import describe
-from .conditioning import refuse_extra_inputs
+from ..network.kinds import refuse_extra_inputs
+from .conditioning import text_width
 from .weights import fingerprint, model_shapes
 
 if TYPE_CHECKING:
@@ -20,8 +21,7 @@ def require_own_pictures(model: ModelPatcher, pictures: ConceptSet) -> None:
     """Raise BaseMismatchError when the concept set was made with a model of another family, and
     for a model that no concept set can be for: one that wants more than noise and text."""
     refuse_extra_inputs(model)
-    config = model.model.model_config.unet_config
-    wanted = (model.get_model_object("latent_format").latent_channels, config.get("context_dim"))
+    wanted = (model.get_model_object("latent_format").latent_channels, text_width(model))
     got = (pictures.latents.shape[1], pictures.contexts.tokens.shape[-1])
     if any(mine is not None and mine != theirs for mine, theirs in zip(wanted, got, strict=True)):
         raise BaseMismatchError(

@@ -17,7 +17,7 @@ from ....tverase_core.vector.erase import Plan
 from ....tverase_core.vector.rounding import Comparison, RoundingLoss
 from ..storage.formats import layer_of, restored, unpacked_at_use, values
 from ..storage.view import PREFIX, view_of
-from .weights import base_weight, stored_weight
+from .weights import base_weight, effective_weight, stored_weight
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 MEASURED, ROWS = 24, 32  # how many packed weights, and rows of each, the rounding is measured on
 
 
-def patched_clone(model: ModelPatcher, plan: Plan) -> ModelPatcher:
+def patched_clone(model: ModelPatcher, plan: Plan, prefix: str = PREFIX) -> ModelPatcher:
     """A clone of `model` in which each weight is W + scale * delta.
 
     plan: deltas by key, grouped by their scale. The input MODEL and its weights are not touched;
-    the host computes the patched weights when it next loads the clone.
+    the host computes the patched weights when it next loads the clone. Parameters that its patches
+    pass over are exchanged whole instead.
     Raises KeyMismatchError when the host does not accept every key.
     """
     clone = model.clone()
@@ -44,6 +45,10 @@ def patched_clone(model: ModelPatcher, plan: Plan) -> ModelPatcher:
                 "was made from.",
                 missing=refused,
             )
+    for key in view_of(model, prefix).passed_over & clone.patches.keys():
+        stored = stored_weight(model, key)
+        edited = effective_weight(clone, key).to(stored)
+        clone.add_object_patch(key, torch.nn.Parameter(edited, requires_grad=False))
     return clone
 
 

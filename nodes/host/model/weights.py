@@ -20,10 +20,10 @@ from ....tverase_core.model.fingerprint import (
 from ....tverase_core.model.layout import ModelLayout
 from ....tverase_core.model.sample_values import packed, packed_spread
 from ..app.version import host_version
+from ..network.schedule import prediction_of
 from ..storage.formats import READABLE, bits_of, layer_of, stored_as, values
 from ..storage.view import PREFIX, view_of
 from .computed import computed
-from .numerics import prediction_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -37,6 +37,11 @@ def model_shapes(model: ModelPatcher) -> Mapping[str, torch.Size]:
 def wrappable_shapes(model: ModelPatcher) -> Mapping[str, torch.Size]:
     """See `WeightView.usable`."""
     return view_of(model).usable
+
+
+def trainable_shapes(model: ModelPatcher) -> Mapping[str, torch.Size]:
+    """See `WeightView.trainable`."""
+    return view_of(model).trainable
 
 
 def layout_of(model: ModelPatcher) -> ModelLayout:
@@ -53,6 +58,8 @@ def patched_keys(model: ModelPatcher) -> list[str]:
 def stored_weight(model: ModelPatcher, key: str) -> torch.Tensor:
     """The unpatched weight as the host holds it, be the model loaded with patches or not."""
     layer, name = layer_of(model.model, key)
+    if key in model.object_patches_backup:
+        return model.object_patches_backup[key]
     if key in getattr(model, "hook_backup", {}):  # ComfyUI has hooks since 0.3.7
         return model.hook_backup[key][0]
     return model.backup[key].weight if key in model.backup else getattr(layer, name)

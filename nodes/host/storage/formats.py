@@ -123,6 +123,21 @@ def restored(layer: Any, name: str, numbers: Tensor, seed: int) -> Tensor:
     return small.float() * scale
 
 
+def stored_scale(layer: Any, name: str) -> float:
+    """What the layer multiplies its weight by after functions have seen it; 1 but for scaled 8-bit
+    formats of older hosts. Raises BaseMismatchError where rows have scales of their own."""
+    factor = getattr(layer, "scale_weight", None) if name == "weight" else None
+    if factor is None:
+        return 1.0
+    if factor.numel() != 1:
+        raise BaseMismatchError(
+            f"{name}: this model's format has {factor.numel()} scales for one weight, to which "
+            "nothing can be added at use. Set precision to patch, or load the model in fp16, bf16 "
+            "or fp32."
+        )
+    return float(factor)
+
+
 def unpacked_at_use(weight: Tensor) -> bool:
     """Whether patches are added to the unpacked numbers each time, as ComfyUI-GGUF does."""
     return _is_gguf(weight)

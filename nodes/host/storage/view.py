@@ -12,7 +12,16 @@ import torch
 
 from ....tverase_core.errors import BaseMismatchError, listed
 from ....tverase_core.model.layout import ModelLayout, detect_layout
-from .formats import BESIDE, READABLE, is_packed, is_readable, layer_of, parameters, stored_as
+from .formats import (
+    BESIDE,
+    READABLE,
+    is_packed,
+    is_readable,
+    layer_of,
+    parameters,
+    stored_as,
+    unpacked_at_use,
+)
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -22,15 +31,20 @@ PREFIX = "diffusion_model."
 
 @dataclass
 class WeightView:
-    """shapes: of what each weight stands for. usable: of those that the host lets a function see at
-    each forward pass, that is of its own layers; free-standing parameters, which some newer
-    families have, are not among them. packed: keys of weights that are unpacked before use.
-    unreadable: format by key of parameters whose numbers we cannot get. scales: shapes of what lies
-    beside scaled weights. sample: for `weights.fingerprint`, found when it is first asked for.
+    """shapes: of what each weight stands for. usable: of those that the host lets a function
+    see at each forward pass, that is of its own layers; free-standing parameters, which some
+    newer families have, are not among them. trainable: usable ones and those parameters that
+    patches reach. passed_over: those that they do not: of modules that have layers inside them,
+    such as padding tokens, the host patches none and says nothing.
+    packed: keys of weights that are unpacked before use. unreadable: format by key of
+    parameters whose numbers we cannot get. scales: shapes of what lies beside scaled weights.
+    sample: for `weights.fingerprint`, found when it is first asked for.
     """
 
     shapes: Mapping[str, torch.Size]
     usable: Mapping[str, torch.Size]
+    trainable: Mapping[str, torch.Size]
+    passed_over: frozenset[str]
     packed: frozenset[str]
     unreadable: Mapping[str, str]
     scales: Mapping[str, torch.Size]
@@ -56,8 +70,8 @@ def view_of(model: ModelPatcher, prefix: str = PREFIX) -> WeightView:
 
 
 def _seen(module: torch.nn.Module, prefix: str) -> WeightView:
-    shapes, usable, unreadable, scales = {}, {}, {}, {}
-    packed = set()
+    shapes, usable, trainable, unreadable, scales = {}, {}, {}, {}, {}
+    packed, passed_over = set(), set()
     for key, layer, name, weight in parameters(module):
         if not key.startswith(prefix):
             continue
@@ -69,21 +83,34 @@ def _seen(module: torch.nn.Module, prefix: str) -> WeightView:
             if is_packed(layer, name, weight):
                 packed.add(key)
             if name in ("weight", "bias") and hasattr(layer, "weight_function"):
-                usable[key] = shape
+                usable[key] = trainable[key] = shape
+            elif name in layer._parameters and _has_layers(layer):
+                passed_over.add(key)
+            elif name in layer._parameters:
+                trainable[key] = shape
         elif name in layer._parameters:  # buffers of whole numbers are positions and counts
             unreadable[key] = f"{type(weight).__name__} of {weight.dtype}"
-    return WeightView(shapes, usable, frozenset(packed), unreadable, scales)
+    keys = frozenset(passed_over), frozenset(packed)
+    return WeightView(shapes, usable, trainable, *keys, unreadable, scales)
+
+
+def _has_layers(module: torch.nn.Module) -> bool:
+    """Whether parameters lie deeper in it too: such modules are left out by `ModelPatcher.load`."""
+    return any("." in name for name, _ in module.named_parameters())
 
 
 def refuse_quantised(model: ModelPatcher, purpose: str) -> None:
-    """Raise when weights have no plain float values to train."""
+    """Raise when weights are in a format that lets no function see their numbers at use."""
     view = view_of(model)
     for key in [*sorted(view.packed), *view.unreadable]:
         layer, name = layer_of(model.model, key)
+        weight = getattr(layer, name)
+        if key in view.packed and not unpacked_at_use(weight):
+            continue
         raise BaseMismatchError(
-            f"{purpose} needs plain floating-point weights, but {key} is stored as "
-            f"{stored_as(layer, name, getattr(layer, name))}. Load the same model in fp16, bf16 or "
-            "fp32; a task vector made from that can be applied to this one."
+            f"{purpose} cannot train in this format: {key} is stored as "
+            f"{stored_as(layer, name, weight)}. Load the same model in fp16, bf16, fp32, or one of "
+            "ComfyUI's own 8-bit formats; a task vector made from that can be applied to this one."
         )
 
 

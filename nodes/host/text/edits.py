@@ -24,7 +24,8 @@ from ..model.exact import edited_clone
 from ..model.weights import sampled_fingerprint
 from ..storage.view import view_of
 from .encoder import HostTextEncoder
-from .tokens import tokens_of
+from .passes import autograd_as_it_is, for_gradients
+from .towers import towers_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -37,8 +38,14 @@ UNSURE = ("text_projection", "logit_scale")
 class EditableHostTextEncoder(HostTextEncoder):
     """Implements `ports.EditableTextEncoder`: deltas act in the float32 copy."""
 
-    def __init__(self, model: ModelPatcher, clip: Any, latent_shape: Sequence[int]):
-        super().__init__(model, clip, latent_shape)
+    def __init__(self, model: ModelPatcher, clip: Any):
+        others = [tower.name for tower in towers_of(clip) if not tower.is_clip]
+        if others:
+            raise BaseMismatchError(
+                f"This CLIP has the text encoders {', '.join(others)}. This node knows those of "
+                "Stable Diffusion 1.x, 2.x and XL."
+            )
+        super().__init__(model, clip, torch.float32)
         self.device = clip.patcher.load_device
         self._stack: list[Attachment] = []
 
@@ -51,17 +58,19 @@ class EditableHostTextEncoder(HostTextEncoder):
 
     def encode(self, texts: Sequence[str]) -> Context:
         """As the frozen encoder's; with deltas attached and autograd enabled, gradients flow."""
-        if not (self._stack and torch.is_grad_enabled()):
-            with self._edited():
-                return super().encode(texts)
-        with torch.inference_mode(False), self._edited():
-            self._reset()
-            made = [self._copy.encode_token_weights(tokens_of(self._clip, t))[:2] for t in texts]
-            return to_context(self._model, made, self._shape)
+        with autograd_as_it_is():
+            self._ready()  # first: the host loads parameters, and what `_edited` puts is none
+            if not (self._stack and torch.is_grad_enabled()):
+                with self._edited():
+                    return super().encode(texts)
+            with self._edited(), for_gradients(self._copy, tuple(self._towers.values())):
+                return to_context(self._model, self._encoded(texts))
 
     def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:
-        with self._edited():
-            return super().encode_with(vectors, template)
+        with autograd_as_it_is():
+            self._ready()
+            with self._edited():
+                return super().encode_with(vectors, template)
 
     @contextmanager
     def _edited(self) -> Iterator[None]:

@@ -2,99 +2,125 @@
 
 from __future__ import annotations
 
-import copy
-import re
 from collections.abc import Mapping, Sequence
-from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-import comfy.clip_model
-import comfy.model_patcher
+import comfy.model_management
 import torch
 
-from ....tverase_core.errors import BaseMismatchError, ConfigError, TextWidthError
+from ....tverase_core.errors import BaseMismatchError, TextWidthError
 from ....tverase_core.ports import Context
-from ..model.conditioning import rows_of, to_context
-from ..model.weights import base_weight, effective_weight
-from ..storage.view import view_of
+from ..app.version import host_version
+from ..model.conditioning import POOLED, to_context
+from ..storage.formats import values
+from .copies import private_copy
+from .passes import autograd_as_it_is, for_gradients, in_one_pass
+from .splice import Rows, filled, marked_rows
 from .tokens import tokens_of
+from .towers import Tower, refuse_cut, refuse_other_family, towers_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-KNOWN = ({"l"}, {"h"}, {"g"}, {"l", "g"})
-# Attributes of modules in which ComfyUI's dynamic memory management (0.12 and newer) keeps pointers
-# into memory of its own: they cannot be copied, or a copy frees the memory a second time.
-HOSTS_OWN = re.compile(
-    r"dynamic_\w+|_v|_v_\w+|_pins?|_pin_\w+|_prefetch|_comfy_graph|(weight|bias)_lowvram_function"
-)
-Row = list[Any]  # token numbers and embedding tensors, as the host's text models take them
-
 
 class HostTextEncoder:
-    """Implements `ports.TextEncoder` for CLIP towers: SD1 ("l"), SD2 ("h"), SDXL ("l" and "g").
+    """Implements `ports.TextEncoder` for every text encoder of the host that turns words into
+    vectors of a table: CLIP, T5 and language models, alone or several together.
 
-    Works on a float32 copy of the text model, so that neither autograd nor the host's memory
-    management meets the shared one. LoRAs on the CLIP and its clip skip are part of the copy.
-    latent_shape: (c, h, w), which SDXL's size conditioning is made from.
-    Raises BaseMismatchError for other text encoders.
+    Works on a copy of the text model's modules, so that neither autograd nor the host's memory
+    management meets the shared ones; the weights are shared and stay as the host holds them.
+    LoRAs on the CLIP and its clip skip are part of the copy. Raises BaseMismatchError for other
+    text encoders, and for those of another family than the MODEL.
     """
 
-    def __init__(self, model: ModelPatcher, clip: Any, latent_shape: Sequence[int]):
-        self._model, self._clip, self._shape = model, clip, tuple(latent_shape)
-        # SDXL's context holds l before g, and its pooled output is g's
-        self._towers = sorted(tokens_of(clip, ""), reverse=True)
-        text_model = clip.cond_stage_model
-        if set(self._towers) not in KNOWN or not all(
-            isinstance(_tower(text_model, t).transformer, comfy.clip_model.CLIPTextModel)
-            for t in self._towers
-        ):
-            raise BaseMismatchError(
-                f"This CLIP has the text encoders {', '.join(self._towers)}. This node knows those "
-                "of Stable Diffusion 1.x, 2.x and XL."
-            )
+    def __init__(self, model: ModelPatcher, clip: Any, dtype: torch.dtype | None = None):
+        self._model, self._clip = model, clip
+        self._towers = {tower.name: tower for tower in towers_of(clip)}
+        refuse_other_family(model, clip)
+        self._templates: dict[tuple[str, int], Mapping[str, Rows]] = {}
         with torch.inference_mode(False):
-            self._copy = private_copy(clip)
+            self._patcher = private_copy(clip, dtype)
+        self._copy: torch.nn.Module = self._patcher.model
 
     def widths(self) -> Mapping[str, int]:
         return {t: self.vocabulary(t).shape[1] for t in self._towers}
 
     def vocabulary(self, tower: str) -> torch.Tensor:
-        return _tower(self._copy, tower).transformer.get_input_embeddings().weight
+        table = self._towers[tower].table(self._copy)
+        return values(table, "weight", table.weight)
 
     def word_vectors(self, word: str) -> Mapping[str, torch.Tensor]:
+        self._tokens(word)  # complains of embeddings that are not there
         with torch.inference_mode(False):
-            return {t: self._embedded(t, self._words(word, t)) for t in self._towers}
+            return {name: self._embedded(name, word) for name in self._towers}
 
     def last_tokens(self, texts: Sequence[str], tower: str) -> list[int]:
+        if self._last_token("", tower):
+            raise BaseMismatchError(
+                f"The text encoder {tower} puts every prompt into a template for chat, in which "
+                "this node does not know where a prompt's last word is. Expected a MODEL that "
+                "reads CLIP or T5."
+            )
         return [self._last_token(text, tower) for text in texts]
 
     def _last_token(self, text: str, tower: str) -> int:
         # Split as `encode` splits it: its brackets are weights, a long one fills several rows.
-        rows = tokens_of(self._clip, text, return_word_ids=True)[tower]
+        rows = self._tokens(text, return_word_ids=True)[self._towers[tower].place]
         words = [word for row in rows for _, _, word in row]  # 0 for marks and padding
         return max((i for i, word in enumerate(words) if word), default=0)
 
     def encode(self, texts: Sequence[str]) -> Context:
         """As CLIPTextEncode does, prompt weights and long prompts included."""
         with torch.inference_mode(False), torch.no_grad():
-            self._reset()
-            made = [self._copy.encode_token_weights(tokens_of(self._clip, t))[:2] for t in texts]
-            return to_context(self._model, made, self._shape)
+            self._ready()
+            return to_context(self._model, self._encoded(texts))
+
+    def _encoded(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        return [self._conditioning(self._whole(text)) for text in texts]
+
+    def _whole(self, text: str) -> dict[str, Any]:
+        """Its tokens. Raises ConfigError where the host would leave some out."""
+        tokens = self._tokens(text)
+        for tower in self._towers.values():
+            refuse_cut(tower, tokens[tower.place], text)
+        return tokens
 
     def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:
         count = self._check(vectors)
-        before, _, after = template.partition("{}")
-        hidden, pooled = [], None
-        with torch.inference_mode(False):
-            self._reset()
-            for tower in self._towers:
-                words = self._words(before, tower), self._words(after, tower)
-                rows = [self._row(tower, words, vectors[tower][k]) for k in range(count)]
-                states, pooled = _tower(self._copy, tower).encode(rows)[:2]
-                hidden.append(states)
-            tokens = torch.cat(hidden, -1) if len(hidden) > 1 else hidden[0]
-            return rows_of(self._model, tokens, pooled, self._shape)
+        each = next(iter(vectors.values())).shape[1]
+        towers = tuple(self._towers.values())
+        if (template, each) not in self._templates:
+            self._templates[template, each] = marked_rows(self._clip, towers, template, each)
+        rows = self._templates[template, each]
+        items = [
+            filled(rows, towers, {name: value[k] for name, value in vectors.items()})
+            for k in range(count)
+        ]
+        with autograd_as_it_is():
+            self._ready()
+            with for_gradients(self._copy, towers), in_one_pass(self._copy, towers, items):
+                return to_context(self._model, [self._conditioning(item) for item in items])
+
+    def remarks(self) -> tuple[str, ...]:
+        """What who learns vectors here should know; nothing of CLIP alone."""
+        towers = self._towers.values()
+        lacking = set(self._tokens("")) - {tower.place for tower in towers}
+        if all(tower.is_clip for tower in towers) and not lacking:
+            return ()
+        widths = ", ".join(f"{name} ({width} wide)" for name, width in self.widths().items())
+        made = [f"learned in the text encoders {widths}"]
+        if lacking:
+            made.append(
+                f"nothing is learned in {', '.join(sorted(lacking))}: the family has such a text "
+                "encoder, this CLIP has none"
+            )
+        unread = [tower.name for tower in towers if not tower.reads_embeddings]
+        if unread:
+            made.append(
+                f"ComfyUI {host_version()} looks for no embedding:name in prompts to "
+                f"{', '.join(unread)}: exported files do nothing there, Load Inversion Set works"
+            )
+        return tuple(made)
 
     def _check(self, vectors: Mapping[str, torch.Tensor]) -> int:
         found = {tower: value.shape[-1] for tower, value in vectors.items()}
@@ -105,89 +131,39 @@ class HostTextEncoder:
             )
         return len(next(iter(vectors.values())))
 
-    def _reset(self) -> None:
+    def _tokens(self, text: str, **options: Any) -> dict[str, Any]:
+        return tokens_of(self._clip, text, **options)
+
+    def _ready(self) -> None:
+        """The copy is loaded, its options are those of the CLIP."""
+        patcher = self._patcher
+        if self._copy.current_weight_patches_uuid != patcher.patches_uuid:
+            comfy.model_management.load_models_gpu([patcher])
         self._copy.reset_clip_options()
-        if self._clip.layer_idx is not None:
-            self._copy.set_clip_options({"layer": self._clip.layer_idx})
+        layer = {} if self._clip.layer_idx is None else {"layer": self._clip.layer_idx}
+        self._copy.set_clip_options({"execution_device": patcher.load_device, **layer})
 
-    def _words(self, text: str, tower: str) -> Row:
-        """The tokens of a text, between the start and the end mark."""
-        rows = tokens_of(self._clip, text, disable_weights=True)[tower]
-        end = self._empty(tower)[1]
-        first = [token for token, *_ in rows[0]][1:]
-        marks = [i for i, token in enumerate(first) if not torch.is_tensor(token) and token == end]
-        if len(rows) > 1 or not marks:
-            raise ConfigError(f"{text[:40]!r}... is longer than the text encoder's 77 tokens.")
-        return first[: marks[0]]
+    def _conditioning(self, tokens: Mapping[str, Rows]) -> dict[str, Any]:
+        cond, pooled, *rest = self._copy.encode_token_weights(tokens)
+        return {"cond": cond, POOLED: pooled, **(rest[0] if rest else {})}
 
-    def _empty(self, tower: str) -> Row:
-        return [token for token, *_ in tokens_of(self._clip, "")[tower][0]]
-
-    def _row(self, tower: str, words: tuple[Row, Row], vectors: torch.Tensor) -> Row:
-        start, end, *padding = self._empty(tower)
-        inside = [*words[0], *vectors.to(self.vocabulary(tower).device).unbind(0), *words[1]]
-        places = len(padding)
-        if len(inside) > places:
-            raise ConfigError(
-                f"The template with {len(vectors)} vectors needs {len(inside)} tokens, the text "
-                f"encoder takes {places}. Shorten the template or use fewer vectors."
-            )
-        return [start, *inside, end, *padding[len(inside) :]]
-
-    def _embedded(self, tower: str, words: Row) -> torch.Tensor:
-        table = self.vocabulary(tower)
-        made = [w.float() if torch.is_tensor(w) else table[int(w)].cpu() for w in words]
-        return torch.stack(made).clone() if made else table[:0].cpu().clone()
+    def _embedded(self, name: str, word: str) -> torch.Tensor:
+        """The word's vectors as it stands in a sentence: language models know "cat" and " cat"
+        as two words."""
+        tower = self._towers[name]
+        tokens = _sentence(tower, f"a {word}")[len(_sentence(tower, "a")) :]
+        table = tower.table(self._copy)
+        device, float32 = table.weight.device, torch.float32
+        made = [torch.zeros(0, self.widths()[name])] + [
+            token.float()[None]
+            if torch.is_tensor(token)
+            else table(torch.tensor([token], device=device), out_dtype=float32).cpu()
+            for token in tokens
+        ]
+        return torch.cat(made)
 
 
-def private_copy(clip: Any) -> torch.nn.Module:
-    """The text model in float32 with the CLIP's own patches in it, ready for gradients to pass."""
-    made = _copied(clip.cond_stage_model)
-    known = view_of(clip.patcher, "").shapes
-    values = {key: _effective(clip.patcher, key) for key in known}
-    for name, module in made.named_modules():
-        comfy.model_patcher.wipe_lowvram_weight(module)
-        if isinstance(module, comfy.clip_model.CLIPLayer):
-            module.forward = MethodType(_layer_forward, module)
-        for own in list(module._parameters):
-            key = f"{name}.{own}" if name else own
-            if module._parameters[own] is not None:
-                value = values.get(key, module._parameters[own].detach())
-                if own == "scale_weight":  # of "scaled fp8": the values are scaled already
-                    value = torch.ones_like(value)
-                fresh = value.to("cpu", torch.float32, copy=True)
-                module._parameters[own] = torch.nn.Parameter(fresh, requires_grad=False)
-    return made.eval().to(clip.patcher.load_device)
-
-
-def _copied(text_model: torch.nn.Module) -> torch.nn.Module:
-    """A deep copy that shares the parameters and has nothing of the host's memory management."""
-    memo: dict[int, Any] = {id(value): value for value in text_model.parameters()}
-    for module in text_model.modules():
-        for name, value in vars(module).items():
-            # True, None and numbers are single objects: a stand-in would replace them everywhere.
-            if HOSTS_OWN.fullmatch(name) and not isinstance(value, int | None):
-                memo[id(value)] = object()  # stands in for the value until it is deleted below
-    made = copy.deepcopy(text_model, memo)
-    for module in made.modules():
-        for name in [name for name in vars(module) if HOSTS_OWN.fullmatch(name)]:
-            delattr(module, name)
-    return made
-
-
-def _effective(patcher: ModelPatcher, key: str) -> torch.Tensor:
-    if base_weight(patcher, key).element_size() < 2:
-        raise BaseMismatchError(
-            f"The text encoder's weight {key} is stored in 8 bits. Load the full checkpoint's CLIP."
-        )
-    return effective_weight(patcher, key)
-
-
-def _layer_forward(self: Any, x: Any, mask: Any = None, optimized_attention: Any = None) -> Any:
-    """The host's layer, but for adding out of place: autograd needs both sums."""
-    x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
-    return x + self.mlp(self.layer_norm2(x))
-
-
-def _tower(text_model: Any, tower: str) -> Any:
-    return getattr(text_model, f"clip_{tower}")
+def _sentence(tower: Tower, text: str) -> list[Any]:
+    """The text's tokens, without marks, padding and templates."""
+    rows = tower.tokenizer.tokenize_with_weights(text, return_word_ids=True, disable_weights=True)
+    return [token for row in rows for token, _, word in row if word]

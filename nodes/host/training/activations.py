@@ -1,25 +1,25 @@
-"""Memory of training and of gradients: estimated by a dry run, measured while it happens."""
+"""Memory of training and of gradients, estimated by a dry run."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import comfy.ops
-import psutil
 import torch
 
 from ....tverase_core.finetuning.memory_plan import Activations
+from ....tverase_core.ports import TOKENS, Context
+from ..model.conditioning import network_inputs
 from ..model.numerics import compute_dtype
+from ..network.backward import differentiable
+from ..network.latents import with_time
 from .recompute import blocks_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
-TOKENS = 77  # of one prompt; longer ones come in multiples
-SAMPLE_EVERY_S = 0.02
 BETWEEN = ""  # name for what lies outside the blocks
 
 
@@ -36,15 +36,42 @@ class _CountedAttention(torch.autograd.Function):
     """Keeps what PyTorch's fused attention keeps, and computes nothing."""
 
     @staticmethod
-    def forward(ctx: Any, q: Any, k: Any, v: Any, heads: int) -> torch.Tensor:
+    def forward(ctx: Any, q: Any, k: Any, v: Any, rows: tuple[int, ...]) -> torch.Tensor:
         out = torch.empty_like(q)
-        rows = q.new_empty((q.shape[0], heads, q.shape[1]), dtype=torch.float32)
-        ctx.save_for_backward(q, k, v, out, rows)
+        ctx.save_for_backward(q, k, v, out, q.new_empty(rows, dtype=torch.float32))
         return out
 
 
-def _attention(function: Any, q: Any, k: Any, v: Any, heads: int, **options: Any) -> Any:
-    return _CountedAttention.apply(q, k, v, heads)
+def _attention(
+    function: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    heads: int,
+    mask: Any = None,
+    attn_precision: Any = None,
+    skip_reshape: bool = False,
+    skip_output_reshape: bool = False,
+    **options: Any,
+) -> Any:
+    """Called as the host calls its own. q: [b, tokens, heads * width], or [b, heads, tokens, width]
+    where there is no reshape left to do."""
+    by_head = skip_reshape
+    out = _CountedAttention.apply(q, k, v, (q.shape[0], heads, q.shape[-2]))
+    if by_head and not skip_output_reshape:
+        return out.transpose(1, 2).flatten(2)
+    return out
+
+
+def _evenly_routed(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """HiDream's choice among experts [b, tokens, width]: without values there is none to make, so
+    each gets its share of the rows."""
+    rows = x.flatten(0, -2).repeat_interleave(layer.num_activated_experts, 0)
+    parts = rows.tensor_split(len(layer.experts))
+    made = torch.cat([expert(part) for expert, part in zip(layer.experts, parts, strict=True)])
+    _, shares, _ = layer.gate(x)
+    joined = (made.view(*shares.shape, -1) * shares.unsqueeze(-1)).sum(1)
+    return joined.view(x.shape) + layer.shared_experts(x)
 
 
 class _Ledger:
@@ -82,37 +109,42 @@ def activations(
     model: ModelPatcher,
     shape: tuple[int, int, int, int],
     trained: Callable[[str], bool],
-    tokens: int = TOKENS,
+    text: Context,
     dtype: torch.dtype | None = None,
 ) -> Activations:
     """What autograd keeps of one forward pass of latents [b, c, h, w].
 
     The model's own network is built anew on the meta device, where tensors have a size and no
     content, and run once with the trained weights asking for gradients. trained: by weight key.
-    dtype: what is computed in, where not what the model's device computes in. A ComfyUI without
-    `optimized_attention_override` (0.3.52) counts attention scores that the real pass does not
-    keep: there the estimate is high.
+    text: one of its longest rows stands for all. dtype: what is computed in, where not what the
+    model's device computes in. A ComfyUI without `optimized_attention_override` (0.3.52) counts
+    attention scores that the real pass does not keep: there the estimate is high.
     """
     config = dict(model.model.model_config.unet_config)
-    meta = {"device": "meta", "dtype": dtype or compute_dtype(model.load_device)}
+    dtype = dtype or compute_dtype(model.load_device)
+    meta = {"device": "meta", "dtype": dtype}
     kind = type(model.model.diffusion_model)
     with torch.inference_mode(False), torch.enable_grad():
         network = kind(**{**config, **meta}, operations=_WholeLayers)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(trained(f"diffusion_model.{name}"))
+        for layer in network.modules():
+            if hasattr(layer, "num_activated_experts"):
+                layer.forward = partial(_evenly_routed, layer)
         ledger = _Ledger()
         for name, block in blocks_of(network).items():
             ledger.watch(name, block)
-        extra = {}
-        if config.get("adm_in_channels"):
-            extra["y"] = torch.empty((shape[0], config["adm_in_channels"]), **meta)
-        with torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda tensor: tensor):
+        rows = torch.full((shape[0],), _longest(text))
+        _, row = next(iter(text.pick(rows).even()))
+        given = network_inputs(model, row, shape, torch.device("cpu"))
+        inputs = {name: _on_meta(value, dtype) for name, value in given.items()}
+        hooks = torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda tensor: tensor)
+        with hooks, differentiable(network):
             kept = network(
-                torch.empty(shape, **meta),
+                with_time(model, torch.empty(shape, **meta)),
                 torch.empty(shape[0], device="meta"),
-                context=torch.empty((shape[0], tokens, config["context_dim"]), **meta),
                 transformer_options={"optimized_attention_override": _attention},
-                **extra,
+                **inputs,
             )
         del kept
     between = ledger.bytes.pop(BETWEEN)
@@ -123,40 +155,20 @@ def activations(
     )
 
 
-def gradient_bytes(model: ModelPatcher, latents: torch.Tensor, at_once: int) -> int:
-    """Memory that gradients through `at_once` latents like these [n, c, h, w] need."""
-    return activations(model, (at_once, *latents.shape[1:]), lambda key: True).whole
+def _on_meta(value: Any, dtype: torch.dtype) -> Any:
+    if not torch.is_tensor(value):
+        return value
+    return torch.empty_like(
+        value, device="meta", dtype=dtype if value.is_floating_point() else value.dtype
+    )
 
 
-class Peak:
-    """`extra`: the most bytes that were in use beyond those at the start."""
+def _longest(text: Context) -> int:
+    """The number of its longest row."""
+    known = text.sizes.get(TOKENS)
+    return 0 if known is None else int(known[:, 0].argmax())
 
-    extra = 0
 
-
-@contextmanager
-def measured_peak(device: torch.device) -> Iterator[Peak]:
-    """Watch the memory of the device while the block runs; on a CPU that of this process."""
-    peak = Peak()
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        try:
-            yield peak
-        finally:
-            peak.extra = torch.cuda.max_memory_allocated(device) - before
-        return
-    process, done = psutil.Process(), threading.Event()
-    before = process.memory_info().rss
-
-    def sample() -> None:
-        while not done.wait(SAMPLE_EVERY_S):
-            peak.extra = max(peak.extra, process.memory_info().rss - before)
-
-    watcher = threading.Thread(target=sample, daemon=True)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        watcher.join()
+def gradient_bytes(model: ModelPatcher, shape: Sequence[int], text: Context, at_once: int) -> int:
+    """Memory that gradients through `at_once` latents (c, h, w) under such a text need."""
+    return activations(model, (at_once, *shape), lambda key: True, text).whole

@@ -11,27 +11,34 @@ import psutil
 from ....tverase_core.concept_set import ConceptSet
 from ....tverase_core.finetuning.config import FinetuneConfig
 from ....tverase_core.finetuning.memory_plan import GIB, MemoryPlan, memory_plan
-from ..model.weights import wrappable_shapes
+from ..model.weights import trainable_shapes
 from .activations import activations
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 SMALL_RANK = 16  # of the advice
+LARGE = 6e9  # weights; AdamW on all of them would need over 100 GB
+
+
+def automatic_rank(model: ModelPatcher) -> int | None:
+    """The rank to train where nobody chose one: None, for full weights, but for large models."""
+    weights = sum(shape.numel() for shape in trainable_shapes(model).values())
+    return SMALL_RANK if weights >= LARGE else None
 
 
 def tuning_plan(
     model: ModelPatcher, pictures: ConceptSet, config: FinetuneConfig, recompute: bool
 ) -> MemoryPlan:
     """Estimate of a fine-tune of the weights that `config` allows."""
-    shapes = wrappable_shapes(model)
+    shapes = trainable_shapes(model)
     trained = {key for key, shape in shapes.items() if config.allows(key, len(shape))}
     part = config.batch_size // config.accumulation
     counted = activations(
         model,
         (part, *pictures.latents.shape[1:]),
         trained.__contains__,
-        pictures.contexts.tokens.shape[1],
+        pictures.contexts,
     )
     return memory_plan(shapes, config, counted, recompute)
 

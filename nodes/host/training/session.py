@@ -21,10 +21,10 @@ from ..app.version import require_training
 from ..model.denoiser import HostDenoiser, open_denoiser, refuse_patched
 from ..model.own_pictures import require_own_pictures
 from ..model.patching import patched_clone
-from ..model.weights import fingerprint, layout_of, wrappable_shapes
+from ..model.weights import fingerprint, layout_of, trainable_shapes
 from ..storage.view import refuse_quantised
-from .activations import Peak, measured_peak
 from .adamw_8bit import eight_bit_adamw, require_eight_bit
+from .peak import Peak, measured_peak
 from .plan import fitting_plan
 from .recompute import recomputed_blocks
 from .unfinished import unfinished_finetune
@@ -86,7 +86,7 @@ def tuning_session(
     def progress(done: int, total: int, message: str) -> None:
         bar(done, total, watch.sentence())
 
-    trained = [k for k, s in wrappable_shapes(model).items() if config.allows(k, len(s))]
+    trained = [k for k, s in trainable_shapes(model).items() if config.allows(k, len(s))]
     make = eight_bit_adamw if config.optimizer == "adamw8bit" else None
     with ExitStack() as stack:
         unfinished = stack.enter_context(

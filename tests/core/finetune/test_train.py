@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from host_support.fakes_learn import TinyDenoiser, pictures, silent
+from host_support.tiny_core import tiny_schedule
 from tverase_core.errors import ConfigError, EmptyMaskError, NonFiniteError
 from tverase_core.finetuning.average import DeltaAverage, ramp
 from tverase_core.finetuning.batches import Part, batches
@@ -14,7 +15,7 @@ from tverase_core.finetuning.config import FinetuneConfig
 from tverase_core.finetuning.low_rank import LowRankDeltas, starting_factors
 from tverase_core.finetuning.train import Checkpoints, FinetuneStep, finetune, finetune_job
 from tverase_core.ports import Context
-from tverase_core.schedule import NoiseSchedule
+from tverase_core.schedule import FlowSchedule, NoiseSchedule, logit_normal
 from tverase_core.storage.training_state import (
     TrainingState,
     load_training_state,
@@ -403,8 +404,18 @@ def test_the_optimizer_gets_the_rate_of_each_step() -> None:
 
 
 def test_least_noise_leaves_out_the_clean_end() -> None:
+    schedule = tiny_schedule(steps=20)
     config = replace(FAST, least_noise=0.4)
-    drawn = config.timesteps(2000, 20, torch.Generator().manual_seed(0))
+    drawn = config.timesteps(2000, schedule, torch.Generator().manual_seed(0))
     assert drawn.unique().tolist() == list(range(8, 20))
-    every = FAST.timesteps(2000, 20, torch.Generator().manual_seed(0))
+    every = FAST.timesteps(2000, schedule, torch.Generator().manual_seed(0))
     assert every.unique().tolist() == list(range(20))
+
+
+def test_logit_normal_sampling_leaves_the_clean_end_out_too() -> None:
+    config = replace(FAST, least_noise=0.4, noise_sampling="logit_normal")
+    drawn = config.timesteps(4000, FlowSchedule(), torch.Generator().manual_seed(0))
+    assert 0.4 <= float(drawn.min()) < 0.41
+    assert torch.allclose(
+        drawn.double().median(), logit_normal(torch.tensor([0.5]), 0.4), atol=0.01
+    )

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from host_support.fakes_choose import CONV, IN, MIDDLE, OUT, LinearDenoiser, latents, one_hot
+from host_support.tiny_core import tiny_schedule
 from tverase_core.errors import ConfigError, EmptyMaskError
 from tverase_core.masks.config import RankingConfig
 from tverase_core.masks.probe import DenoiseProbe
@@ -43,12 +44,14 @@ PLANTED = {
 
 
 def test_probes_lie_evenly_in_the_middle_four_fifths_of_the_schedule() -> None:
-    probe = DenoiseProbe.draw(latents(2), 100, 4, seed=0)
+    probe = DenoiseProbe.draw(latents(2), tiny_schedule(steps=100), 4, seed=0)
     assert probe.timesteps.sort().values.tolist() == [20, 40, 60, 80]
-    many = DenoiseProbe.draw(latents(2), 1000, 400, seed=0).timesteps
+    many = DenoiseProbe.draw(latents(2), tiny_schedule(steps=1000), 400, seed=0).timesteps
     assert (int(many.min()), int(many.max())) == (101, 899)
     assert torch.equal(probe.latents, latents(2).repeat(2, 1, 1, 1))
-    again, other = (DenoiseProbe.draw(latents(2), 100, 4, seed=seed) for seed in (0, 1))
+    again, other = (
+        DenoiseProbe.draw(latents(2), tiny_schedule(steps=100), 4, seed=seed) for seed in (0, 1)
+    )
     assert torch.equal(probe.noise, again.noise)
     assert not torch.equal(probe.noise, other.noise)
 

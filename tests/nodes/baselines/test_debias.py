@@ -64,7 +64,7 @@ def test_the_edit_is_uce_towards_what_falls_short(
     model = make_tiny_model()
     before = weights(model)
     vector, text = debiased(pack, model, tiny_clip, Halves(0.75), rounds=1)
-    encoder = HostTextEncoder(model, tiny_clip, (4, 8, 8))
+    encoder = HostTextEncoder(model, tiny_clip)
     words = ("a pet", "cat", "dog")
     pet, cat, dog = (encoder.encode([t]).tokens[0][len(t.split())].double() for t in words)
     added = -0.25 * cat + 0.25 * dog

@@ -92,7 +92,7 @@ def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
 def encoder_of(model: Any, clip: Any) -> Any:
     from tverase_pack.nodes.host.text.edits import EditableHostTextEncoder
 
-    return EditableHostTextEncoder(model, clip, (4, 8, 8))
+    return EditableHostTextEncoder(model, clip)
 
 
 def trial(encoder: Any, per_weight: float = 0.02) -> dict[str, torch.Tensor]:
@@ -302,7 +302,7 @@ def test_two_towers(pack: Any) -> None:
     from tverase_core.ports import Context
 
     model, clip = tiny_sdxl()
-    rows = Context(torch.randn(1, 7, 96), {"y": torch.randn(1, 64 + 6 * 256)})
+    rows = Context(torch.randn(1, 7, 96), {"pooled_output": torch.randn(1, 64)})
     shown = concept_set("cat", pictures().latents, rows)
     made = learned(model, clip, concept_set=shown)
     assert made.base.architecture == "text-encoder-g-l"

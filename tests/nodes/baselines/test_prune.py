@@ -61,7 +61,7 @@ def settings(**changes: Any) -> Any:
     from tverase_pack.nodes.host.drawing.sampling import SamplerSettings
 
     made = {"steps": 4, "cfg": 5.0, "sampler": "euler", "scheduler": "karras", **changes}
-    return SamplerSettings(height=8, width=8, batch=2, **made)
+    return SamplerSettings(height=64, width=64, batch=2, **made)
 
 
 def contexts(model: Any, clip: Any) -> tuple[Any, Any]:
@@ -70,7 +70,7 @@ def contexts(model: Any, clip: Any) -> tuple[Any, Any]:
 
     with torch.inference_mode():
         texts = ("a cat", "a dog", "a tree"), ("",)
-        context, empty = (to_context(model, encode_texts(clip, t), (4, 8, 8)) for t in texts)
+        context, empty = (to_context(model, encode_texts(clip, t)) for t in texts)
     return context, empty
 
 
@@ -223,8 +223,8 @@ def test_sdxl_in_small(pack: Any) -> None:
     from host_support import tiny_host
 
     sdxl, source = tiny_host.build_sdxl(), torch.Generator().manual_seed(0)
-    tokens, pooled = (torch.randn(3, *s, generator=source) for s in ((77, 32), (2816,)))
-    context = Context(tokens, {"y": pooled})
+    tokens, pooled = (torch.randn(3, *s, generator=source) for s in ((77, 32), (1280,)))
+    context = Context(tokens, {"pooled_output": pooled})
     keys, norms = prunable_keys(model_shapes(sdxl), layout_of(sdxl)), ColumnNorms()
     ladder = listening.noise_ladder(sdxl, settings())
     with torch.inference_mode(), listening.listening(sdxl, keys, ladder, norms.add):

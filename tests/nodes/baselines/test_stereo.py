@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -25,10 +26,12 @@ TINY = {
 }
 
 
-def pictures(width: int) -> ConceptSet:
-    """Four pictures of noise for a model whose texts have this width."""
+def pictures(unet: Mapping[str, Any]) -> ConceptSet:
+    """Four pictures of noise for a model of this configuration."""
     latents = torch.randn((4, 4, 8, 8), generator=torch.Generator().manual_seed(5))
-    return concept_set("cat", latents, Context(torch.zeros(1, 7, width)))
+    sizes = unet["adm_in_channels"]  # SDXL's: of the pooled text and of six numbers
+    extra = {"pooled_output": torch.zeros(1, sizes - 6 * 256)} if sizes else {}
+    return concept_set("cat", latents, Context(torch.zeros(1, 7, unet["context_dim"]), extra))
 
 
 def erased(pack: Any, model: Any, clip: Any, **changes: Any) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def erased(pack: Any, model: Any, clip: Any, **changes: Any) -> dict[str, Any]:
     from host_support.attack_steps import defaults
 
     given = defaults(StereoNode, **{**TINY, **changes})
-    shown = pictures(model.model.model_config.unet_config["context_dim"])
+    shown = pictures(model.model.model_config.unet_config)
     with torch.inference_mode():
         made = StereoNode().erase(model=model, clip=clip, concept_set=shown, **given)
     return dict(made)

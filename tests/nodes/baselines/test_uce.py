@@ -16,7 +16,7 @@ END = 49407  # CLIP's end mark, which also pads
 def encoder(pack: Any, model: Any, clip: Any) -> Any:
     from tverase_pack.nodes.host.text.encoder import HostTextEncoder
 
-    return HostTextEncoder(model, clip, (4, 8, 8))
+    return HostTextEncoder(model, clip)
 
 
 def edited(pack: Any, model: Any, clip: Any, **changes: Any) -> Any:

@@ -14,7 +14,7 @@ from tverase_core.ports import Context
 def drawn(model: Any, context: Context, seeds: list[int], **changes: Any) -> torch.Tensor:
     from tverase_pack.nodes.host.drawing.sampling import SamplerSettings, sample_latents
 
-    settings = SamplerSettings(4, 3.0, "euler", "normal", 8, 8)
+    settings = SamplerSettings(4, 3.0, "euler", "normal", 64, 64)
     with torch.inference_mode():
         return sample_latents(model, context, texts()[2], seeds, replace(settings, **changes))
 
@@ -51,9 +51,11 @@ def test_every_row_has_its_own_prompt_and_seed(pack: Any, tiny_model: Any, batch
     assert not torch.allclose(alone[0], alone[2], atol=1e-2)
 
 
-def test_decoded_pictures_lie_in_0_to_1_and_the_model_is_brought_back(pack: Any) -> None:
+def test_decoded_pictures_lie_in_0_to_1_and_the_model_is_brought_back(
+    pack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A VAE gives what it likes, has the model pushed out, and may add a fourth channel."""
-    from tverase_pack.nodes.host.drawing.studio import decoded
+    from tverase_pack.nodes.host.drawing.studio import HostSampler
 
     done: list[str] = []
 
@@ -66,7 +68,8 @@ def test_decoded_pictures_lie_in_0_to_1_and_the_model_is_brought_back(pack: Any)
         def ensure_loaded(self) -> None:
             done.append("loaded")
 
-    pictures = decoded(Vae(), torch.zeros(3, 4, 1, 1), Denoiser())
+    monkeypatch.setattr(HostSampler, "latents", lambda *_: torch.zeros(3, 4, 1, 1))
+    pictures = HostSampler(Denoiser(), Vae(), None, None).images(None, [1, 2, 3])
     assert (pictures.dtype, tuple(pictures.shape)) == (torch.float32, (3, 2, 2, 3))
     assert pictures[0, 0, 0].tolist() == [0.0, 0.25, 1.0]
     assert done == ["decoded", "loaded"]

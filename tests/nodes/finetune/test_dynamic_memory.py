@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tverase_core.errors import BaseMismatchError
 from tverase_core.model.fingerprint import check_base
+from tverase_core.ports import Context
 
 Make = Callable[..., Any]
 SHAPE = (2, 4, 8, 8)
@@ -44,11 +45,11 @@ def test_the_dry_run_needs_no_checkpoint(
     import comfy.ops
     from tverase_pack.nodes.host.training.activations import activations
 
-    model = make_tiny_model()
-    wanted = activations(model, SHAPE, lambda key: True)
+    model, text = make_tiny_model(), Context(torch.zeros(1, 77, 32))
+    wanted = activations(model, SHAPE, lambda key: True, text)
     request.getfixturevalue("late_weights")
     assert comfy.ops.disable_weight_init.Linear(2, 3).weight is None
-    assert activations(model, SHAPE, lambda key: True) == wanted
+    assert activations(model, SHAPE, lambda key: True, text) == wanted
     assert wanted.whole > 0
 
 
@@ -86,11 +87,8 @@ def as_loaded_dynamically(text_model: nn.Module) -> None:
 def test_a_dynamic_clip_is_copied_without_the_hosts_memory(
     pack: Any, make_tiny_model: Make, tiny_clip: Any
 ) -> None:
-    from tverase_pack.nodes.host.text.encoder import (
-        HOSTS_OWN,
-        HostTextEncoder,
-        private_copy,
-    )
+    from tverase_pack.nodes.host.text.copies import HOSTS_OWN, private_copy
+    from tverase_pack.nodes.host.text.encoder import HostTextEncoder
 
     from host_support import tiny_host
 
@@ -101,12 +99,14 @@ def test_a_dynamic_clip_is_copied_without_the_hosts_memory(
         copy.deepcopy(text_model)
     held = {key: value.clone() for key, value in text_model.state_dict().items()}
     objects = {name: dict(vars(module)) for name, module in text_model.named_modules()}
-    with torch.inference_mode(False):
-        made = private_copy(clip)
-    assert not [n for module in made.modules() for n in vars(module) if HOSTS_OWN.fullmatch(n)]
-    shared = {p.data_ptr() for p in text_model.parameters()}
-    assert not [p for p in made.parameters() if p.data_ptr() in shared or p.is_inference()]
-    encoder, plain = (HostTextEncoder(model, c, SHAPE[1:]) for c in (clip, tiny_clip))
+    memory = {p.data_ptr() for p in text_model.parameters()}
+    for dtype in (None, torch.float32):
+        with torch.inference_mode(False):
+            made = private_copy(clip, dtype).model
+        assert not [n for module in made.modules() for n in vars(module) if HOSTS_OWN.fullmatch(n)]
+        assert not any(p.is_inference() for p in made.parameters())
+        assert {p.data_ptr() in memory for p in made.parameters()} == {dtype is None}
+    encoder, plain = (HostTextEncoder(model, c) for c in (clip, tiny_clip))
     assert torch.equal(encoder.encode(["a (cat:1.2)"]).tokens, plain.encode(["a (cat:1.2)"]).tokens)
     vectors = torch.randn(1, 2, 32, requires_grad=True)
     encoder.encode_with({"l": vectors}, "a {}").tokens.square().sum().backward()
@@ -120,7 +120,7 @@ def test_a_dynamic_clip_is_copied_without_the_hosts_memory(
 @pytest.mark.training
 def test_a_text_weight_that_the_file_lacked_is_zero(pack: Any) -> None:
     """The host leaves it on the meta device until it is used."""
-    from tverase_pack.nodes.host.text.encoder import private_copy
+    from tverase_pack.nodes.host.text.copies import private_copy
 
     from host_support import tiny_host
 
@@ -128,7 +128,7 @@ def test_a_text_weight_that_the_file_lacked_is_zero(pack: Any) -> None:
     projection = clip.cond_stage_model.clip_l.transformer.text_projection
     projection.weight = nn.Parameter(projection.weight.to("meta"), requires_grad=False)
     with torch.inference_mode(False):
-        made = private_copy(clip).clip_l.transformer.text_projection.weight
+        made = private_copy(clip).model.clip_l.transformer.text_projection.weight
     assert made.shape == projection.weight.shape
     assert not made.any()
 

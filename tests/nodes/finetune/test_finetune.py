@@ -276,7 +276,7 @@ def test_it_learns_through_weights_that_were_loaded_in_inference_mode(
     assert deltas(pack, model, tuned)
 
 
-def test_quantised_weights_are_refused_before_loading(
+def test_weights_that_no_function_sees_are_refused_before_loading(
     pack: Any, make_tiny_model: Callable[..., Any]
 ) -> None:
     from tverase_pack.nodes.host.model.denoiser import open_denoiser
@@ -285,7 +285,7 @@ def test_quantised_weights_are_refused_before_loading(
 
     weights = quantised.plain_weights(make_tiny_model(torch.float16, None))
     model = quantised.quantised_model(quantised.GGUF, weights)
-    needs = pytest.raises(BaseMismatchError, match="Diverse Inversion needs plain floating-point")
+    needs = pytest.raises(BaseMismatchError, match="Diverse Inversion cannot train in this")
     with needs, open_denoiser(model, purpose="Diverse Inversion"):
         pass
     assert model.model.current_weight_patches_uuid is None

@@ -75,6 +75,8 @@ def test_the_dry_run_counts_what_autograd_keeps(pack: Any, model: Any) -> None:
     from tverase_pack.nodes.host.training.activations import activations
     from tverase_pack.nodes.host.training.recompute import recomputed_blocks
 
+    tokens = torch.randn(2, 77, 32)
+
     def kept(recompute: bool) -> int:
         sizes: dict[int, int] = {}
 
@@ -83,7 +85,7 @@ def test_the_dry_run_counts_what_autograd_keeps(pack: Any, model: Any) -> None:
             sizes[storage._cdata] = storage.nbytes()
             return tensor
 
-        x, tokens = torch.randn(2, 4, 16, 16), torch.randn(2, 77, 32)
+        x = torch.randn(2, 4, 16, 16)
         with open_denoiser(model) as denoiser:
             network = denoiser.patcher.model.diffusion_model
             shapes = denoiser.weight_shapes()
@@ -101,7 +103,7 @@ def test_the_dry_run_counts_what_autograd_keeps(pack: Any, model: Any) -> None:
             assert result.requires_grad
         return total
 
-    counted = activations(model, (2, 4, 16, 16), lambda key: True)
+    counted = activations(model, (2, 4, 16, 16), lambda key: True, Context(tokens))
     real = kept(False)
     assert counted.whole >= 0.95 * real
     if hasattr(attention, "wrap_attn"):  # else the estimate is high, as its docstring says
@@ -240,9 +242,9 @@ def test_sdxl_gets_its_pooled_and_size_inputs(pack: Any, comfy_host: Any) -> Non
     from host_support import tiny_host
 
     model = tiny_host.build_sdxl()
-    texts = [(torch.randn(1, 7, tiny_host.WIDTH), torch.randn(1, 1280))]
-    context = to_context(model, texts, (4, 8, 8))
-    assert context.extra["y"].shape == (1, 2816)
+    texts = {"cond": torch.randn(1, 7, tiny_host.WIDTH), "pooled_output": torch.randn(1, 1280)}
+    context = to_context(model, [texts])
+    assert context.extra["pooled_output"].shape == (1, 1280)
     pictures = concept_set("cat", torch.randn(3, 4, 8, 8), context)
     tuned = tune(pack, model, pictures, gradient_checkpointing="always")
     moved = learned(tuned)["diffusion_model.label_emb.0.0.weight"]

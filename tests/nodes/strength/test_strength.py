@@ -43,7 +43,7 @@ def triggers(model: Any, tiny_clip: Any) -> InversionSet:
     """Four embeddings that nobody had to search."""
     from tverase_pack.nodes.host.text.encoder import HostTextEncoder
 
-    encoder = HostTextEncoder(model, tiny_clip, (4, 8, 8))
+    encoder = HostTextEncoder(model, tiny_clip)
     vectors = torch.randn(4, 1, 32, generator=torch.Generator().manual_seed(1)) * 0.2
     ones = torch.ones(4)
     return InversionSet(
@@ -106,10 +106,10 @@ def rate_at(model: Any, clip: Any, pack: Any, strength: float) -> float:
         strength=strength,
         other_weights="refuse",
     )[0]
-    settings = SamplerSettings(2, 1.0, "euler", "normal", 8, 8)
+    settings = SamplerSettings(2, 1.0, "euler", "normal", 64, 64)
     with torch.inference_mode():
-        context = to_context(model, encode_texts(clip, ["a cat"] * 8), (4, 8, 8))
-        empty = to_context(model, encode_texts(clip, [""]), (4, 8, 8))
+        context = to_context(model, encode_texts(clip, ["a cat"] * 8))
+        empty = to_context(model, encode_texts(clip, [""]))
         drawn = sample_latents(erased, context, empty, range(8), settings)
     pictures = world.flat_vae().decode(drawn)
     return float(world.MeanJudge().score(pictures, "cat").mean())
@@ -329,7 +329,7 @@ def test_the_mask_node_ranks_with_those_triggers(
             **given,
         )
     tuning, held_out = triggers.subset([0, 1, 2]).split(0.5, 7)
-    encoder = HostTextEncoder(model, tiny_clip, (4, 8, 8))
+    encoder = HostTextEncoder(model, tiny_clip)
     assert torch.allclose(caught.value.args[0].tokens, tuning.contexts(encoder).tokens)
     assert len(held_out) == 1
 

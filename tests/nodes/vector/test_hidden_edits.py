@@ -139,7 +139,7 @@ def test_a_text_encoder_with_such_a_patch_is_refused(
     key = next(key for key in clip.patcher.model.state_dict() if key.endswith("fc1.weight"))
     clip.patcher.add_patches({key: ("diff", (torch.ones(3, 3),))}, 1.0)
     with pytest.raises(BaseMismatchError, match=r"patch on .*fc1\.weight"):
-        HostTextEncoder(make_tiny_model(), clip, (4, 8, 8))
+        HostTextEncoder(make_tiny_model(), clip)
 
 
 def test_other_warnings_of_the_host_are_no_reason(

@@ -218,13 +218,6 @@ def test_reading_sees_no_patches_of_a_loaded_model(pack: Any, build: Build) -> N
     assert all(torch.equal(base_weight(model, key), value) for key, value in held.items())
 
 
-def test_training_says_what_to_load(pack: Any, build: Build) -> None:
-    from tverase_pack.nodes.host.storage.view import refuse_quantised
-
-    with pytest.raises(BaseMismatchError, match="fp16, bf16 or fp32"):
-        refuse_quantised(build(), "Concept Fine-tune")
-
-
 def test_a_vector_of_before_counted_the_scales(pack: Any, weights: dict[str, Tensor]) -> None:
     """Up to format 1.2 `scale_weight` was a weight of an old scaled model like any other."""
     from tverase_pack.nodes.host.model.edits import checked_deltas

@@ -1,0 +1,1 @@
+"""What a MODEL's network is given and how gradients pass it, whatever its family."""
