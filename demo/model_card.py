@@ -1,6 +1,6 @@
 """Writes the figures into MODEL_CARD.md, so that nobody types them: `python demo/model_card.py`.
 
-Everything between the two marks comes from figures.json; the rest of the card is prose.
+Everything between a pair of marks comes from a figures file; the rest of the card is prose.
 """
 
 from __future__ import annotations
@@ -15,14 +15,25 @@ sys.path.append(str(HERE.parent))
 
 from devtools.figures import read_figures  # noqa: E402 - after the path
 
-CARD, FIGURES = HERE / "MODEL_CARD.md", HERE / "figures.json"
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+CARD = HERE / "MODEL_CARD.md"
+END = "<!-- end of figures -->"
+FIGURES = {  # by the mark above them
+    "<!-- figures -->": HERE / "figures.json",
+    "<!-- figures of flow -->": HERE.parent / "bench" / "results" / "flow.json",
+}
 NAMES = {
     "object_hit_mean": "prompted object recognised, mean of all objects",
     "object_hit_worst": "prompted object recognised, worst object",
     "style_hit_mean": "prompted style recognised, mean of all styles",
     "judge_accuracy": "judge right on renderings at a size never trained on",
     "model_bytes": "bytes shipped",
+    "flow_base_hit_mean": "prompted object recognised, mean of all objects",
+    "flow_base_hit_worst": "prompted object recognised, worst object",
+    "flow_target_hit_before": "`demo --flow`: cat recognised before",
+    "flow_target_hit_after": "`demo --flow`: cat recognised after",
+    "flow_retained_ratio": "`demo --flow`: hits that the other objects keep",
+    "flow_demo_seconds": "`demo --flow`: seconds",
+    "flow_model_bytes": "bytes shipped",
 }
 
 
@@ -50,15 +61,17 @@ def shown(entry: Mapping[str, Any]) -> str:
     return f"{value:.3f}{interval}"
 
 
-def render(card: str, document: Mapping[str, Any]) -> str:
+def render(card: str) -> str:
     """The card with its figures replaced. Raises ValueError when a mark is missing."""
-    before, begin, rest = card.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{CARD.name} lacks the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table(document)}\n{END}{after}"
+    for mark, file in FIGURES.items():
+        before, begin, rest = card.partition(mark)
+        _, end, after = rest.partition(END)
+        if not begin or not end:
+            raise ValueError(f"{CARD.name} lacks the marks {mark} and {END}")
+        if file.exists():
+            card = f"{before}{mark}\n{table(read_figures(file))}\n{END}{after}"
+    return card
 
 
 if __name__ == "__main__":
-    text = render(CARD.read_text("utf-8"), read_figures(FIGURES))
-    CARD.write_text(text, "utf-8", newline="\n")
+    CARD.write_text(render(CARD.read_text("utf-8")), "utf-8", newline="\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 from demo.world import OBJECTS
 
 AUTOMATIC, STRAIGHT = "erase_concept_auto", "erase_concept"
+FLOW_AUTOMATIC, FLOW_STRAIGHT = "erase_concept_flow_auto", "erase_concept_flow"
 
 
 def parsed(words: Sequence[str]) -> argparse.Namespace:
@@ -23,6 +24,11 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
         help="the straight graph: the strength is not measured, and few pictures are looked at",
     )
     parser.add_argument(
+        "--flow",
+        action="store_true",
+        help="on the second model, a transformer trained by flow matching",
+    )
+    parser.add_argument(
         "--concept", default="cat", choices=sorted(OBJECTS), help="what to erase (cat)"
     )
     parser.add_argument("--workflow", choices=(AUTOMATIC, STRAIGHT), help=argparse.SUPPRESS)
@@ -33,7 +39,8 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--server-python", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     quick = options.quick
-    options.workflow = options.workflow or (STRAIGHT if quick else AUTOMATIC)
+    straight, automatic = (FLOW_STRAIGHT, FLOW_AUTOMATIC) if options.flow else (STRAIGHT, AUTOMATIC)
+    options.workflow = options.workflow or (straight if quick else automatic)
     options.count = options.count or (24 if quick else 48)
     options.kinds = 6 if quick else None  # how many other objects
     options.others = options.others or (4 if quick else 12)

@@ -2,8 +2,9 @@
 
 Called by `python dev.py demo`. The graph is workflows/api/erase_concept_auto.json, where the
 strength is measured and no number is typed; `--quick` takes erase_concept and the strength that a
-person chose. Every picture is drawn by the server's stock KSampler, and the judge only looks at the
-saved PNG files. A demo that was stopped goes on from its last finished step.
+person chose; with `--flow` it is their twins on the second model. Every picture is drawn by the
+server's stock KSampler, and the judge only looks at the saved PNG files. A demo that was stopped
+goes on from its last finished step.
 """
 
 from __future__ import annotations

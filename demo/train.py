@@ -19,6 +19,7 @@ sys.path.append(str(HERE.parent))
 from devtools.in_process import import_host  # noqa: E402 - after the path
 
 SEED = 20260101
+FLOW_STEPS = 4600
 CYCLES = ((2800, 1e-3), (900, 6e-4), (3200, 8e-4))  # steps and peak learning rate of each
 
 
@@ -57,7 +58,13 @@ def main() -> None:
     parser.add_argument("--decoder-steps", type=int, default=2000)
     parser.add_argument("--judge-steps", type=int, default=800)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--flow", action="store_true", help="train the flow-matching model")
+    parser.add_argument("--flow-steps", type=int, default=FLOW_STEPS)
+    parser.add_argument("--flow-batch", type=int, default=32, help="of each worker")
     options = parser.parse_args()
+    if options.flow:
+        train_flow_model(options)
+        return
     import_host(options.comfyui)
 
     import diffusion
@@ -100,6 +107,58 @@ def main() -> None:
     autoencoder = decoder_stage(options, config, drawings, batches, encoder, guessed)
     judge_stage(options, drawings, autoencoder)
     print("wrote", export(averaged, autoencoder, config, HERE / "model"))
+
+
+def train_flow_model(options: argparse.Namespace) -> None:
+    """The second model, by as many single-threaded workers as there are threads."""
+    import torch.multiprocessing as processes
+
+    meeting = options.work / "workers"
+    meeting.unlink(missing_ok=True)
+    processes.spawn(flow_worker, (options, meeting), nprocs=options.threads)
+
+
+def flow_worker(rank: int, options: argparse.Namespace, meeting: Path) -> None:
+    """One worker; the first writes the model at the end."""
+    import_host(options.comfyui)
+
+    import torch
+    from autoencoder import Autoencoder
+    from diffusion import Batches, build
+    from export import export_flow, read_model
+    from flow_matching import Course, TextStates, build_flow, join_workers, train_flow
+    from render import load_drawings
+
+    join_workers(rank, options.threads, meeting)
+    torch.manual_seed(SEED)
+    folder = HERE / "model"
+    config = json.loads((folder / "config.json").read_text())
+    flow_config = json.loads((folder / "flow_config.json").read_text())
+    parts = read_model(folder)
+    autoencoder = Autoencoder(config["latent_channels"], config["patch"]).eval()
+    autoencoder.load_state_dict(parts["vae"])
+    tower = build(config, parts["text"]["vocabulary"].tolist())[1].eval()
+    tower.load_state_dict(parts["text"])
+    with torch.no_grad():
+        batches = Batches(
+            load_drawings(options.work / "icons"),
+            lambda pictures: autoencoder.encode(pictures.movedim(-1, 1)),
+            tokenizer(options.comfyui),
+            SEED,
+        )
+    course = Course(
+        steps=options.flow_steps,
+        batch=options.flow_batch,
+        seed=SEED,
+        workers=options.threads,
+        state_file=options.work / "flow.pt",
+        log_file=options.work / "flow.jsonl",
+    )
+    network = build_flow(flow_config)
+    text = TextStates(tower, flow_config["text_tokens"])
+    averaged = train_flow(network, text, batches, course)
+    if rank == 0:
+        print("wrote", export_flow(averaged, folder))
 
 
 def decoder_stage(options, config, drawings, batches, encoder, guessed):

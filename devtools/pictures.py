@@ -26,6 +26,7 @@ from workflows.demo_graphs import (  # noqa: E402
     CAT_OF_TWO,
     DEMO,
     DOG_OF_TWO,
+    FLOW,
     IN_STYLE,
     INVERT,
     SHIPPED_COUNT,
@@ -263,6 +264,22 @@ def baseline_pictures(s: PictureMaker) -> None:
     help_picture("pruned", norm_map(s, pruned))
 
 
+def flow_pictures(s: PictureMaker) -> None:
+    """The transformer: what it draws, before and after."""
+    flow = PictureMaker(s.pack, s.temp, "flow", FLOW.draw)
+    compare = flow.module("nodes.pictures.compare").compare_grid
+    rows = []
+    for style in STYLES:
+        prompts = [f"a {subject} in {style} style" for subject in SUBJECTS]
+        rows.append((f"{style} style", flow.draw(flow.model, prompts, len(prompts))))
+    help_picture("demo_flow", compare(rows, 8))
+    erased = flow.erase(flow.learn(FLOW)[1], FLOW.strength)
+    both = [flow.draw(model, ["a cat"], 8) for model in (flow.model, erased)]
+    thumbnail("erase_concept_flow", rows_card(both, ("a cat", "the same seeds, erased")))
+    both = [flow.draw(model, ["a dog"], 8) for model in (flow.model, erased)]
+    thumbnail("erase_concept_flow_auto", rows_card(both, ("a dog", "the cat erased")))
+
+
 STAGES = {
     "cats": shipped_cats,
     "first": first_pictures,
@@ -271,6 +288,7 @@ STAGES = {
     "two": two_concepts,
     "measured": measured_pictures,
     "baselines": baseline_pictures,
+    "flow": flow_pictures,
 }
 
 

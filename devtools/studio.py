@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ class PictureMaker:
 
     pack: Any
     temp: Path
+    demo: str = "UNet"  # which of the demo models
+    drawn: Mapping[str, Any] = field(default_factory=lambda: DEMO.draw)  # how it is sampled
     shown: list[Image.Image] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.model, self.clip, self.vae = self.run("TVEraseDemoModel")
+        self.model, self.clip, self.vae = self.run("TVEraseDemoModel", model=self.demo)
 
     def module(self, name: str) -> Any:
         """A module of the pack that its nodes have loaded, by its name below the pack."""
@@ -83,7 +85,7 @@ class PictureMaker:
             height=DEMO.size,
             batch_size=DEMO.at_once,
             **texts,
-            **DEMO.draw,
+            **self.drawn,
         )
 
     def learn(self, recipe: Recipe) -> tuple[Any, Any]:

@@ -24,6 +24,8 @@ COMFYUI = "0.3.75"  # the version the stock nodes were taken from
 WORKFLOWS: dict[str, Callable[[Graph], None]] = {
     "erase_concept": demo_graphs.erase_concept,
     "erase_concept_auto": demo_graphs.erase_concept_auto,
+    "erase_concept_flow": demo_graphs.erase_concept_flow,
+    "erase_concept_flow_auto": demo_graphs.erase_concept_flow_auto,
     "erase_from_images": demo_graphs.erase_from_images,
     "erase_style": demo_graphs.erase_style,
     "apply_vector": demo_graphs.apply_vector,

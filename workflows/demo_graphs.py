@@ -13,6 +13,7 @@ from workflows.graph_parts import (
     RED,
     TOP,
     Recipe,
+    Source,
     asked_for,
     compare,
     drawn_pictures,
@@ -44,6 +45,13 @@ AUTO = replace(
     captions=("{prompt}",),
     captioned=0.5,
     tune={**KEEPING, "least_noise": 0.3},
+)
+# The transformer's vector, by the same recipe at the CFG it is drawn with.
+FLOW = replace(
+    AUTO,
+    draw={"steps": 16, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple"},
+    tune={**AUTO.tune, "guidance": 4.0},
+    strength=1.3,
 )
 INVERT = {"count": 12, "steps": 150, "learning_rate": 5e-2, "batch": 4}
 RETAINED = "\n".join(f"a {name} | {name}" for name in KEPT)
@@ -89,13 +97,38 @@ def erase_concept(g: Graph) -> None:
     compare(g, 1800, 4, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
 
 
+def erase_concept_flow(g: Graph) -> None:
+    """The straight path on the transformer."""
+    source = load(g, notes.ABOUT_FLOW.format(concept=FLOW.concept), demo="flow")
+    _, vector = learn(g, source, FLOW, notes.STAGE_1, notes.STAGE_2_RETAINED, None)
+    erased = subtracted(g, (1440, TOP), source, vector, FLOW.strength)
+    g.note((1440, NOTES), notes.STAGE_3.format(stage=3), (300, NOTES_HIGH))
+    g.group("3 Subtract", [erased], RED)
+    asked = notes.COMPARE_TWO.format(other="dog")
+    compare(g, 1800, 4, source, erased.out(), FLOW, ("a cat", "a dog"), asked)
+
+
 def erase_concept_auto(g: Graph) -> None:
     """Triggers and strength found by measurement."""
-    source = load(g, notes.ABOUT_AUTO.format(concept=DEMO.concept))
-    pictures, vector = learn(g, source, AUTO, notes.STAGE_1, notes.STAGE_2_RETAINED, None)
-    drawing = {name: DEMO.draw[name] for name in ("cfg", "sampler_name", "scheduler")}
-    drawing |= {"sampling_steps": DEMO.draw["steps"], "width": DEMO.size, "height": DEMO.size}
-    drawing["pictures_at_once"] = DEMO.at_once
+    measured(g, load(g, notes.ABOUT_AUTO.format(concept=DEMO.concept)), AUTO)
+
+
+def erase_concept_flow_auto(g: Graph) -> None:
+    """The same on the transformer."""
+    about = notes.ABOUT_FLOW_AUTO.format(concept=FLOW.concept)
+    measured(g, load(g, about, demo="flow"), FLOW)
+
+
+def measured(g: Graph, source: Source, recipe: Recipe) -> None:
+    """Learn, search triggers, measure the strength, subtract and compare."""
+    pictures, vector = learn(g, source, recipe, notes.STAGE_1, notes.STAGE_2_RETAINED, None)
+    drawing = {name: recipe.draw[name] for name in ("cfg", "sampler_name", "scheduler")}
+    drawing |= {
+        "sampling_steps": recipe.draw["steps"],
+        "width": recipe.size,
+        "height": recipe.size,
+        "pictures_at_once": recipe.at_once,
+    }
     base = {"model": source.model, "clip": source.clip, "seed": 1}
     judge = g.add("TVEraseDemoJudge", (1440, TOP), size=(320, 0))
     found = g.add(
@@ -131,7 +164,7 @@ def erase_concept_auto(g: Graph) -> None:
     g.group("3 Triggers", [judge, found], RED)
     g.group("4 How much, subtract", [strength, erased], RED)
     asked = notes.COMPARE_TWO.format(other="dog")
-    compare(g, 2580, 5, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
+    compare(g, 2580, 5, source, erased.out(), recipe, ("a cat", "a dog"), asked)
 
 
 def erase_from_images(g: Graph) -> None:

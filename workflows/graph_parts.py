@@ -78,10 +78,10 @@ class Source:
     vae: Output
 
 
-def load(g: Graph, about: str, checkpoint: str | None = None) -> Source:
-    """The demo model, or a checkpoint of the user's, with the note that opens the graph."""
+def load(g: Graph, about: str, checkpoint: str | None = None, demo: str = "UNet") -> Source:
+    """A demo model, or a checkpoint of the user's, with the note that opens the graph."""
     if checkpoint is None:
-        loader = g.add("TVEraseDemoModel", (0, TOP), size=(280, 0))
+        loader = g.add("TVEraseDemoModel", (0, TOP), size=(280, 0), model=demo)
     else:
         loader = g.add("CheckpointLoaderSimple", (0, TOP), size=(280, 0), ckpt_name=checkpoint)
     high = max(NOTES_HIGH, _height_of(about))

@@ -57,6 +57,30 @@ Press **Run**: it takes about ten minutes on two CPU cores.
 model draws cat, dog, heart, flower, fruit, car, clock, moon, tree, fish, bird, house, umbrella, \
 book, ball and face."""
 )
+ABOUT_FLOW = (
+    """# Erase a concept from a flow-matching transformer
+This graph takes **{concept}** out of the small transformer that ships with the pack. It is built \
+as Z-Image is and was trained by *flow matching*, like FLUX, Qwen-Image and SD3.5. Press **Run**: \
+it takes a few minutes on a CPU.
+
+1. The model draws pictures of the concept.
+2. A copy of the model learns them. What changed is the *task vector*.
+3. The vector is subtracted from the model.
+4. The same seeds are drawn before and after.
+
+"""
+    + ANOTHER
+)
+ABOUT_FLOW_AUTO = (
+    """# Erase a concept from a flow-matching transformer, measured
+Takes **{concept}** out of the small transformer that ships with the pack, built as Z-Image is, \
+and finds by itself how much to subtract. Press **Run**: it takes about ten minutes on two CPU \
+cores.
+
+"""
+    + ANOTHER
+    + """ Take it out of what must stay, in stages 2 and 4."""
+)
 STAGE_TRIGGERS = """### 3 Triggers
 **Diverse Inversion** finds many made-up words (embeddings) that still make the model draw the \
 concept, words that nobody would type. The judge checks each. How they are kept diverse is our \

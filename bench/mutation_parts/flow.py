@@ -79,8 +79,8 @@ FLOW: dict[str, list[Fault]] = {
     "nodes/host/network/loose.py": [
         Fault(
             "modules stay covered",
-            "        for module, kind in own.items():\n            module.__class__ = kind",
-            "        pass",
+            "            module.__class__ = kind\n\n\ndef",
+            "            pass\n\n\ndef",
             (FAMILIES,),
         ),
         Fault(

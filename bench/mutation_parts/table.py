@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .choosing import CHOOSING
+from .demo import DEMO
 from .erasing import ERASING
 from .fault import Fault
 from .flow import FLOW
@@ -11,7 +12,7 @@ from .hosting import HOSTING
 from .learning import LEARNING
 from .vectors import VECTORS
 
-_TABLES = (VECTORS, LEARNING, ERASING, CHOOSING, HOSTING, FLOW, GUARDING)
+_TABLES = (VECTORS, LEARNING, ERASING, CHOOSING, HOSTING, GUARDING, FLOW, DEMO)
 FAULTS: dict[str, list[Fault]] = {}
 for _table in _TABLES:
     for _file, _faults in _table.items():

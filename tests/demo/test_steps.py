@@ -9,6 +9,7 @@ import pytest
 
 from demo import steps, words
 from demo.kept_steps import KeptSteps
+from demo.options import parsed
 from devtools.api_graph import API_GRAPHS, node_of, read_graph
 
 GRAPH = read_graph(API_GRAPHS / "erase_concept_auto.json")
@@ -105,3 +106,21 @@ def test_a_finished_demo_leaves_nothing_to_go_on_from(tmp_path: Path) -> None:
     kept.keep({"1": {}}, {})
     kept.clear()
     assert not KeptSteps(tmp_path / "base", "code").from_before
+
+
+@pytest.mark.parametrize(
+    ("given", "workflow"),
+    [
+        ([], "erase_concept_auto"),
+        (["--quick"], "erase_concept"),
+        (["--flow"], "erase_concept_flow_auto"),
+        (["--flow", "--quick"], "erase_concept_flow"),
+    ],
+)
+def test_each_model_has_a_measured_and_a_straight_graph(given: list[str], workflow: str) -> None:
+    assert parsed(given).workflow == workflow
+    graph = read_graph(API_GRAPHS / f"{workflow}.json")
+    assert steps.measures(graph) is ("--quick" not in given)
+    model = "flow" if "--flow" in given else "UNet"
+    draw = steps.drawing(graph, "a dog", 3, {"steps": 2}, 7)
+    assert steps.input_of(draw, "TVEraseDemoModel", "model") == model

@@ -1,8 +1,9 @@
-"""Build the demo model out of the host's own classes: UNet, CLIP text encoder, VAE.
+"""Build the demo models out of the host's own classes: network, CLIP text encoder, VAE.
 
-It is a small Stable Diffusion: the stock KSampler samples it, the stock CLIP Text Encode encodes
-for it, the stock VAE Decode decodes it. It is built here rather than by the checkpoint loader,
-because that one recognises only the sizes of published models.
+One is a small Stable Diffusion, the other a small Z-Image: the stock KSampler samples them, the
+stock CLIP Text Encode encodes for them, the stock VAE Decode decodes them. They are built here
+rather than by the checkpoint loader, because that one recognises only the sizes of published
+models.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import torch
 from safetensors.torch import load_file
 
 from ....demo.autoencoder import Autoencoder
+from .demo_flow import flow_model, states_needed
 
+UNET_KIND, FLOW_KIND = KINDS = ("UNet", "flow")
 UNET, TEXT, VAE_PART = "diffusion_model.", "text_encoder.", "vae."
 VOCABULARY, ROWS = "text_encoder.vocabulary", "text_encoder.rows"
 TOKEN_STD = 1.0  # of the training start; fills the rows of words that no caption held
@@ -51,22 +54,35 @@ class DemoConfig(comfy.supported_models_base.BASE):
         return {"cond_stage_model." + k.removeprefix("clip_l."): v for k, v in state_dict.items()}
 
 
-def load_demo_model(folder: Path) -> tuple[Any, Any, Any]:
-    """MODEL, CLIP and VAE of the demo model in `folder` (config.json, demo_model.safetensors).
+def load_demo_model(folder: Path, kind: str = UNET_KIND) -> tuple[Any, Any, Any]:
+    """MODEL, CLIP and VAE of a demo model in `folder`, one of `KINDS`.
 
-    Raises FileNotFoundError when the weights are not there.
+    Raises FileNotFoundError when the weights are not there, and what `flow_model` raises.
     """
-    weights_file = folder / "demo_model.safetensors"
-    if not weights_file.exists():
+    config, tensors = _config(folder, "config"), _weights(folder, "demo_model", "train")
+    vae = _vae(config, tensors)
+    if kind == UNET_KIND:
+        return _model(config, tensors), _clip(folder, config, tensors), vae
+    flow = _config(folder, "flow_config")
+    family = DemoConfig(flow["network"])
+    family.sampling_settings = {"multiplier": 1.0, "shift": flow["shift"]}
+    family.set_inference_dtype(torch.float32, None)
+    model = flow_model(family, _part(_weights(folder, "demo_flow", "train --flow"), UNET))
+    return model, _clip(folder, config, tensors, flow["text_tokens"]), vae
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    return dict(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def _weights(folder: Path, name: str, command: str) -> dict[str, torch.Tensor]:
+    file = folder / f"{name}.safetensors"
+    if not file.exists():
         raise FileNotFoundError(
-            f"The demo model is not in this install ({weights_file.name} is missing). Install the "
-            "pack again, or train it with `python dev.py train`."
+            f"The demo model is not in this install ({file.name} is missing). Install the pack "
+            f"again, or train it with `python dev.py {command}`."
         )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    tensors = {
-        k: v.float() if v.is_floating_point() else v for k, v in load_file(weights_file).items()
-    }
-    return _model(config, tensors), _clip(folder, config, tensors), _vae(config, tensors)
+    return {k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()}
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -83,7 +99,10 @@ def _model(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
 
 
-def _clip(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
+def _clip(
+    folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor], states: int = 77
+) -> Any:
+    """The text encoder. states: how many of its 77 a model is shown, unless a prompt has more."""
     width = config["text"]["hidden_size"]
 
     class DemoTokens(comfy.sd1_clip.SDTokenizer):
@@ -102,6 +121,11 @@ def _clip(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]
                 textmodel_json_config=str(folder / "text_config.json"),
                 return_projected_pooled=False,
             )
+
+        def forward(self, tokens: Any) -> Any:
+            hidden, *others = super().forward(tokens)
+            shown = states_needed(tokens, states, self.special_tokens["end"])
+            return (hidden[:, :shown], *others)
 
     class DemoTextModel(comfy.sd1_clip.SD1ClipModel):
         def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: Any = None):
