@@ -92,7 +92,7 @@ GUARDING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/model/extraction.py": [
-        _never("patches that move nothing", "    if still and not deltas:"),
+        _never("patches that move nothing", "    if found.still and not found.deltas:"),
         _never(
             "a tuned model without the base's LoRA",
             "        if len(extra) < len(own) or not all("

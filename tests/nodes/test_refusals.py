@@ -279,7 +279,10 @@ def test_a_model_that_cannot_leave_dynamic_memory(pack: Any) -> None:
     from tverase_pack.nodes.host.model.denoiser import plain_clone
 
     words = "Cannot create non-dynamic delegate: cached_patcher_init is not initialized."
-    with pytest.raises(BaseMismatchError, match=r"Load Checkpoint node, or start.*--disable-dyn"):
+    with pytest.raises(
+        BaseMismatchError,
+        match=r"Load Checkpoint or Load Diffusion Model node, or start.*--disable-dyn",
+    ):
         plain_clone(DynamicPatcher(RuntimeError(words)))
     with pytest.raises(RuntimeError, match="the loader's own trouble"):
         plain_clone(DynamicPatcher(RuntimeError("the loader's own trouble")))
