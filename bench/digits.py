@@ -24,12 +24,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
 import torch  # noqa: E402 - after the path
+
 from bench.digit_parts.digits import installed, read_digits  # noqa: E402
 from bench.digit_parts.drawing import accuracy, save_judge, trained_judge  # noqa: E402
 from bench.digit_parts.page import write_page  # noqa: E402
 from bench.digit_parts.settings import TRAINED_SHARE, Settings  # noqa: E402
 from bench.digit_parts.summary import digit_figures  # noqa: E402
-
 from devtools.figures import figures_document, figures_table, write_figures  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
 

@@ -88,9 +88,7 @@ class Counter:
         seeds = range(self._own + TUNING, self._own + TUNING + s.draws)
         proof = Validation(world.sampler, self.judge, ERASED, seeds)
         config = self._inversions(s.inversion_steps, world.seed)
-        found = diverse_inversion(
-            world.denoiser, world.encoder, pictures, config, proof, quiet
-        )
+        found = diverse_inversion(world.denoiser, world.encoder, pictures, config, proof, quiet)
         return joined(world.encoder.encode([ERASED]), found.contexts(world.encoder))
 
     def _inversions(self, steps: int, seed: int) -> InversionConfig:

@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))
 
 import torch  # noqa: E402 - after the path
+
 from bench.digit_parts.base import build_world  # noqa: E402
 from bench.digit_parts.counting import Counter  # noqa: E402
 from bench.digit_parts.digits import Digits, read_digits  # noqa: E402
 from bench.digit_parts.drawing import DigitJudge, load_judge  # noqa: E402
 from bench.digit_parts.methods import METHODS, OWN_STRENGTHS  # noqa: E402
 from bench.digit_parts.settings import TRAINED_SHARE, Settings  # noqa: E402
-
 from tverase_core.errors import JudgeError  # noqa: E402
 
 
@@ -50,7 +50,8 @@ def one_seed(settings: Settings, seed: int, digits: Digits, judge: DigitJudge) -
         choice = counter.tuned(deltas, triggers)
         strengths = dict.fromkeys([*OWN_STRENGTHS[name], choice["strength"]])
         counts = {f"{s:g}": counter.under(deltas, s) for s in strengths}
-        methods[name] = {"tuned": choice, "counts": counts}
+        norm = sum(float(delta.square().sum()) for delta in deltas.values()) ** 0.5
+        methods[name] = {"norm": round(norm, 4), "tuned": choice, "counts": counts}
     return {
         "seed": seed,
         "settings": asdict(settings),

@@ -1,11 +1,10 @@
-"""Every number of the digits bench. A stored result counts only for the numbers it was made with."""
+"""Every number of the digits bench. A stored result counts only with the numbers it came from."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-
 
 TRAINED_SHARE = 0.8  # of the digits; the judge's accuracy is that on the rest
 
@@ -24,8 +23,9 @@ class Settings:
     base_rate: float = 2e-3
     judge_epochs: int = 6
     tune_steps: int = 240
-    tune_batch: int = 64
-    tune_rate: float = 2e-3
+    tune_batch: int = 128
+    tune_rate: float = 1e-3
+    steer_rate: float = 2e-4
     sampling_steps: int = 8
     inversions: int = 6
     inversion_steps: int = 60
@@ -40,7 +40,7 @@ class Settings:
     kept_draws: int = 20
     tuning_draws: int = 24
     strength_step: float = 0.1
-    most_strength: float = 8.0
+    most_strength: float = 12.0
 
     def digest(self) -> str:
         """Names these numbers."""
