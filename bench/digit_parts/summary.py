@@ -24,6 +24,7 @@ PUBLISHED_CONDITIONAL = 3.9  # the strength at which a conditional vector came a
 ROWS: Mapping[str, tuple[str, str]] = {
     "base": ("base", ""),
     "input_dependent": ("input_dependent", "1"),
+    "input_dependent_tuned": ("input_dependent", TUNED),
     "tv_at_1_9": ("tv", FIXED),
     "tv": ("tv", TUNED),
     "tv_empty_at_1_9": ("tv_empty", FIXED),
@@ -35,7 +36,6 @@ ROWS: Mapping[str, tuple[str, str]] = {
         for method in ("esd_x", "esd_u", "uce", "stereo", "prune")
         for at in ("1", TUNED)
     },
-    "input_dependent_tuned": ("input_dependent", TUNED),
 }
 # Claim 1: an edit that depends on the input leaves more at the worst direction than the vector.
 GAPS = (
