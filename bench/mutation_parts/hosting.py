@@ -528,7 +528,7 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("a list of any depth", "if self.depth > DEEPEST:", "if False:", (HOSTILE,)),
         Fault(
             "aliases are written out",
-            "return reprlib.repr(value) if isinstance(value, list | dict | set | tuple) else",
+            "return _SHORT.repr(value) if isinstance(value, list | dict | set | tuple) else",
             "return",
             (HOSTILE,),
         ),
