@@ -151,7 +151,7 @@ class _Job:
         """Attack a model and judge what was found; known: found before, on the base."""
         from ..host.app.progress import NodeProgress
         from ..host.drawing.studio import open_studio
-        from ..host.training.activations import gradient_bytes
+        from ..host.training.activations import gradient_bytes_for
         from ..host.training.unfinished import unfinished_inversion
 
         drawn: dict[int, torch.Tensor] = {}
@@ -165,9 +165,7 @@ class _Job:
         with open_studio(
             *(model, clip, self.vae, drawing_of(widgets)),
             purpose=PURPOSE,
-            extra_memory_bytes=gradient_bytes(
-                model, self.pictures.latents.shape[1:], self.pictures.contexts, at_once
-            ),
+            extra_memory_bytes=gradient_bytes_for(model, self.pictures, at_once),
             autocast=True,
         ) as studio:
             check_words(studio.encoder, self.pictures.concept, self.config)

@@ -74,7 +74,7 @@ class DiverseInversionNode:
         from ..host.drawing.studio import open_studio
         from ..host.model.at_use import without_edits
         from ..host.model.own_pictures import require_own_pictures
-        from ..host.training.activations import gradient_bytes
+        from ..host.training.activations import gradient_bytes_for
         from ..host.training.unfinished import unfinished_inversion
 
         check_names(judge, (concept_set.concept,))
@@ -94,9 +94,7 @@ class DiverseInversionNode:
             *(model, clip, vae, drawing),
             purpose=PURPOSE,
             extra_memory_bytes=text_bytes
-            + gradient_bytes(
-                *(model, concept_set.latents.shape[1:], concept_set.contexts, _together(config))
-            ),
+            + gradient_bytes_for(model, concept_set, _together(config)),
             autocast=True,
         ) as studio:
             checks = Validation(
