@@ -92,7 +92,8 @@ def bench(words: list[str]) -> int:
         print(f"usage: python dev.py bench NAME, NAME one of: {', '.join(known) or '(none yet)'}")
         return 2
     # The formats that it measures need a newer ComfyUI, with its own Python.
-    python = hosts.ready()[0] if words[0] == "quantised" else install.environment()
+    own = words[0] in ("quantised", "device_check")  # on whatever ComfyUI there is
+    python = hosts.ready()[0] if own else install.environment()
     return jobs.script(python, ROOT / "bench" / f"{words[0]}.py", hosts.chosen(), words[1:])
 
 
