@@ -23,9 +23,7 @@ GUARDING: dict[str, list[Fault]] = {
             GUARDS_TESTS,
         )
     ],
-    "nodes/host/app/demo_model.py": [
-        _never("a missing demo model", "    if not file.exists():")
-    ],
+    "nodes/host/app/demo_model.py": [_never("a missing demo model", "    if not file.exists():")],
     "nodes/host/app/image_folders.py": [
         _never(
             "pictures from anywhere",
