@@ -4,6 +4,8 @@ Writes bench/results/faults.json. Its parts, of which --only runs some and takes
 from the last run:
 
     hostile     mutated files and texts for every reader (docs/robustness.md says what counts)
+    injections  faults of the world at every stage: what changed, what was left, what comes next
+    guards      the guards of nodes/host/, by what `bench mutations` found of their removal
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "bench" / "results" / "faults.json"
-sys.path.append(str(ROOT))
+sys.path += [str(ROOT), str(ROOT / "tests")]
 
 import torch  # noqa: E402 - after the path
 
@@ -54,7 +56,38 @@ def hostile_part(folder: Path, options: argparse.Namespace) -> Part:
     return figures, {"readers": by_reader, "faults": found.faults[:50]}
 
 
-PARTS: Mapping[str, Callable[[Path, argparse.Namespace], Part]] = {"hostile": hostile_part}
+def injections_part(folder: Path, options: argparse.Namespace) -> Part:
+    """Faults at moments of every stage."""
+    from bench.fault_parts import injections
+    from bench.fault_parts.stages import World
+
+    told = injections.inject(World(in_process.load_pack(), folder / "output"), options.each, SEED)
+    names = ("base_changed", "wrappers_leaked", "next_run_failed")
+    figures = {
+        "injections": Figure(told.injected, ">= 300"),
+        **{name: Figure(len(told.wrong[name]), "<= 0", told.injected) for name in names},
+        "memory_growth_after_faults": Figure(told.growth, "<= 0.02", unit="share"),
+    }
+    return figures, injections.table(told)
+
+
+def guards_part(_folder: Path, _options: argparse.Namespace) -> Part:
+    """Guards of the host layer, by what `bench mutations` last found."""
+    from bench.fault_parts import guards
+
+    total, unseen = guards.caught(ROOT / "bench" / "results" / "mutations.json")
+    figures = {
+        "guards_total": Figure(total),
+        "guards_whose_removal_is_caught": Figure(total - len(unseen), f">= {total}", total),
+    }
+    return figures, {"unseen": unseen}
+
+
+PARTS: Mapping[str, Callable[[Path, argparse.Namespace], Part]] = {
+    "hostile": hostile_part,
+    "injections": injections_part,
+    "guards": guards_part,
+}
 
 
 def main() -> int:
@@ -62,12 +95,12 @@ def main() -> int:
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--inputs", type=int, default=INPUTS, help="hostile inputs")
+    parser.add_argument("--each", type=int, default=8, help="faults of a kind at a quick stage")
     options = parser.parse_args()
     torch.set_num_threads(1)
     host = in_process.import_host(options.comfyui)
-    known = read_figures(RESULT) if RESULT.exists() else {"figures": {}}
-    figures = {n: _figure(entry) for n, entry in known["figures"].items()}
-    details = {name: known[name] for name in PARTS if name in known}
+    figures: dict[str, Figure] = {}
+    details: dict[str, Any] = {}
     # In main memory where there is such a folder: files that are written to disk take far longer.
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as base:
@@ -78,6 +111,9 @@ def main() -> int:
             made, told = PARTS[name](Path(base), options)
             figures |= made
             details[name] = {"date": datetime.now(timezone.utc).strftime("%Y-%m-%d"), **told}
+    known = read_figures(RESULT) if RESULT.exists() else {"figures": {}}
+    figures = {**{n: _figure(entry) for n, entry in known["figures"].items()}, **figures}
+    details = {**{name: known[name] for name in PARTS if name in known}, **details}
     document = figures_document(
         "faults",
         "python dev.py bench faults",

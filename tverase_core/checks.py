@@ -18,14 +18,19 @@ class Rule:
     holds: Callable[[Any], bool]
 
 
+def _one_place(template: str) -> bool:
+    """What is found in a template has to hold in a prompt, where brackets are weights."""
+    return template.count("{}") == 1 and not set("()") & set(template)
+
+
 COUNT = Rule("1 or more", lambda value: value >= 1)
 POSITIVE = Rule("a finite number > 0", lambda value: 0 < value < math.inf)
 NOT_NEGATIVE = Rule("a finite number >= 0", lambda value: 0 <= value < math.inf)
 SEED = Rule("0 to 2**63 - 1", lambda value: 0 <= value < 2**63)
-TEMPLATE = Rule("exactly one {}", lambda value: value.count("{}") == 1)
+TEMPLATE = Rule("exactly one {} and no brackets, which prompts read as weights", _one_place)
 TEMPLATES = Rule(
-    "one or more sentences with exactly one {} each",
-    lambda value: len(value) > 0 and all(one.count("{}") == 1 for one in value),
+    "one or more sentences with exactly one {} each and no brackets, which prompts read as weights",
+    lambda value: len(value) > 0 and all(map(_one_place, value)),
 )
 WORD = Rule("a word", lambda value: bool(value.strip()))
 SEEDS = Rule(

@@ -66,7 +66,7 @@ GUARDING: dict[str, list[Fault]] = {
     "nodes/host/model/computed.py": [
         _never("a patch that the host left out", "    if complaints:")
     ],
-    "nodes/host/model/denoiser.py": [
+    "nodes/host/model/attachments.py": [
         Fault(
             "autograd is given the loader's inference tensors",
             "return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else",
@@ -79,7 +79,6 @@ GUARDING: dict[str, list[Fault]] = {
             "a host without functions on weights",
             '    if not hasattr(clone, "add_weight_wrapper"):',
         ),
-        _never("several scales for one weight", "    if factor.numel() != 1:"),
     ],
     "nodes/host/model/export.py": [
         _never("any model is a UNet", '    if detect_layout(wanted).name != "sd-unet":'),
@@ -93,7 +92,7 @@ GUARDING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/model/extraction.py": [
-        _never("patches that move nothing", "    if still and not deltas:"),
+        _never("patches that move nothing", "    if found.still and not found.deltas:"),
         _never(
             "a tuned model without the base's LoRA",
             "        if len(extra) < len(own) or not all("
@@ -119,12 +118,13 @@ GUARDING: dict[str, list[Fault]] = {
     "nodes/host/model/siblings.py": [_never("a sibling is taken unasked", "    if not allowed:")],
     "nodes/host/model/weights.py": [_never("codes are taken for weights", "    if whole:")],
     "nodes/host/storage/formats.py": [
+        _never("several scales for one weight", "    if factor.numel() != 1:"),
         Fault(
             "the host's word on a format that it does not know",
             "except (KeyError, NotImplementedError) as error:",
             "except ZeroDivisionError as error:",
             GUARDS_TESTS,
-        )
+        ),
     ],
     "nodes/host/storage/view.py": [
         _never(
@@ -151,7 +151,7 @@ GUARDING: dict[str, list[Fault]] = {
         _never("a word of any length", "        if len(rows) > 1 or not marks:"),
     ],
     "nodes/host/text/tokens.py": [_never("embeddings that are missing", "    if names:", MISSING)],
-    "nodes/host/training/activations.py": [
+    "nodes/host/training/peak.py": [
         Fault(
             "memory is watched for ever",
             "        done.set()\n        watcher.join()",

@@ -44,12 +44,6 @@ HOSTING: dict[str, list[Fault]] = {
             (FLOW,),
         ),
         Fault(
-            "the strength of a delta is ignored",
-            "alpha=scale / self._unit)",
-            "alpha=1.0 / self._unit)",
-            ("tests/nodes/strength",),
-        ),
-        Fault(
             "the network computes in ways without a gradient",
             "        with differentiable(model.diffusion_model):",
             "        if True:",
@@ -107,12 +101,6 @@ HOSTING: dict[str, list[Fault]] = {
             "alpha=scale / self._unit)",
             "alpha=scale)",
             (QUANTISED,),
-        ),
-        Fault(
-            "autograd is given the loader's inference tensors",
-            "return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else",
-            "return",
-            (FLOW,),
         ),
         Fault(
             "deltas stay after the block",
@@ -227,8 +215,8 @@ HOSTING: dict[str, list[Fault]] = {
     "nodes/host/model/extraction.py": [
         Fault(
             "base minus tuned",
-            "effective_weight(tuned, key) - effective_weight(base, key)",
-            "effective_weight(base, key) - effective_weight(tuned, key)",
+            "effective_weight(tuned, key) - before",
+            "before - effective_weight(tuned, key)",
         ),
         Fault("the base's own patches are counted", "added = extra[len(own) :]", "added = extra"),
         Fault(
@@ -236,12 +224,27 @@ HOSTING: dict[str, list[Fault]] = {
             "return a[0] == b[0] and a[1] is b[1] and a[2] == b[2]",
             "return True",
         ),
-        Fault("equal models give an empty vector", "    if not deltas:\n", "    if False:\n"),
+        Fault("equal models give an empty vector", "    if not found.deltas:\n", "    if False:\n"),
         Fault(
             "a broken weight is kept",
-            "    if not bool(torch.isfinite(delta).all()):\n",
-            "    if False:\n",
+            "        if not bool(torch.isfinite(delta).all()):\n",
+            "        if False:\n",
             harmless="TaskVector, which every caller makes of these deltas, refuses it by name too",
+        ),
+        Fault(
+            "a pruned model's vector is not marked",
+            "self.pruned = self.pruned and only_prunes(delta, before + delta)",
+            "self.pruned = False",
+        ),
+        Fault(
+            "every vector is one of pruned weights",
+            "self.pruned = self.pruned and only_prunes(delta, before + delta)",
+            "pass",
+        ),
+        Fault(
+            "unlike precision is not told",
+            "            found.rounding.add(*stored, delta)",
+            "            pass",
         ),
         Fault(
             "patches that depend on the weight are evaluated on zero",
@@ -525,7 +528,7 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("a list of any depth", "if self.depth > DEEPEST:", "if False:", (HOSTILE,)),
         Fault(
             "aliases are written out",
-            "return reprlib.repr(value) if isinstance(value, list | dict | set | tuple) else",
+            "return _SHORT.repr(value) if isinstance(value, list | dict | set | tuple) else",
             "return",
             (HOSTILE,),
         ),

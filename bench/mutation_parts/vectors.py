@@ -103,7 +103,24 @@ VECTORS: dict[str, list[Fault]] = {
             "dtype=torch.float64)[None] * products",
         ),
     ],
+    "tverase_core/vector/pruned.py": [
+        Fault(
+            "a trained weight beside zeros is pruned too",
+            "return not bool(tuned[delta != 0].any())",
+            "return not bool(tuned[delta != 0].all())",
+        ),
+    ],
     "tverase_core/vector/rounding.py": [
+        Fault(
+            "the finer format is taken for the coarser",
+            "torch.finfo(tuned.dtype).eps > torch.finfo(base.dtype).eps",
+            "torch.finfo(tuned.dtype).eps < torch.finfo(base.dtype).eps",
+        ),
+        Fault(
+            "the share is one of squares",
+            "share = math.sqrt(self.explained / self.whole)",
+            "share = (self.explained / self.whole)",
+        ),
         Fault(
             "a sample is not counted for all of its weight",
             "self.add(wanted, new - old, meant.numel() / max(1, len(old)))",
@@ -171,6 +188,21 @@ VECTORS: dict[str, list[Fault]] = {
             "base minus tuned",
             "return new.to(torch.float32) - old.to(torch.float32)",
             "return old.to(torch.float32) - new.to(torch.float32)",
+        ),
+        Fault(
+            "a pruned file's vector is not marked",
+            "content = PRUNED if self.only_prunes(keys) else provenance.content",
+            "content = provenance.content",
+        ),
+        Fault(
+            "only the first piece is asked for zeros",
+            "        return all(only_prunes(_difference(old, new), new) for old, new in both)",
+            "        return next(only_prunes(_difference(old, new), new) for old, new in both)",
+        ),
+        Fault(
+            "files of unlike precision are not told",
+            "                if self.unlike:\n",
+            "                if False:\n",
         ),
         Fault(
             "swapped models are taken",

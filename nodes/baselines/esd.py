@@ -80,8 +80,8 @@ class EsdNode:
         else:
             shape = latent_shape(model, height, width)
         concept, null, others = (
-            to_context(model, encode_texts(clip, texts)) if texts else None
-            for texts in (named, [""], hosts)
+            to_context(model, encode_texts(clip, lines)) if lines else None
+            for lines in (named, [""], hosts)
         )
         layout, shapes = layout_of(model), trainable_shapes(model)
         trained = sum(shapes[key].numel() for key in esd_keys(shapes, layout, config.variant))
@@ -93,9 +93,8 @@ class EsdNode:
                 if concept_set is not None
                 else from_sampling(denoiser, null, shape, sample_guidance, sample_steps)
             )
-            result = esd(
-                *(denoiser, layout, concept, null, draw, config, NodeProgress()), erase_from=others
-            )
+            told = NodeProgress()
+            result = esd(denoiser, layout, concept, null, draw, config, told, erase_from=others)
             prediction = denoiser.schedule.prediction
         drawn = {} if concept_set else {"guidance": sample_guidance, "steps": sample_steps}
         recipe = {

@@ -79,9 +79,8 @@ class StereoNode:
             shapes[key].numel() for key in esd_keys(shapes, layout, config.variant, "STEREO")
         )
         # An attack puts as many pictures through the model at once as the training does.
-        activations = gradient_bytes(
-            model, concept_set.latents.shape[1:], concept_set.contexts, config.batch_size
-        )
+        shape, text = concept_set.latents.shape[1:], concept_set.contexts
+        activations = gradient_bytes(model, shape, text, config.batch_size)
         needed = activations + trained * ADAM_BYTES
         with open_denoiser(model, needed, purpose="STEREO") as denoiser:
             noised = from_latents(denoiser, concept_set.latents) if samples == NOISED else None

@@ -92,7 +92,7 @@ STEREO_SETTINGS: Widgets = {
     ),
     "template": text(
         "{}",
-        "The sentence around what an attack finds when it is erased, with one {}.",
+        "The sentence around what an attack finds when it is erased, with one {} and no brackets.",
         advanced=True,
     ),
 }

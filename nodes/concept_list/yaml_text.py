@@ -12,6 +12,9 @@ from ...tverase_core.errors import ConfigError
 
 DEEPEST = 10  # levels of lists in tables in lists; four are enough for all that is asked
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+
 
 class _FlatLoader(yaml.SafeLoader):
     """Plain data that is not deep: PyYAML takes seconds for two thousand brackets."""
@@ -38,4 +41,4 @@ def read_yaml(path: Path) -> Any:
 
 def shown(value: Any) -> str:
     """A value in a sentence. In YAML a few lines can stand for a list of any length."""
-    return reprlib.repr(value) if isinstance(value, list | dict | set | tuple) else repr(value)
+    return _SHORT.repr(value) if isinstance(value, list | dict | set | tuple) else repr(value)

@@ -48,7 +48,9 @@ ATTACK_SETTINGS: Widgets = {
         "picture at each step.",
         default="object",
     ),
-    "template": text("a {}", "The sentence that an attack is judged in, with one {}."),
+    "template": text(
+        "a {}", "The sentence that an attack is judged in, with one {} and no brackets."
+    ),
     "prompt": text(
         "",
         "Plain prompt that draws the concept on the base. Empty: the template with the concept's "

@@ -50,7 +50,9 @@ SETTINGS: Widgets = {
     "cosine_cap": number(
         0.2, (-1.0, 1.0, 0.01), "Pairs less alike than this (cosine) do not push.", advanced=True
     ),
-    "template": text("a {}", "The sentence around an embedding, with one {}.", advanced=True),
+    "template": text(
+        "a {}", "The sentence around an embedding, with one {} and no brackets.", advanced=True
+    ),
     "start": text(
         "", "A word to start from. Empty: random words of the vocabulary.", advanced=True
     ),

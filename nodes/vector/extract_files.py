@@ -103,7 +103,8 @@ class ExtractFromFiles:
         from ..host.app.progress import NodeProgress
 
         base, tuned = find_model_file(base_file), find_model_file(tuned_file)
-        name = concept.strip() or tuned.stem
+        # A name of bytes that are no text reaches us as halves of characters, which no file holds.
+        name = concept.strip() or tuned.stem.encode(errors="replace").decode()
         provenance = Provenance(concepts=(name,), title=f"{name} task vector", created=utc_now())
         path = new_file(TASK_VECTORS, filename_prefix)
         common = {"dtype": dtype, "progress": NodeProgress()}

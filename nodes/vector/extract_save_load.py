@@ -8,6 +8,7 @@ from typing import Any
 from ...tverase_core.errors import listed
 from ...tverase_core.files.compact import save_compact
 from ...tverase_core.files.task_vector_file import load_task_vector, save_task_vector
+from ...tverase_core.vector.pruned import PRUNED
 from ...tverase_core.vector.task_vector import TaskVector
 from ..host.app.file_kinds import TASK_VECTORS
 from ..shared.node_output import with_text
@@ -52,7 +53,7 @@ class ExtractTaskVector:
         from ..host.network.schedule import prediction_of
         from ..host.training.session import provenance_of
 
-        deltas, still = deltas_between(base, tuned, NodeProgress())
+        found = deltas_between(base, tuned, NodeProgress())
         known = provenance_of(tuned)
         name = concept.strip() or (known.concepts[0] if known.concepts else "concept")
         provenance = replace(
@@ -60,12 +61,13 @@ class ExtractTaskVector:
             concepts=(name,),
             title=f"{name} task vector",
             prediction=prediction_of(base),
+            content=PRUNED if found.pruned else known.content,
         )
-        unmoved = (
-            f"; patches on {len(still)} others move nothing ({listed(still)})" if still else ""
-        )
-        show_text(f"task vector of {name!r}: {len(deltas)} weights differ{unmoved}")
-        return (TaskVector(deltas, fingerprint(base), provenance),)
+        words = f"task vector of {name!r}: {len(found.deltas)} weights differ"
+        if found.still:
+            words += f"; patches on {len(found.still)} others move nothing ({listed(found.still)})"
+        show_text(" ".join(filter(None, (f"{words}.", found.rounding.sentence()))))
+        return (TaskVector(found.deltas, fingerprint(base), provenance),)
 
 
 class SaveTaskVector:

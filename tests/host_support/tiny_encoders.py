@@ -11,6 +11,7 @@ import base64
 import io
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -192,19 +193,14 @@ def build(
     told that embeddings are; not all of its tokenizers pass it on. more: the host's options."""
     import comfy.sd
     import comfy.supported_models_base
-    from comfy.text_encoders import qwen_vl
 
     from host_support.tiny_host import fill
 
-    family, eye = FAMILIES[name], qwen_vl.Qwen2VLVisionTransformer
-
-    def small_eye(**options: Any) -> Any:
-        return eye(**{**options, "hidden_size": WIDTH, "num_layers": 0})
-
+    family = FAMILIES[name]
     target = comfy.supported_models_base.ClipTarget(*family.target())
     small = {key: dict(value) for key, value in family.options.items()}
     options = {"dtype": dtype, **small, **more}
-    with torch.inference_mode(), patch.object(qwen_vl, eye.__name__, small_eye):
+    with torch.inference_mode(), _small_eye() if name == "qwen-image" else nullcontext():
         clip = comfy.sd.CLIP(
             target,
             embedding_directory=[folder] if folder else None,
@@ -213,6 +209,18 @@ def build(
         )
         fill(clip.cond_stage_model, seed)
     return clip
+
+
+def _small_eye() -> AbstractContextManager[Any]:
+    """While open, Qwen2.5-VL is made with next to no eye; it has no option for that."""
+    from comfy.text_encoders import qwen_vl
+
+    eye = qwen_vl.Qwen2VLVisionTransformer
+
+    def small(**options: Any) -> Any:
+        return eye(**{**options, "hidden_size": WIDTH, "num_layers": 0})
+
+    return patch.object(qwen_vl, eye.__name__, small)
 
 
 def build_model(name: str) -> Any:

@@ -279,7 +279,10 @@ def test_a_model_that_cannot_leave_dynamic_memory(pack: Any) -> None:
     from tverase_pack.nodes.host.model.denoiser import plain_clone
 
     words = "Cannot create non-dynamic delegate: cached_patcher_init is not initialized."
-    with pytest.raises(BaseMismatchError, match=r"Load Checkpoint node, or start.*--disable-dyn"):
+    with pytest.raises(
+        BaseMismatchError,
+        match=r"Load Checkpoint or Load Diffusion Model node, or start.*--disable-dyn",
+    ):
         plain_clone(DynamicPatcher(RuntimeError(words)))
     with pytest.raises(RuntimeError, match="the loader's own trouble"):
         plain_clone(DynamicPatcher(RuntimeError("the loader's own trouble")))
@@ -309,9 +312,8 @@ def test_esd_asks_for_room_for_its_weights_too(
     given = {**ESD_INPUTS, "variant": variant, "learning_rate": 1e-2}
     vector = node(pack, "ESD", model=model, clip=tiny_clip, concept_set=pictures(), **given)[0]
     moved = sum(delta.numel() for delta in vector.deltas.values())
-    activations = gradient_bytes(
-        model, pictures().latents.shape[1:], pictures().contexts, given["batch_size"]
-    )
+    own = pictures()
+    activations = gradient_bytes(model, own.latents.shape[1:], own.contexts, given["batch_size"])
     assert moved > 10_000
     assert asked[0] - activations >= 16 * moved
     assert asked[0] - activations <= 16.5 * moved  # weights without a gradient do not move

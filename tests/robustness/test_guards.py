@@ -99,9 +99,8 @@ def test_edits_at_use_are_no_weights(pack: Any, make_tiny_model: Any) -> None:
 def test_several_scales_of_one_weight(pack: Any) -> None:
     layer = torch.nn.Linear(2, 2)
     layer.scale_weight = torch.ones(2)
-    model = SimpleNamespace(model=torch.nn.Sequential(layer))
     with pytest.raises(BaseMismatchError, match="2 scales"):
-        _module("model.exact")._stored_scale(model, "0.weight")
+        _module("storage.formats").stored_scale(layer, "weight")
 
 
 def test_export_knows_unets_only(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +245,7 @@ def test_other_text_encoders_and_vectors(
 
 def test_the_watcher_of_memory_ends(pack: Any) -> None:
     before = threading.active_count()
-    peak = _module("training.activations").measured_peak
+    peak = _module("training.peak").measured_peak
     with pytest.raises(ZeroDivisionError), peak(torch.device("cpu")):
         raise ZeroDivisionError
     assert threading.active_count() == before
@@ -263,7 +262,7 @@ def test_8_bit_moments_have_no_checkpoints(pack: Any, monkeypatch: pytest.Monkey
 
 def test_autograd_gets_no_inference_tensor(pack: Any) -> None:
     """Hosts that hand over the loader's own weight: `backward` could not save it."""
-    slot = _module("model.denoiser")._WeightSlot("weight", [], torch.nn.Linear(2, 2))
+    slot = _module("model.attachments").WeightSlot("weight", [], torch.nn.Linear(2, 2))
     with torch.inference_mode():
         weight = torch.ones(2, 2)
     x = torch.ones(1, 2, requires_grad=True)

@@ -172,13 +172,12 @@ def test_a_middle_factor_is_held_against_the_weight_first(
 def test_yaml_that_stands_for_more_than_any_memory(pack: Any, tmp_path: Path) -> None:
     from tverase_pack.nodes.concept_list.plan import read_list
 
-    lines = ["a0: &a0 [x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 14)]
-    for use in ("finetune: *a13", "retained: *a13", "checkpoint: *a13"):
-        text = "\n".join(lines).replace("a0: &a0", "checkpoint: demo\nconcepts: &a0", 1)
-        path = tmp_path / "list.yaml"
-        path.write_text(f"{text}\n{use}\n", "utf-8")
-        with pytest.raises(ConfigError) as refused:
+    tenfold = [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 7)]
+    path = tmp_path / "list.yaml"
+    for place in ("finetune", "retained", "checkpoint"):
+        text = "\n".join([f"{place}:", "- &a0 [x, x]", *tenfold, "concepts: [{name: cat}]"])
+        path.write_text(f"{text}\ncheckpoint: demo" * (place != "checkpoint") or text, "utf-8")
+        with pytest.raises(ConfigError, match=place) as refused:
             read_list(path)
         assert len(str(refused.value)) < 400
     for text in ("- " * 2000 + "x", f"checkpoint: {'9' * 5000}", "\x00", "{" * 2000):

@@ -91,7 +91,7 @@ def from_sampling(
 ) -> DrawNoised:
     """x_t by sampling the batch's own prompts with guidance, from noise down to a random step.
 
-    null: one row, the empty prompt; shape: (c, h, w). By deterministic steps of the schedule, with
+    null: one row, the empty prompt; shape: (c, h, w). Deterministic steps of the schedule with
     whatever deltas are at work.
     """
     schedule = denoiser.schedule

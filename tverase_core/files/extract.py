@@ -29,6 +29,8 @@ from ..storage.reproducible import complete_metadata, header_bytes
 from ..tensors import tensor_bytes
 from ..vector.delta_names import file_name_of, file_names_of
 from ..vector.provenance import Provenance
+from ..vector.pruned import PRUNED, only_prunes
+from ..vector.rounding import RoundingShare
 from ..vector.task_vector import check_finite, check_shape
 from .checkpoint import CheckpointFile
 from .checkpoint_fingerprint import file_fingerprint
@@ -181,6 +183,11 @@ def _parents(key: str, text: str) -> list[str]:
     return []
 
 
+def _difference(old: Tensor, new: Tensor) -> Tensor:
+    """float32; NaN or infinite where a weight is."""
+    return new.to(torch.float32) - old.to(torch.float32)
+
+
 class _Job:
     """Two open models of one family and the dtype of the file."""
 
@@ -189,11 +196,12 @@ class _Job:
     ):
         self.old, self.new, self.dtype, self.progress = old, new, dtype, progress
         self.keys = sorted(key for key in old.sizes() if key in new.weights)
+        self.unlike = any(old.weights[key].dtype != new.weights[key].dtype for key in self.keys)
+        self.rounding = RoundingShare()
 
-    def delta(self, key: str, first: int, count: int) -> Tensor:
-        """float32 [count]; NaN or infinite where a weight is."""
-        old, new = self.old.read(key, first, count), self.new.read(key, first, count)
-        return new.to(torch.float32) - old.to(torch.float32)
+    def stored(self, key: str, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """[count] of the base and of the tuned model."""
+        return self.old.read(key, first, count), self.new.read(key, first, count)
 
     def changed(self) -> list[str]:
         """The weights that differ somewhere, in the file's order."""
@@ -202,7 +210,7 @@ class _Job:
             self.progress(done, 2 * len(self.keys), f"comparing {key}")
             numel = self.old.weights[key].numel
             parts = chain([(0, min(numel, FIRST_LOOK))], pieces(numel))
-            if any(bool(self.delta(key, *part).any()) for part in parts):
+            if any(bool(_difference(*self.stored(key, *part)).any()) for part in parts):
                 found.append(key)
         return sorted(found, key=file_name_of)
 
@@ -210,29 +218,35 @@ class _Job:
         names = file_names_of(keys)
         kinds = {names[key]: (self.dtype, self.old.weights[key].shape) for key in keys}
         prediction = provenance.prediction or self.old.prediction
-        provenance = replace(provenance, prediction=prediction)
+        content = PRUNED if self.only_prunes(keys) else provenance.content
+        provenance = replace(provenance, prediction=prediction, content=content)
         base = file_fingerprint(self.old, prediction or "epsilon")
         room = len(header(kinds, keys, base, provenance, UNKNOWN))
         size = room + sum(torch.Size(s).numel() * d.itemsize for d, s in kinds.values())
         check_room(target, size)
         with replacing(target) as file:
             file.seek(room)
-            content = self.write_data(file, keys)
+            digests = self.write_data(file, keys)
             file.seek(0)
-            file.write(header(kinds, keys, base, provenance, content))
+            file.write(header(kinds, keys, base, provenance, digests))
             self.old.check_unchanged()
             self.new.check_unchanged()
         described = self.old.described(), self.new.described()
         absent = len(self.old.sizes()) - len(self.keys)
         equal = len(self.old.sizes()) - len(keys)
         notes = self.notes()
-        return Extraction(*described, len(keys), equal, size, content.whole, absent, notes)
+        return Extraction(*described, len(keys), equal, size, digests.whole, absent, notes)
+
+    def only_prunes(self, keys: list[str]) -> bool:
+        """Whether the tuned file is the base with weights set to 0; read as far as it may be."""
+        parts = ((key, *part) for key in keys for part in pieces(self.old.weights[key].numel))
+        both = (self.stored(*part) for part in parts)
+        return all(only_prunes(_difference(old, new), new) for old, new in both)
 
     def notes(self) -> tuple[str, ...]:
-        texts = changed_text_weights(self.old, self.new)
-        if not texts:
-            return ()
-        return (f"Its text encoder was trained too: {texts} tensors differ and are left out.",)
+        texts, rounding = changed_text_weights(self.old, self.new), self.rounding.sentence()
+        words = f"Its text encoder was trained too: {texts} tensors differ and are left out."
+        return (*[words] * bool(texts), *[rounding] * bool(rounding))
 
     def write_data(self, file: BinaryIO, keys: list[str]) -> ContentHash:
         """The deltas, hashed and written while the next piece is computed; returns the hashes."""
@@ -255,8 +269,12 @@ class _Job:
         for done, key in enumerate(keys):
             self.progress(len(self.keys) + done, len(self.keys) + len(keys), f"subtracting {key}")
             for first, count in pieces(self.old.weights[key].numel):
-                piece = self.delta(key, first, count).to(self.dtype)
+                old, new = self.stored(key, first, count)
+                delta = _difference(old, new)
+                piece = delta.to(self.dtype)
                 check_finite(piece, f"{key}: the difference of {self.new.name} and {self.old.name}")
+                if self.unlike:
+                    self.rounding.add(old, new, delta)
                 yield piece
         self.progress(1, 1, "written")
 

@@ -19,6 +19,12 @@ def pruned_union(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(first.sign() * second.sign() > 0, larger, first + second)
 
 
+def only_prunes(delta: Tensor, tuned: Tensor) -> bool:
+    """Whether each value that differs is 0 in the tuned weights, of one shape: a pruned model. Its
+    difference is -W there, and two of them are joined as the method's own vectors are."""
+    return not bool(tuned[delta != 0].any())
+
+
 def pruned_of(delta: Tensor, weight: Tensor, now: Tensor) -> Tensor:
     """The delta for a weight that has been edited since: the same share of what is there now.
 

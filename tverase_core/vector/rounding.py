@@ -33,6 +33,43 @@ class RoundingLoss:
         )
 
 
+class RoundingShare:
+    """How much of a difference between two models rounding alone explains, where they are stored
+    in formats of unlike precision: the weights of which the finer one, rounded, is the other."""
+
+    def __init__(self) -> None:
+        self.whole = self.explained = 0.0
+        self._formats: dict[str, str] = {}  # the coarser one, by the pair (base, tuned)
+
+    def add(self, base: Tensor, tuned: Tensor, delta: Tensor) -> None:
+        """Weights as stored, floating point of one shape, and tuned - base in float32."""
+        self.whole += float(torch.linalg.vector_norm(delta, dtype=torch.float64)) ** 2
+        if base.dtype == tuned.dtype:
+            return
+        coarse, fine = base, tuned
+        if torch.finfo(tuned.dtype).eps > torch.finfo(base.dtype).eps:
+            coarse, fine = tuned, base
+        old, new, coarser = (_name(t.dtype) for t in (base, tuned, coarse))
+        self._formats[f"base in {old}, tuned in {new}"] = coarser
+        part = delta[fine.to(coarse.dtype).float() == coarse.float()]
+        self.explained += float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2
+
+    def sentence(self) -> str:
+        """What a user should know; nothing where the formats are alike."""
+        if not self._formats:
+            return ""
+        share = math.sqrt(self.explained / self.whole) if self.whole else 0.0
+        return (
+            f"The models are stored unlike ({'; '.join(self._formats)}): rounding to "
+            f"{' and '.join(dict.fromkeys(self._formats.values()))} alone explains {share:.1%} of "
+            "this vector's length. Two models of one precision give a vector without it."
+        )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 class Comparison:
     """Adds up meant and real changes one weight at a time; see `RoundingLoss`."""
 

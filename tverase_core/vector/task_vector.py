@@ -26,7 +26,7 @@ from ..tensors import all_finite, extremes, memory_bytes, tensor_bytes
 from .delta_map import KEPT, DeltaMap, stored_delta
 from .delta_names import file_name_of
 from .provenance import Provenance
-from .pruned import PRUNED, pruned_union
+from .pruned import PRUNED, only_prunes, pruned_union
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +72,8 @@ class TaskVector:
         """tuned - base in float32, key by key; any dtype and device, mappings may be lazy.
 
         Raises KeyMismatchError (missing: only in base; unexpected: only in tuned),
-        ShapeMismatchError, NonFiniteError. Integer tensors (buffers) are left out.
+        ShapeMismatchError, NonFiniteError. Integer tensors (buffers) are left out. Where tuned is
+        base with weights set to 0, the vector's content is "pruned".
         """
         missing, unexpected = sorted(set(base) - set(tuned)), sorted(set(tuned) - set(base))
         if missing or unexpected:
@@ -84,7 +85,7 @@ class TaskVector:
                 missing,
                 unexpected,
             )
-        deltas = {}
+        deltas, pruned = {}, True
         for key in base:
             old, new = base[key], tuned[key]
             check_shape(key, old.shape, new.shape, "base", "tuned model")
@@ -96,7 +97,11 @@ class TaskVector:
             difference = new32 - old32
             if bool(difference.any()):
                 deltas[key] = difference
-        return cls(deltas, fingerprint, provenance or Provenance())
+                pruned = pruned and only_prunes(difference, new32)
+        provenance = provenance or Provenance()
+        if deltas and pruned:
+            provenance = replace(provenance, content=PRUNED)
+        return cls(deltas, fingerprint, provenance)
 
     def __len__(self) -> int:
         return len(self.deltas)

@@ -66,8 +66,8 @@ def plain_clone(model: ModelPatcher) -> ModelPatcher:
             raise
         raise BaseMismatchError(
             "This MODEL's memory is managed by ComfyUI's dynamic VRAM, and the node that loaded it "
-            "does not say how to load it without. Load it with the stock Load Checkpoint node, or "
-            "start ComfyUI with --disable-dynamic-vram."
+            "does not say how to load it without. Load it with the stock Load Checkpoint or Load "
+            "Diffusion Model node, or start ComfyUI with --disable-dynamic-vram."
         ) from refused
 
 

@@ -170,5 +170,6 @@ def _longest(text: Context) -> int:
 
 
 def gradient_bytes(model: ModelPatcher, shape: Sequence[int], text: Context, at_once: int) -> int:
-    """Memory that gradients through `at_once` latents (c, h, w) under such a text need."""
-    return activations(model, (at_once, *shape), lambda key: True, text).whole
+    """Memory that gradients through `at_once` latents (c, h, w) under such texts need."""
+    c, h, w = shape
+    return activations(model, (at_once, c, h, w), lambda key: True, text).whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from host_support.places import DATA
 from tverase_core.files import extract as file_extraction
 from tverase_core.files.checkpoint import CheckpointFile
 from tverase_core.files.extract import extract_between_files
-from tverase_core.files.task_vector_file import save_task_vector
+from tverase_core.files.task_vector_file import load_task_vector, save_task_vector
 from tverase_core.model.fingerprint import (
     BaseFingerprint,
     architecture_of,
@@ -28,6 +29,7 @@ from tverase_core.model.fingerprint import (
 )
 from tverase_core.storage import content_hash
 from tverase_core.vector.provenance import Provenance
+from tverase_core.vector.pruned import PRUNED
 from tverase_core.vector.task_vector import TaskVector
 
 CHANGED = "diffusion_model.input_blocks.1.0.in_layers.2.weight"
@@ -104,6 +106,42 @@ def test_the_file_has_the_bytes_of_the_difference_in_memory(
     assert out.read_bytes() == expected.read_bytes()
     assert (made.kept, made.unchanged, made.content) == (3, 2, digest)
     assert made.file_bytes == out.stat().st_size
+
+
+@pytest.mark.parametrize("also", ["nothing else", "a trained weight"])
+def test_a_pruned_model_is_known_by_its_zeros(tmp_path: Path, also: str) -> None:
+    """Also where a weight that is not 0 comes last, in the last piece."""
+    base = weights()
+    tuned = {key: weight.clone() for key, weight in base.items()}
+    tuned[CHANGED][2:5] = 0
+    tuned[LATE][-1] = 0
+    if also != "nothing else":
+        tuned[LATE][-1, -1] = 7.0
+    out = tmp_path / "pruned.tv.safetensors"
+    first = checkpoint(tmp_path / "base.safetensors", base)
+    extract_between_files(first, checkpoint(tmp_path / "tuned.safetensors", tuned), out)
+    assert load_task_vector(out).provenance.content == PRUNED * (also == "nothing else")
+
+
+def test_files_of_unlike_precision_are_told(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    made = extract_between_files(*pair, tmp_path / "one.tv.safetensors")
+    assert "precision" not in made.sentence()
+    wide = weights(torch.float32)
+    coarse = checkpoint(tmp_path / "coarse.safetensors", {k: _halved(w) for k, w in wide.items()})
+    fine = checkpoint(tmp_path / "fine.safetensors", wide)
+    made = extract_between_files(coarse, fine, tmp_path / "two.tv.safetensors")
+    assert "base in bfloat16, tuned in float32" in made.sentence()
+    assert "rounding to bfloat16 alone explains 100.0% of" in made.sentence()
+    moved = {**wide, LATE: wide[LATE] + 1.0}
+    moved = checkpoint(tmp_path / "moved.safetensors", moved)
+    made = extract_between_files(coarse, moved, tmp_path / "three.tv.safetensors")
+    share = re.search(r"explains (\S+)% of", made.sentence())
+    assert share is not None
+    assert 0 < float(share[1]) < 2
+
+
+def _halved(weight: Tensor) -> Tensor:
+    return weight.bfloat16() if weight.is_floating_point() else weight
 
 
 def test_a_negative_zero_in_a_piece_of_zeros_is_kept(tmp_path: Path) -> None:

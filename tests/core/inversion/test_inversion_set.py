@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +19,16 @@ from tverase_core.errors import (
     NonFiniteError,
     TextWidthError,
 )
+from tverase_core.inversion import inversion_set
 from tverase_core.inversion.config import InversionConfig
 from tverase_core.inversion.diverse import Validation, diverse_inversion, validate
-from tverase_core.inversion.files import export_embeddings, load_inversion_set, save_inversion_set
+from tverase_core.inversion.files import (
+    embedding_key,
+    export_embeddings,
+    load_inversion_set,
+    prompt_of,
+    save_inversion_set,
+)
 from tverase_core.inversion.inversion_set import InversionSet, encoder_digest
 from tverase_core.ports import Context
 
@@ -119,6 +126,42 @@ def test_export_as_native_embeddings(tmp_path: Path) -> None:
         export_embeddings(tmp_path, "../cat", tiny(2), "stable-diffusion-v1")
     with pytest.raises(FormatError):
         load_inversion_set(tmp_path / "cat-01.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        ("a {}", "a embedding:x"),
+        ("a {} in ink", "a embedding:x in ink"),
+        ("a {}, in ink", "a embedding:x, in ink"),
+        ("a {}'s toy", "a embedding:x 's toy"),  # else the host looks for "x's"
+    ],
+)
+def test_an_embeddings_name_ends_where_the_host_ends_it(template: str, prompt: str) -> None:
+    assert prompt_of(template, "x") == prompt
+
+
+def test_keys_are_those_of_the_host() -> None:
+    assert [embedding_key(t) for t in ("l", "g", "h")] == ["clip_l", "clip_g", "clip_h"]
+    assert embedding_key("qwen3_4b") == "qwen3_4b"
+
+
+def test_a_long_tables_digest_sees_some_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is the same for a table in half precision."""
+    whole, other, half = TinyEncoder(), TinyEncoder(), TinyEncoder()
+    table = whole.vocabulary("l").half().float()
+
+    def held(change: Callable[[Tensor], Tensor]) -> Callable[[str], Tensor]:
+        return lambda tower: change(table.clone())
+
+    monkeypatch.setattr(whole, "vocabulary", held(lambda t: t), raising=False)
+    monkeypatch.setattr(half, "vocabulary", held(lambda t: t.half()), raising=False)
+    monkeypatch.setattr(other, "vocabulary", held(lambda t: t + 1), raising=False)
+    plain = encoder_digest(whole)
+    monkeypatch.setattr(inversion_set, "WHOLE_TABLE", table.numel() - 1)
+    long = encoder_digest(whole)
+    assert plain != long
+    assert long == encoder_digest(half) != encoder_digest(other)
 
 
 class Drawn:

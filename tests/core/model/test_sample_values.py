@@ -93,3 +93,19 @@ def test_without_a_sample_it_is_said() -> None:
     assert "could not be verified" in note
     assert "float32, this model is float16" in note
     assert base_note("same", half, half) == ""
+
+
+def test_how_far_two_models_are_apart_is_told_by_their_matrices() -> None:
+    """Norms and biases, alike in all models, have no say."""
+    source = torch.Generator().manual_seed(4)
+    shapes = {f"{k:03}.{name}": (8,) * n for k in range(200) for name, n in (("bias", 1), ("w", 2))}
+    values = torch.randn(400, generator=source)
+    values[::2] = 1.0
+    others = torch.where(values == 1.0, 1.0, torch.randn(400, generator=source))
+    tuned = torch.where(values == 1.0, 9.0, 1.02 * values)
+    base, stranger, edited = (named(made, "float32") for made in (values, others, tuned))
+    assert base.apart(base, shapes) == 0
+    assert base.apart(edited, shapes) == pytest.approx(0.02, abs=1e-3)
+    assert base.apart(stranger, shapes) == pytest.approx(2**0.5, abs=0.15)
+    assert base.apart(BaseFingerprint("sd", "a" * 64), shapes) is None
+    assert base.apart(base, {"w": (8, 8)}) is None

@@ -78,3 +78,24 @@ def test_pruning_takes_what_is_there_now() -> None:
     assert torch.equal(half, 0.5 * now)
     nothing = pruned_of(torch.zeros(1, 4), torch.zeros(1, 4), now)
     assert torch.equal(nothing, torch.zeros(1, 4))
+
+
+def of_model(tuned: Tensor) -> TaskVector:
+    return TaskVector.difference({KEY: W}, {KEY: tuned}, BASE)
+
+
+def test_the_difference_to_a_pruned_model_is_one_of_pruned_weights() -> None:
+    """Its delta is -W; two that have pruned the same weight are gone once."""
+    first, second = (
+        of_model(W * torch.tensor([0, 0, 1, 1])),
+        of_model(W * torch.tensor([1, 0, 0, 1])),
+    )
+    assert first.provenance.content == second.provenance.content == PRUNED
+    assert left((first + second) * -1.0) == [0, 0, 0, 4]
+    assert left(first * -1.0 + prunes(1, 2)) == [0, 0, 0, 4]
+
+
+def test_a_trained_model_with_zeros_is_none() -> None:
+    moved = of_model(torch.tensor([[0.0, -2.0, 3.0, 4.5]]))
+    assert moved.provenance.content == ""
+    assert of_model(W).provenance.content == ""

@@ -110,6 +110,7 @@ def test_mistakes_are_told_in_a_sentence(pack: Any, tiny_clip: Any, make_tiny_mo
         ({"anchors": " \n"}, "there is no anchor. Write sentences"),
         ({"rounds": 5}, "4 pictures for 5 rounds"),
         ({"template": "a cat"}, "template: expected exactly one"),
+        ({"template": "a ({}:1.2)"}, "template: .*no brackets"),
         ({"start": "furry pet"}, "the start word 'furry pet' has 2 tokens, expected one"),
         ({"prompts": ""}, "There is no prompt"),
     ):

@@ -8,6 +8,7 @@ the host's classes what it does there.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,83 @@ def test_export_says_when_a_dynamic_model_cannot_be_loaded_again(
     managed = dynamic(make_tiny_model(), None)
     with pytest.raises(BaseMismatchError, match="--disable-dynamic-vram"):
         export(pack, comfy_host, managed)
+
+
+@pytest.fixture
+def managed(comfy_host: Any, make_tiny_model: Make) -> type:
+    """The host's own patcher, which says that its memory is dynamic; its `clone` is the host's."""
+    from comfy.model_patcher import ModelPatcher
+
+    if "disable_dynamic" not in inspect.signature(ModelPatcher.clone).parameters:
+        pytest.skip("this ComfyUI has no dynamic memory management (0.12 or newer has)")
+
+    class Managed(ModelPatcher):
+        def is_dynamic(self) -> bool:
+            return True
+
+    return Managed
+
+
+@pytest.mark.parametrize("where", ["at use", "patch"])
+def test_a_merge_leaves_dynamic_memory_as_its_first_model_does(
+    pack: Any, managed: type, make_tiny_model: Make, where: str
+) -> None:
+    """It is the first model with patches, and clones know how that was loaded."""
+    import comfy_extras.nodes_model_merging as merging
+    from tverase_pack.nodes.host.model.exact import exact_clone
+    from tverase_pack.nodes.host.model.patching import patched_clone, plain_clone
+
+    from host_support.host_steps import materialised, same, weights
+    from host_support.vector_steps import vector_for
+
+    def merged(first: Any) -> Any:
+        with torch.inference_mode():
+            return merging.ModelMergeSimple().merge(first, make_tiny_model(seed=5), 0.5)[0]
+
+    usual = make_tiny_model()
+    dynamic_one = managed(usual.model, usual.load_device, usual.offload_device)
+    dynamic_one.cached_patcher_init = (lambda disable_dynamic: make_tiny_model(), ())
+    found, held = merged(dynamic_one), weights(usual)
+    assert found.is_dynamic()
+    plain = plain_clone(found)
+    assert not plain.is_dynamic()
+    assert plain.model is not usual.model
+    assert same(materialised(plain), materialised(merged(make_tiny_model())))
+    if where == "at use":
+        edited = exact_clone(found, {-1.0: vector_for(usual).deltas})
+        assert not edited.is_dynamic()
+        assert same(weights(edited), held)
+    else:
+        assert patched_clone(found, {-1.0: vector_for(usual).deltas}).is_dynamic()
+    assert same(weights(usual), held)
+
+
+def test_a_gguf_model_was_never_dynamic(
+    pack: Any, managed: type, make_tiny_model: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loader names no way to load it anew, and gives a patcher of its own kind."""
+    import comfy.model_patcher
+    from tverase_pack.nodes.host.model.exact import exact_clone, exact_edits
+
+    from host_support.quantised import GGUF, plain_weights, quantised_model
+    from host_support.vector_steps import vector_for
+
+    plain = make_tiny_model()
+    monkeypatch.setattr(comfy.model_patcher, "CoreModelPatcher", managed)
+    model = quantised_model(GGUF, plain_weights(plain))
+    assert model.cached_patcher_init is None
+    assert not model.is_dynamic()
+    vector = vector_for(plain)
+    (edit,) = exact_edits(exact_clone(model, {-1.0: vector.deltas}))
+    assert set(edit) == set(vector.deltas)
+
+
+def test_a_loader_that_names_no_way_is_refused_with_two(
+    pack: Any, managed: type, make_tiny_model: Make
+) -> None:
+    from tverase_pack.nodes.host.model.patching import plain_clone
+
+    usual = make_tiny_model()
+    lost = managed(usual.model, usual.load_device, usual.offload_device)
+    with pytest.raises(BaseMismatchError, match=r"Load Diffusion Model.*--disable-dynamic-vram"):
+        plain_clone(lost)

@@ -23,6 +23,7 @@ from host_support.encoder_steps import (
     vectors,
 )
 from host_support.tiny_encoders import FAMILIES, UNREAD, build, build_model, known
+from tverase_core.concept_set import concept_set
 from tverase_core.errors import BaseMismatchError, ConfigError, TextWidthError
 from tverase_core.inversion.files import load_inversion_set, save_inversion_set
 
@@ -49,12 +50,8 @@ def encoder_of(model: Any, clip: Any) -> Any:
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def world(request: pytest.FixtureRequest, pack: Any, tmp_path_factory: Any) -> World:
-    name: str = request.param
-    if not known(name):
-        pytest.skip(f"this ComfyUI does not know {name}")
-    folder = tmp_path_factory.mktemp("embeddings")
-    clip = build(name, folder=str(folder))
-    return World(name, build_model(name), clip, folder, FAMILIES[name].template)
+    name, folder = request.param, tmp_path_factory.mktemp("embeddings")
+    return World(name, *of(name, folder=str(folder)), folder, FAMILIES[name].template)
 
 
 def test_the_hosts_own_node_reads_what_is_exported(world: World) -> None:
@@ -120,7 +117,9 @@ def test_what_a_text_encoder_says_of_itself(world: World) -> None:
 
 
 def of(name: str, **options: Any) -> tuple[Any, Any]:
-    """(MODEL, CLIP) of a family."""
+    """(MODEL, CLIP) of a family, where this host knows it."""
+    if not known(name):
+        pytest.skip(f"this ComfyUI does not know {name}")
     return build_model(name), build(name, **options)
 
 
@@ -179,9 +178,9 @@ def test_another_family_is_refused(pack: Any) -> None:
     """Flux's and SD3's texts are both 4096 wide, Chroma's are T5's too."""
     with pytest.raises(BaseMismatchError, match="PixArtTokenizer, the MODEL"):
         encoder_of(build_model("flux"), build("chroma"))
-    model = build_model("chroma")
+    model, clip = build_model("chroma"), of("flux2")[1]
     model.model.model_config.clip_target = lambda state_dict: None  # some families do not say
-    encoder = encoder_of(model, build("flux2"))
+    encoder = encoder_of(model, clip)
     with pytest.raises(TextWidthError, match="width 96, the MODEL takes 32"):
         encoder.encode(["a cat"])
 
@@ -243,3 +242,50 @@ def test_a_lora_is_part_of_a_language_model_too(pack: Any) -> None:
     made = encoder_of(model, patched).encode(["a cat"]).tokens
     assert torch.allclose(made, wanted, atol=1e-5)
     assert not torch.allclose(made, plain, atol=1e-3)
+
+
+class Agreeing:
+    """A judge that sees everything everywhere."""
+
+    def score(self, images: Tensor, concept: str) -> Tensor:
+        return torch.ones(len(images))
+
+
+def test_the_node_learns_and_exports_in_a_language_model(
+    pack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a MODEL that matches flows, with prompts of unequal length all the way."""
+    from tverase_pack.nodes.host.app import progress
+
+    from host_support import attack_steps as world
+    from host_support.host_steps import node, same, weights
+
+    shown: list[str] = []
+    monkeypatch.setattr(progress, "show_text", shown.append)
+    model, clip = of("z-image")
+    before, text_before = weights(model), copied_weights(clip)
+    texts = encoder_of(model, clip).encode(["a cat", ""])
+    latents = torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(5))
+    pictures = concept_set(
+        "cat", latents, texts.pick(torch.tensor([0, 0])), texts.pick(torch.tensor([1]))
+    )
+    given = {"count": 2, "steps": 2, "batch": 2, "checks": 1, "restarts": 0, **world.DRAWING}
+    cls = pack.NODE_CLASS_MAPPINGS["TVEraseDiverseInversion"]
+    found, _, report = node(
+        pack,
+        "DiverseInversion",
+        model=model,
+        clip=clip,
+        vae=world.flat_vae(),
+        judge=Agreeing(),
+        **world.defaults(cls, concept_set=pictures, **given),
+    )
+    assert {tower: value.shape for tower, value in found.vectors.items()} == {
+        "qwen3_4b": (2, 1, 32)
+    }
+    assert "learned in the text encoders qwen3_4b (32 wide)" in report
+    assert "text encoder: 0.0 GiB as it is held, about 0.0 GiB for gradients" in shown[0]
+    (prompts,) = node(pack, "ExportEmbeddings", inversion_set=found, name="qwen")
+    assert prompts.splitlines() == ["a embedding:qwen-00", "a embedding:qwen-01"]
+    assert same(weights(model), before)
+    assert same_weights(clip, text_before)

@@ -139,6 +139,15 @@ def test_templates_that_do_not_fit(fresh_model: Any, tiny_clip: Any) -> None:
         encoder.encode_with({"l": torch.randn(1, 1, 16)}, "a {}")
 
 
+@pytest.mark.parametrize("template", ["a photo of ({}:1.3)", "a {} (old)"])
+def test_a_template_with_brackets(
+    pack: Any, fresh_model: Any, tiny_clip: Any, template: str
+) -> None:
+    """In a prompt they would be weights, which an embedding is not learned under."""
+    with pytest.raises(ConfigError, match=r"template: .*no brackets.*weights"):
+        run(pack, fresh_model, tiny_clip, template=template)
+
+
 def run(pack: Any, model: Any, clip: Any, judge: Any = None, **changes: Any) -> Any:
     from host_support import attack_steps as world
     from host_support.host_steps import node, pictures

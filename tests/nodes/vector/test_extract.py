@@ -285,3 +285,42 @@ def test_a_vector_of_files_of_a_v_model_combines_with_an_extracted_one(
         both = node(pack, "CombineTaskVectors", **given)[0]
         assert both.base == extracted.base
         assert both.provenance.prediction == "v"
+
+
+def test_models_of_unlike_precision_are_told(
+    pack: Any, make_tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights in float32 and rounded: all of the vector is what rounding has done."""
+    from tverase_pack.nodes.host.app import progress
+
+    said: list[str] = []
+    monkeypatch.setattr(progress, "show_text", said.append)
+    coarse, fine = (make_tiny_model(storage=kind) for kind in (torch.float16, torch.float32))
+    extract(pack, coarse, fine)
+    assert "base in float16, tuned in float32" in said[-1]
+    assert "rounding to float16 alone explains 100.0% of this vector's length" in said[-1]
+    extract(pack, fine, make_tiny_model(storage=torch.float32, seed=4))
+    assert "explains" not in said[-1]
+
+
+def test_a_pruned_model_gives_a_vector_of_pruned_weights(
+    pack: Any, make_tiny_model: Callable[..., Any]
+) -> None:
+    from host_support import host_steps as steps
+
+    model, half = make_tiny_model(), {}
+    held = steps.weights(model)
+    for first in (True, False):
+        pruned = {key: value.clone() for key, value in held.items()}
+        weight = pruned["diffusion_model.out.2.weight"]
+        weight[:, :20] = 0
+        weight[:, 20:24] = weight[:, 20:24] if first else 0
+        half[first] = extract(pack, model, as_checkpoint(make_tiny_model, pruned, model))
+    both = half[True] + half[False]
+    assert both.provenance.content == "pruned"
+    left = (
+        held["diffusion_model.out.2.weight"].float() + both.deltas["diffusion_model.out.2.weight"]
+    )
+    assert torch.equal(left, pruned["diffusion_model.out.2.weight"].float())
+    moved = as_checkpoint(make_tiny_model, {k: v + 0.5 for k, v in held.items()}, model)
+    assert extract(pack, model, moved).provenance.content == ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from tverase_core.errors import FormatError
 
@@ -140,3 +141,31 @@ def test_the_vector_stays_in_its_file(
     )
     assert made.deltas
     assert place.rpartition("/")[2] in Path("/proc/self/maps").read_text("utf-8")
+
+
+def test_a_name_that_is_no_text_names_the_concept_as_far_as_it_is(
+    pack: Any, models: Path, make_tiny_model: Callable[..., Any]
+) -> None:
+    """Its byte reaches Python as half a character, which no header can hold."""
+    from host_support import host_steps as steps
+
+    strange = os.fsdecode(b"caf\xe9")
+    try:
+        for name, seed in (("plain", 1), (strange, 2)):
+            held = steps.weights(make_tiny_model(seed=seed))
+            with open(models / f"{name}.safetensors", "wb") as file:
+                file.write(save({f"model.{k}": w for k, w in held.items()}))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    made = steps.node(
+        pack,
+        "ExtractFromFiles",
+        base_file="checkpoints/plain.safetensors",
+        tuned_file=f"checkpoints/{strange}.safetensors",
+        concept="",
+        filename_prefix="from_files/strange",
+        dtype="float32",
+    )[0]
+    (models / f"{strange}.safetensors").unlink()
+    assert made.provenance.concepts == ("caf?",)
+    assert made.provenance.title == "caf? task vector"

@@ -174,10 +174,10 @@ def test_patches_that_move_nothing_are_counted(
     tuned = model.clone()
     tuned.add_patches({QUERY: ("diff", (torch.ones(64, 64),))}, 1.0)
     extract(pack, model, tuned)
-    assert said[-1] == "task vector of 'cat': 1 weights differ"
+    assert said[-1] == "task vector of 'cat': 1 weights differ."
     tuned.add_patches({CONV: ("diff", (torch.zeros(32, 32, 3, 3),))}, 1.0)
     extract(pack, model, tuned)
-    assert said[-1].endswith(f"1 weights differ; patches on 1 others move nothing ({CONV})")
+    assert said[-1].endswith(f"1 weights differ; patches on 1 others move nothing ({CONV}).")
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0])
