@@ -105,6 +105,7 @@ class Batches:
         self.latents = torch.stack([encode(p.float() / 127.5 - 1) for p in pictures])
         self.drawings, self.tokenize = drawings, tokenize
         self.rng = random.Random(seed)
+        self.often: dict[str, int] = {}  # objects drawn so many times as often as the others
         self.groups: dict[tuple[str, str], list[int]] = {}
         for i, key in enumerate(zip(drawings.objects, drawings.styles, strict=True)):
             self.groups.setdefault(key, []).append(i)
@@ -112,7 +113,8 @@ class Batches:
     def draw(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """latents [size, c, h, w], unique token rows [u, 77], each item's row [size], and its
         (shift, drawing) [size, 2]."""
-        keys, items, rows, index = list(self.groups), [], {}, []
+        keys = [key for key in self.groups for _ in range(self.often.get(key[0], 1))]
+        items, rows, index = [], {}, []
         while len(items) < size:
             obj, style = key = self.rng.choice(keys)
             item = self.rng.choice(self.groups[key])

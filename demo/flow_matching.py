@@ -17,8 +17,8 @@ import torch.distributed as dist
 from diffusion import Batches, TextTower, initialise
 from torch import Tensor, nn
 
-PEAK, BETAS = 1.2e-3, (0.9, 0.98)
-WARMUP, FALLING = 200, 0.4  # steps; the share of the steps at the end in which the rate falls
+BETAS = (0.9, 0.98)
+WARMUP, FALLING = 200, 0.4  # steps; the share of a cycle at whose end the rate falls
 EMA_DECAY = 0.998
 UNIFORM = 0.25  # the share of uniform times; the others are logit-normal
 KEPT_EVERY = 100  # steps
@@ -69,22 +69,43 @@ class TextStates:
         return torch.stack([self.known[key] for key in keys])
 
 
-def flow_rate(step: int, steps: int) -> float:
-    """Warm-up, the peak, and a straight fall to a fiftieth."""
-    left = (steps - step) / (FALLING * steps)
-    return PEAK * min(1.0, (step + 1) / WARMUP, max(left, 0.02))
+@dataclass(frozen=True)
+class Cycle:
+    """Steps at a peak rate. often: how many times as often as others some objects are drawn."""
+
+    steps: int
+    peak: float
+    often: dict[str, int]
+
+
+def flow_rate(step: int, cycle: Cycle) -> float:
+    """Warm-up, the peak, and a straight fall to a fiftieth; step: within the cycle."""
+    left = (cycle.steps - step) / (FALLING * cycle.steps)
+    return cycle.peak * min(1.0, (step + 1) / WARMUP, max(left, 0.02))
 
 
 @dataclass(frozen=True)
 class Course:
-    """How a worker trains: steps in all, pictures a step and worker, and where state is kept."""
+    """How a worker trains: cycles, pictures a step and worker, and where state is kept."""
 
-    steps: int
+    cycles: tuple[Cycle, ...]
     batch: int
     seed: int
     workers: int
     state_file: Path
     log_file: Path
+
+    @property
+    def steps(self) -> int:
+        return sum(cycle.steps for cycle in self.cycles)
+
+    def at(self, step: int) -> tuple[Cycle, int]:
+        """The cycle of a step, and the step within it."""
+        for cycle in self.cycles:
+            if step < cycle.steps:
+                return cycle, step
+            step -= cycle.steps
+        raise ValueError("step lies beyond the last cycle")
 
 
 class Trainee:
@@ -143,6 +164,8 @@ def train_flow(network: nn.Module, text: TextStates, batches: Batches, course: C
         own = (course.seed * 1_000_003 + trainee.step) * course.workers + rank
         generator.manual_seed(own)  # so that a resumed run draws the same
         batches.rng.seed(own)
+        cycle, within = course.at(trainee.step)
+        batches.often = cycle.often
         latents, tokens, index, _ = batches.draw(course.batch)
         noise = torch.randn(latents.shape, generator=generator)
         sigma = sigmas(len(latents), generator)
@@ -152,7 +175,7 @@ def train_flow(network: nn.Module, text: TextStates, batches: Batches, course: C
         loss = nn.functional.mse_loss(predicted.float(), noise - latents)
         trainee.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        trainee.update(flow_rate(trainee.step, course.steps))
+        trainee.update(flow_rate(within, cycle))
         total += loss.item()
         if rank == 0 and trainee.step % 50 == 0:
             pace = round((time.monotonic() - began) / (trainee.step - first), 3)

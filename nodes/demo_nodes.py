@@ -39,8 +39,7 @@ class DemoModel:
     DESCRIPTION = (
         "A small text-to-image model that ships with TVErase, so that you can try erasing without "
         "a download. It draws 16 objects (cat, dog, heart, ...) in 3 styles (noto, fluent, ink) "
-        "at 64x64 pixels. Ask for 'a cat', 'a cat in ink style'. CFG 5 suits the UNet, CFG 4 the "
-        "flow-matching transformer."
+        "at 64x64 pixels. Ask for 'a cat', 'a cat in ink style'. CFG 5 suits both models."
     )
     SEARCH_ALIASES = ["example model", "small model", "emoji model", "load demo"]
 

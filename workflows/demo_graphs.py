@@ -46,11 +46,10 @@ AUTO = replace(
     captioned=0.5,
     tune={**KEEPING, "least_noise": 0.3},
 )
-# The transformer's vector, by the same recipe at the CFG it is drawn with.
+# The transformer's, by the same recipe.
 FLOW = replace(
     AUTO,
-    draw={"steps": 16, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple"},
-    tune={**AUTO.tune, "guidance": 4.0},
+    draw={"steps": 16, "cfg": 5.0, "sampler_name": "euler", "scheduler": "simple"},
     strength=1.3,
 )
 INVERT = {"count": 12, "steps": 150, "learning_rate": 5e-2, "batch": 4}

@@ -72,7 +72,7 @@ def test_its_pictures_show_what_was_asked_for(parts: Any, comfy_host: Any) -> No
     with torch.inference_mode():
         positive, negative = encode(clip, "a clock")[0], encode(clip, "")[0]
         latent = {"samples": torch.zeros(8, 4, 8, 8)}
-        settings = (model, 5, 16, 4.0, "euler", "simple", positive, negative, latent)
+        settings = (model, 5, 16, 5.0, "euler", "simple", positive, negative, latent)
         drawn = vae.decode(comfy_host.nodes.common_ksampler(*settings)[0]["samples"])
     assert int((judge.score(drawn, "clock") >= 0.5).sum()) >= 7
 
