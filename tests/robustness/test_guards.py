@@ -238,10 +238,9 @@ def test_other_text_encoders_and_vectors(
             [list(range(9))],
             "a cat " * 9,
         )
+    others = [SimpleNamespace(name="t5xxl", is_clip=False)]
+    monkeypatch.setattr(edits, "towers_of", lambda _: others)
     with pytest.raises(BaseMismatchError, match="text encoders t5xxl"):
-        monkeypatch.setattr(
-            edits, "towers_of", lambda _: [SimpleNamespace(name="t5xxl", is_clip=0)]
-        )
         edits.EditableHostTextEncoder(model, tiny_clip)
 
 
