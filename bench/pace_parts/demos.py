@@ -23,7 +23,9 @@ from demo.kept_steps import KeptSteps
 from demo.options import parsed
 from demo.steps import Graph, drawing
 from devtools.api_graph import read_graph, sampling_of
+from devtools.client import PromptFailed, ServerGone
 from devtools.hosts import Host
+from devtools.install import SetupError
 from devtools.server import PACK, Server
 from devtools.terminal import Terminal
 from tverase_core.judging.scoring import ScoreRow
@@ -79,7 +81,10 @@ def served(tree: Path, comfyui: Path, work: Path) -> Iterator[tuple[TimedClient,
         )
         with server:
             assert server.process is not None
-            yield TimedClient(server.url, Path(base)), psutil.Process(server.process.pid)
+            try:
+                yield TimedClient(server.url, Path(base)), psutil.Process(server.process.pid)
+            except (ServerGone, PromptFailed) as problem:
+                raise SetupError(f"{tree.name}: {problem}. {server.log_says()}") from problem
 
 
 def graph_of(tree: Path, name: str) -> Graph:
