@@ -98,9 +98,7 @@ class Demo:
             self.terminal.begin(f"drawing {prompt!r}, before and after")
             graph = steps.drawing(self.graph, prompt, count, self.sampling, FIRST_SEED)
             outputs = self.step(graph, {})
-            pictures = {
-                tag: saved_pictures(self.client, outputs, tag) for tag in ("base", "erased")
-            }
+            pictures = saved_pictures(self.client, outputs)
             scores = {tag: judge.score(pictures[tag], name) for tag in pictures}
             hits = {tag: int((score >= 0.5).sum()) for tag, score in scores.items()}
             self.terminal.end(f"seen in {hits['base']} of {count}, now in {hits['erased']}")
