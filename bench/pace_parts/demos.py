@@ -157,8 +157,7 @@ def _former_demo(tree: Path, client: TimedClient) -> dict[str, Any]:
         prompt, count = f"a {name}", options.count if target else options.others
         pictures = drawing(workflow, prompt, count, sampling_of(workflow), FIRST_SEED)
         outputs = client.run({**erasing, **pictures})
-        scores = [
-            judge.score(saved_pictures(client, outputs, tag), name) for tag in ("base", "erased")
-        ]
+        shown = saved_pictures(client, outputs)
+        scores = [judge.score(shown[tag], name) for tag in ("base", "erased")]
         rows += score_rows("target" if target else "retained", name, prompt, *scores)
     return summary(rows)
