@@ -91,6 +91,12 @@ LEARNING: dict[str, list[Fault]] = {
             "        config.betas,\n        weight_decay",
             "        weight_decay",
         ),
+        Fault("AdamW is never the fused one", "make(fused=True)", "make(foreach=False)"),
+        Fault(
+            "a torch without fused AdamW on CPUs is refused",
+            "except RuntimeError:",
+            "except TypeError:",
+        ),
         Fault(
             "the rate never changes",
             'group["lr"] = config.rate(step)',
