@@ -52,7 +52,7 @@ class World:
         self.triggers = self._triggers()
         self.clip_vector = self.node("FewShot", **self._few_shot())[0]
         self.written = self.output / "loras" / "kept_00001_.tv.safetensors"
-        self.node("SaveTaskVector", **self._saving("kept"))
+        self.node("SaveTaskVector", **self.saving("kept"))
 
     def node(self, name: str, **inputs: Any) -> Any:
         """A node's outputs, run as the host runs it; widgets that are not given have their
@@ -119,9 +119,9 @@ class World:
             )[1],
             "apply, patches, draw": lambda: self._drawn("patch"),
             "apply, runtime exact, draw": lambda: self._drawn("runtime_exact"),
-            "save": lambda: self._file("SaveTaskVector", **self._saving("saved")),
+            "save": lambda: self._file("SaveTaskVector", **self.saving("saved")),
             "save compact": lambda: self._file(
-                "SaveTaskVector", **self._saving("compact"), max_error=0.1
+                "SaveTaskVector", **self.saving("compact"), max_error=0.1
             ),
             "load": lambda: self.node("LoadTaskVector", file=self.written.name)[0],
             "export UNet": self._export,
@@ -174,7 +174,7 @@ class World:
             hit_rates=ones,
         )
 
-    def _saving(self, name: str) -> dict[str, Any]:
+    def saving(self, name: str) -> dict[str, Any]:
         return {"task_vector": self.vector, "filename_prefix": name, "dtype": "float32"}
 
     def _file(self, node: str, **inputs: Any) -> dict[str, Tensor]:
