@@ -217,7 +217,7 @@ class World:
             path.unlink()
 
     def _few_shot(self) -> dict[str, Any]:
-        small = {"concept": "", "captions": "a {}", "steps": 1, "batch_size": 1, "seed": 1}
+        small = {"captions": "a {}", "epochs": 1, "batch_size": 1, "seed": 1, "pictures": 1}
         given = {"model": self.model, "clip": self.clip, "concept_set": self.pictures}
         return {**given, **small, "learning_rate": 1e-3}
 
