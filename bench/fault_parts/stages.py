@@ -54,7 +54,7 @@ class World:
         self.written = self.output / "loras" / "kept_00001_.tv.safetensors"
         self.node("SaveTaskVector", **self.saving("kept"))
 
-    def node(self, name: str, **inputs: Any) -> Any:
+    def node(self, name: str, /, **inputs: Any) -> Any:
         """A node's outputs, run as the host runs it; widgets that are not given have their
         defaults."""
         cls = self.pack.NODE_CLASS_MAPPINGS[f"TVErase{name}"]
