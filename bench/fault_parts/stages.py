@@ -246,7 +246,7 @@ def _parts(value: Any) -> Iterator[bytes | memoryview]:
     elif isinstance(value, bytes):
         yield value
     elif isinstance(value, Provenance):
-        yield repr((value.concepts, value.recipe)).encode()
+        yield repr((value.concepts, sorted(value.recipe.items()))).encode()
     elif is_dataclass(value):
         for field in fields(value):
             yield from _parts(getattr(value, field.name))
