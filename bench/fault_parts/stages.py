@@ -160,7 +160,7 @@ class World:
     def _triggers(self) -> InversionSet:
         from tverase_pack.nodes.host.text.encoder import HostTextEncoder
 
-        encoder = HostTextEncoder(self.model, self.clip, (4, 4, 4))
+        encoder = HostTextEncoder(self.model, self.clip)
         source = torch.Generator().manual_seed(1)
         ones = torch.ones(2)
         return InversionSet(

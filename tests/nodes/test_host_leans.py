@@ -242,7 +242,7 @@ def test_what_the_hosts_memory_management_leaves_on_modules_is_known(
     pack: Any, comfy_host: Any
 ) -> None:
     """A copied text encoder must not keep pointers of the host's."""
-    from tverase_pack.nodes.host.text.encoder import HOSTS_OWN
+    from tverase_pack.nodes.host.text.copies import HOSTS_OWN
 
     names = ("model_patcher", "ops", "model_prefetch", "pinned_memory", "memory_management")
     files = [Path(comfy_host.tree, "comfy", f"{name}.py") for name in names]

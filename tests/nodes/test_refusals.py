@@ -13,6 +13,11 @@ from tverase_core.errors import BaseMismatchError
 Make = Callable[..., Any]
 ESD_INPUTS = {
     "prompts": "a cat",
+    "erase_from": "",
+    "width": 64,
+    "height": 64,
+    "sample_guidance": 3.0,
+    "sample_steps": 2,
     "variant": "x",
     "steps": 1,
     "learning_rate": 1e-4,
@@ -23,8 +28,12 @@ UCE_INPUTS = {
     "concepts": "cat",
     "guide": "",
     "preserve": "",
+    "kind": "object",
+    "expand": False,
     "keep": 0.5,
     "preserve_weight": 1.0,
+    "erase_weight": 1.0,
+    "form": "2025",
 }
 TUNE_INPUTS = {
     "steps": 1,

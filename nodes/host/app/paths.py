@@ -71,7 +71,8 @@ def find_model_file(choice: str) -> Path:
     """Full path of a listed model file. Raises FileNotFoundError with what to do."""
     kind, _, name = choice.replace("\\", "/").partition("/")
     known = kind in (*MODEL_FOLDERS, *LORA_FOLDERS) and kind in folder_paths.folder_names_and_paths
-    known = known and can_be_path(name)
+    # What is listed is there, though its name may be no text (half characters stand for bytes).
+    known = known and (can_be_path(name) or name in folder_paths.get_filename_list(kind))
     found = folder_paths.get_full_path(kind, name) if known else None
     if found is None:
         raise FileNotFoundError(

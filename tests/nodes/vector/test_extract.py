@@ -253,14 +253,14 @@ def test_the_model_says_what_it_predicts(
 
 
 def test_models_that_predict_something_else(pack: Any, tiny_model: Any) -> None:
-    """Training refuses them; extraction and application work, and name no prediction."""
+    """Extraction says what they predict, and their edits apply."""
     from comfy.model_base import ModelType
     from tverase_pack.nodes.host.model.patching import patched_clone
 
     tiny_model.model.model_type = ModelType.FLOW
     vector = vector_for(tiny_model)
     made = extract(pack, tiny_model, patched_clone(tiny_model, {1.0: vector.deltas}))
-    assert made.provenance.prediction == ""
+    assert made.provenance.prediction == "flow"
     assert made.base == vector.base
 
 

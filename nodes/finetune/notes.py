@@ -1,0 +1,33 @@
+"""What Concept Fine-tune says on the node when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...tverase_core.finetuning.config import FinetuneConfig
+from ...tverase_core.finetuning.memory_plan import GIB, MemoryPlan
+
+FOUND = (
+    "Found again in output/task_vectors/finished: this very fine-tune was done before, so nothing "
+    "was trained. Set finished_work to 'make anew' to train all the same."
+)
+
+
+def memory_text(plan: MemoryPlan, estimate: int, used: int) -> str:
+    """The estimate beside what was used, in words; both beyond the model, in bytes."""
+    how = "with gradient checkpointing" if plan.recompute else "without gradient checkpointing"
+    return (
+        f"Memory beyond the model, {how}: estimated {estimate / GIB:.2f} GiB, "
+        f"used {used / GIB:.2f} GiB. Estimate: {plan.sentence()}."
+    )
+
+
+def rank_note(widgets: Mapping[str, Any], config: FinetuneConfig) -> str:
+    """What to know where the node itself chose a rank."""
+    if widgets["rank"] >= 0 or not config.rank:
+        return ""
+    return (
+        f"This model is so large that rank {config.rank} was trained, not full weights; "
+        "a learning_rate near 1e-4 suits a rank."
+    )
