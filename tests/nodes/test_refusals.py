@@ -307,6 +307,7 @@ def test_esd_asks_for_room_for_its_weights_too(
     variant: str,
 ) -> None:
     from tverase_pack.nodes.host.model import denoiser
+    from tverase_pack.nodes.host.model.conditioning import encode_texts, to_context
     from tverase_pack.nodes.host.training.activations import gradient_bytes
 
     from host_support.host_steps import node, pictures
@@ -321,8 +322,8 @@ def test_esd_asks_for_room_for_its_weights_too(
     given = {**ESD_INPUTS, "variant": variant, "learning_rate": 1e-2}
     vector = node(pack, "ESD", model=model, clip=tiny_clip, concept_set=pictures(), **given)[0]
     moved = sum(delta.numel() for delta in vector.deltas.values())
-    own = pictures()
-    activations = gradient_bytes(model, own.latents.shape[1:], own.contexts, given["batch_size"])
+    shape, text = pictures().latents.shape[1:], to_context(model, encode_texts(tiny_clip, ["a cat"]))
+    activations = gradient_bytes(model, shape, text, given["batch_size"])
     assert moved > 10_000
     assert asked[0] - activations >= 16 * moved
     assert asked[0] - activations <= 16.5 * moved  # weights without a gradient do not move
