@@ -92,7 +92,7 @@ def bench(words: list[str]) -> int:
         print(f"usage: python dev.py bench NAME, NAME one of: {', '.join(known) or '(none yet)'}")
         return 2
     # What these measure differs between versions of ComfyUI, of which each has its own Python.
-    own = words[0] in ("quantised", "encoders")
+    own = words[0] in ("quantised", "encoders", "device_check")
     python = hosts.ready()[0] if own else install.environment()
     return jobs.script(python, ROOT / "bench" / f"{words[0]}.py", hosts.chosen(), words[1:])
 

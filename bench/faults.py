@@ -5,6 +5,9 @@ from the last run:
 
     hostile     mutated files and texts for every reader (docs/robustness.md says what counts)
     injections  faults of the world at every stage: what changed, what was left, what comes next
+    orders      MODELs that share weights, drawn in any order
+    endurance   erasures and cancelled work in one process: what of the memory does not come back
+    resume      processes that are killed while they learn; finished work that is found again
     guards      the guards of nodes/host/, by what `bench mutations` found of their removal
 """
 
@@ -71,6 +74,43 @@ def injections_part(folder: Path, options: argparse.Namespace) -> Part:
     return figures, injections.table(told)
 
 
+def orders_part(folder: Path, options: argparse.Namespace) -> Part:
+    """MODELs that share weights, drawn in any order."""
+    from bench.fault_parts import orders
+
+    made = orders.run(in_process.load_pack(), options.graphs, SEED)
+    figures = {
+        "graph_orders_tried": Figure(made.tried, ">= 200"),
+        "graph_orders_wrong": Figure(len(made.wrong), "<= 0", made.tried),
+    }
+    return figures, {"drawn": made.drawn, "wrong": made.wrong[:20]}
+
+
+def endurance_part(folder: Path, options: argparse.Namespace) -> Part:
+    """Erasures and cancelled work, one after the other."""
+    from bench.fault_parts import endurance
+    from bench.fault_parts.stages import World
+
+    world = World(in_process.load_pack(), folder / "output")
+    held = endurance.endure(world, options.erasures, 30, SEED)
+    figures = {"memory_growth": Figure(held.growth, "<= 0.02", len(held.held), unit="share")}
+    return figures, {"erasures": options.erasures, "cancelled": 30, "held_bytes": held.held}
+
+
+def resume_part(folder: Path, options: argparse.Namespace) -> Part:
+    """Killed processes whose work goes on, and finished work that is not done again."""
+    from bench.fault_parts import resume
+    from bench.fault_parts.stages import World
+
+    world = World(in_process.load_pack(), folder / "output")
+    told = resume.kill_and_resume(world, 8, SEED)
+    figures = {
+        "resume_not_bit_equal": Figure(len(told.wrong), "<= 0", told.killed),
+        "finished_work_rerun": Figure(resume.rerun(world), "<= 0"),
+    }
+    return figures, {"killed": told.killed, "gone_on": told.gone_on, "wrong": told.wrong}
+
+
 def guards_part(_folder: Path, _options: argparse.Namespace) -> Part:
     """Guards of the host layer, by what `bench mutations` last found."""
     from bench.fault_parts import guards
@@ -86,6 +126,9 @@ def guards_part(_folder: Path, _options: argparse.Namespace) -> Part:
 PARTS: Mapping[str, Callable[[Path, argparse.Namespace], Part]] = {
     "hostile": hostile_part,
     "injections": injections_part,
+    "orders": orders_part,
+    "endurance": endurance_part,
+    "resume": resume_part,
     "guards": guards_part,
 }
 
@@ -96,6 +139,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--inputs", type=int, default=INPUTS, help="hostile inputs")
     parser.add_argument("--each", type=int, default=8, help="faults of a kind at a quick stage")
+    parser.add_argument("--graphs", type=int, default=200, help="random graphs")
+    parser.add_argument("--erasures", type=int, default=50, help="one after the other")
     options = parser.parse_args()
     torch.set_num_threads(1)
     host = in_process.import_host(options.comfyui)

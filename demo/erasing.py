@@ -87,14 +87,6 @@ class Demo:
         content = self.client.view({"filename": file, "subfolder": folder, "type": "output"})
         (self.options.output / name).write_bytes(content)
 
-    def pictures(self, outputs: Mapping[str, Any], tag: str) -> torch.Tensor:
-        """The saved pictures, float32 [n, H, W, 3] in 0..1."""
-        images = [
-            Image.open(io.BytesIO(self.client.view(entry))).convert("RGB")
-            for entry in outputs[f"s_{tag}"]["images"]
-        ]
-        return torch.from_numpy(np.stack([np.asarray(i, dtype=np.float32) / 255 for i in images]))
-
     def look(self, judge: DemoJudge) -> tuple[list[ScoreRow], list[tuple[str, torch.Tensor]]]:
         """Draw every object with the base and the erased model: scores, rows of the grid."""
         rows: list[ScoreRow] = []
@@ -106,7 +98,7 @@ class Demo:
             self.terminal.begin(f"drawing {prompt!r}, before and after")
             graph = steps.drawing(self.graph, prompt, count, self.sampling, FIRST_SEED)
             outputs = self.step(graph, {})
-            pictures = {tag: self.pictures(outputs, tag) for tag in ("base", "erased")}
+            pictures = saved_pictures(self.client, outputs)
             scores = {tag: judge.score(pictures[tag], name) for tag in pictures}
             hits = {tag: int((score >= 0.5).sum()) for tag, score in scores.items()}
             self.terminal.end(f"seen in {hits['base']} of {count}, now in {hits['erased']}")
@@ -160,6 +152,16 @@ class Demo:
             write_figures(output / "figures.json", document)
             terminal.line(figures_table(document))
         terminal.line(f"look at {output}/grid.png and {output}/report.md")
+
+
+def saved_pictures(client: Client, outputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """What `steps.drawing` saved by the "base" and the "erased", float32 [n, H, W, 3] in 0..1."""
+    made: dict[str, torch.Tensor] = {}
+    for tag in ("base", "erased"):
+        files = [io.BytesIO(client.view(entry)) for entry in outputs[f"s_{tag}"]["images"]]
+        images = [np.asarray(Image.open(f).convert("RGB"), dtype=np.float32) / 255 for f in files]
+        made[tag] = torch.from_numpy(np.stack(images))
+    return made
 
 
 def environment(client: Client) -> dict[str, Any]:

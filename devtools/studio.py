@@ -42,7 +42,7 @@ class PictureMaker:
         """A module of the pack that its nodes have loaded, by its name below the pack."""
         return sys.modules[f"{self.pack.__name__}.{name}"]
 
-    def run(self, kind: str, **values: Any) -> tuple[Any, ...]:
+    def run(self, kind: str, /, **values: Any) -> tuple[Any, ...]:
         """A node's outputs; widgets that are not given have their defaults."""
         node = self.pack.NODE_CLASS_MAPPINGS[kind]()
         inputs = {}

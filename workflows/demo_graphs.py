@@ -208,7 +208,7 @@ def erase_two(g: Graph) -> None:
     shown, recipes = "clock", (CAT_OF_TWO, DOG_OF_TWO)
     first, second = (recipe.concept for recipe in recipes)
     source = load(g, notes.ABOUT_TWO.format(first=first, second=second))
-    between, below = TOP + 730, TOP + 1600
+    between, below = TOP + 960, TOP + 1830
     kept = retained_pictures(g, source, CAT_OF_TWO, (720, between))
     g.group("2 What must stay of both", [kept], GREEN)
     vectors = []

@@ -191,7 +191,7 @@ def learned(
     tuned = g.add(
         "TVEraseConceptFinetune",
         (720, top),
-        size=(320, 620),
+        size=(320, 850),
         model=source.model,
         concept_set=pictures,
         **({"retained_set": kept[0].out()} if kept else {}),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tverase_pack.nodes.host.model.denoiser import open_denoiser
-from tverase_pack.nodes.host.training.session import tuning_session
+from tverase_pack.nodes.host.training.session import checked_config, tuning_session
 from tverase_pack.tverase_core.errors import BaseMismatchError
 from tverase_pack.tverase_core.finetuning.config import FinetuneConfig
 from tverase_pack.tverase_core.finetuning.train import FinetuneStep, finetune
@@ -68,8 +68,9 @@ def _figures(place: Place, family: str, model: Any, config: FinetuneConfig) -> d
         config = replace(config, steps=3, batch_size=2, accumulation=1)
     pictures = pictures_of(place, family, config.batch_size)
     clock = _Clock()
+    config = checked_config(model, pictures, config, None, None, 0)
     with tuning_session(
-        model, pictures, config, None, clock, recompute=None, checkpoint_every=0
+        model, pictures, config, clock, recompute=None, checkpoint_every=0
     ) as session:
         with suppress(_EnoughError):
             finetune(session.denoiser, pictures, session.config, session.progress, clock)

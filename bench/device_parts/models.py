@@ -21,12 +21,12 @@ from .place import Place
 # Of each family: shape of one latent, of one text, the name and width of what stands beside it.
 FULL: dict[str, tuple[tuple[int, ...], tuple[int, int], dict[str, int]]] = {
     "sd15": ((4, 64, 64), (77, 768), {}),
-    "sdxl": ((4, 128, 128), (77, 2048), {"y": 2816}),
+    "sdxl": ((4, 128, 128), (77, 2048), {"pooled_output": 1280}),
     "sd3_medium": ((16, 128, 128), (154, 4096), {"pooled_output": 2048}),
 }
 TINY: dict[str, tuple[tuple[int, ...], tuple[int, int], dict[str, int]]] = {
     "sd15": ((4, 8, 8), (77, tiny_host.WIDTH), {}),
-    "sdxl": ((4, 8, 8), (77, tiny_host.WIDTH), {"y": 2816}),
+    "sdxl": ((4, 8, 8), (77, tiny_host.WIDTH), {"pooled_output": 1280}),
     "sd3_medium": ((16, 8, 8), (7, tiny_host.WIDTH), {"pooled_output": 40}),
 }
 

@@ -17,9 +17,11 @@ from tverase_core import (
     uce,
 )
 from tverase_core.erasers.concept_prune import ColumnNorms, prunable_keys
-from tverase_core.erasers.esd import EsdConfig, from_sampling
-from tverase_core.erasers.stereo import StereoConfig
+from tverase_core.erasers.esd import EsdConfig
+from tverase_core.erasers.stereo_config import StereoConfig
+from tverase_core.erasers.teaching import from_latents, from_sampling
 from tverase_core.erasers.uce import context_keys
+from tverase_core.inversion.config import RANDOM
 from tverase_core.ports import Context, quiet
 
 from .base import World
@@ -97,9 +99,7 @@ def _esd_pace(world: World) -> dict[str, float | int]:
 
 def _esd(world: World, config: EsdConfig) -> Deltas:
     concept, null = _prompts(world)
-    draw = from_sampling(
-        world.denoiser, concept, null, LATENT, sample_steps=world.settings.sampling_steps
-    )
+    draw = from_sampling(world.denoiser, null, LATENT, sample_steps=world.settings.sampling_steps)
     return esd(world.denoiser, world.layout, concept, null, draw, config).deltas
 
 
@@ -113,7 +113,8 @@ def uce_edit(world: World) -> Deltas:
 
 
 def stereo_edit(world: World) -> Deltas:
-    """STEREO, all but the class's weights. There are no scenes here: other digits are anchors."""
+    """STEREO, all but the class's weights, on noised pictures. There are no scenes here: other
+    digits are anchors."""
     concept, null = _prompts(world)
     s = world.settings
     config = StereoConfig(
@@ -125,13 +126,14 @@ def stereo_edit(world: World) -> Deltas:
         final_steps=s.esd_steps,
         final_learning_rate=s.esd_rate,
         batch_size=s.esd_batch,
-        template="{}",
+        sentences=("{}",),
+        start=RANDOM,
         seed=world.seed,
     )
     pictures, anchors = world.of(0, concept), world.encoder.encode(NAMES[1:])
-    made = stereo(
-        world.denoiser, world.layout, world.encoder, pictures, concept, anchors, null, config
-    )
+    draw = from_latents(world.denoiser, pictures.latents)  # sampling would take 50 times as long
+    texts = concept, anchors, null
+    made = stereo(world.denoiser, world.layout, world.encoder, pictures, *texts, config, draw=draw)
     return made.deltas
 
 

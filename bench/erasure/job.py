@@ -30,7 +30,7 @@ SWEPT = ("cat", 2)  # the job that also measures how the strength depends on CFG
 def measure(job: Job) -> dict[str, Any]:
     """Everything for this concept and seed."""
     from tverase_pack.nodes.host.drawing.studio import open_studio
-    from tverase_pack.nodes.host.training.activations import gradient_bytes
+    from tverase_pack.nodes.host.training.activations import gradient_bytes_for
     from tverase_pack.nodes.shared.drawing_settings import drawing_of
 
     pictures, vector = job.timed("learn", lambda: learned(job))
@@ -43,7 +43,7 @@ def measure(job: Job) -> dict[str, Any]:
         **{name: deltas_of(job, other) for name, other in others.items()},
     }
     drawing = drawing_of(job.settings("TVEraseAutoStrength"))
-    extra = gradient_bytes(job.model, pictures.latents.shape[1:], pictures.contexts, ATTACKS * 4)
+    extra = gradient_bytes_for(job.model, pictures, ATTACKS * 4)
     result: dict[str, Any] = {"concept": job.concept.name, "seed": job.seed}
     with open_studio(
         job.model,

@@ -38,6 +38,7 @@ def guarding_functions() -> dict[tuple[str, str], str]:
         for function in _functions(ast.parse(text)):
             if any(map(_guards, ast.walk(function))):
                 source = ast.get_source_segment(text, function, padded=True) or ""
+                source += "\n"
                 found[path.relative_to(ROOT).as_posix(), function.name] = source
     return found
 

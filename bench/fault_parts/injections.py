@@ -44,7 +44,7 @@ def inject(world: World, each: int, seed: int, only: Sequence[str] = ()) -> Told
             count = -(-each // 4) if name in SLOW else each
             for point in moments_of(stage, kind, count, f"{seed} {name} {kind}"):
                 words = f"{name}, {kind} at moment {point}"
-                told.ended[_inject_one(stage, kind, point)] += 1
+                told.ended[stopped_at(stage, kind, point)] += 1
                 told.points[name][kind] += 1
                 _check(base, stage, expected, words, told)
         told.growth = max(told.growth, live_bytes() / before - 1)
@@ -64,7 +64,7 @@ def moments_of(stage: Stage, kind: str, each: int, seed: str) -> list[int]:
     return sorted(source.sample(range(1, moments.count + 1), min(each, moments.count)))
 
 
-def _inject_one(stage: Stage, kind: str, point: int) -> str:
+def stopped_at(stage: Stage, kind: str, point: int) -> str:
     """How the stage ended."""
     at, act = KINDS[kind]
     try:

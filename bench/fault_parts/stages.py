@@ -52,9 +52,9 @@ class World:
         self.triggers = self._triggers()
         self.clip_vector = self.node("FewShot", **self._few_shot())[0]
         self.written = self.output / "loras" / "kept_00001_.tv.safetensors"
-        self.node("SaveTaskVector", **self._saving("kept"))
+        self.node("SaveTaskVector", **self.saving("kept"))
 
-    def node(self, name: str, **inputs: Any) -> Any:
+    def node(self, name: str, /, **inputs: Any) -> Any:
         """A node's outputs, run as the host runs it; widgets that are not given have their
         defaults."""
         cls = self.pack.NODE_CLASS_MAPPINGS[f"TVErase{name}"]
@@ -119,9 +119,9 @@ class World:
             )[1],
             "apply, patches, draw": lambda: self._drawn("patch"),
             "apply, runtime exact, draw": lambda: self._drawn("runtime_exact"),
-            "save": lambda: self._file("SaveTaskVector", **self._saving("saved")),
+            "save": lambda: self._file("SaveTaskVector", **self.saving("saved")),
             "save compact": lambda: self._file(
-                "SaveTaskVector", **self._saving("compact"), max_error=0.1
+                "SaveTaskVector", **self.saving("compact"), max_error=0.1
             ),
             "load": lambda: self.node("LoadTaskVector", file=self.written.name)[0],
             "export UNet": self._export,
@@ -174,7 +174,7 @@ class World:
             hit_rates=ones,
         )
 
-    def _saving(self, name: str) -> dict[str, Any]:
+    def saving(self, name: str) -> dict[str, Any]:
         return {"task_vector": self.vector, "filename_prefix": name, "dtype": "float32"}
 
     def _file(self, node: str, **inputs: Any) -> dict[str, Tensor]:
@@ -217,7 +217,7 @@ class World:
             path.unlink()
 
     def _few_shot(self) -> dict[str, Any]:
-        small = {"concept": "", "captions": "a {}", "steps": 1, "batch_size": 1, "seed": 1}
+        small = {"captions": "a {}", "epochs": 1, "batch_size": 1, "seed": 1, "pictures": 1}
         given = {"model": self.model, "clip": self.clip, "concept_set": self.pictures}
         return {**given, **small, "learning_rate": 1e-3}
 
@@ -246,7 +246,7 @@ def _parts(value: Any) -> Iterator[bytes | memoryview]:
     elif isinstance(value, bytes):
         yield value
     elif isinstance(value, Provenance):
-        yield repr((value.concepts, value.recipe)).encode()
+        yield repr((value.concepts, sorted(value.recipe.items()))).encode()
     elif is_dataclass(value):
         for field in fields(value):
             yield from _parts(getattr(value, field.name))

@@ -138,17 +138,18 @@ GUARDING: dict[str, list[Fault]] = {
             GUARDS_TESTS,
         ),
     ],
-    "nodes/host/text/edits.py": [_never("a MODEL's vector on a CLIP", "    if not own:")],
+    "nodes/host/text/edits.py": [
+        _never("a MODEL's vector on a CLIP", "    if not own:"),
+        _never("an encoder whose weights are not edited", "        if others:"),
+    ],
     "nodes/host/text/encoder.py": [
-        _never("8-bit weights are copied", "    if base_weight(patcher, key).element_size() < 2:"),
-        Fault(
-            "text encoders of other families",
-            "if set(self._towers) not in KNOWN or not all(",
-            "if False and not all(",
-            GUARDS_TESTS,
-        ),
         _never("embeddings of another width", "        if found != dict(self.widths()):"),
-        _never("a word of any length", "        if len(rows) > 1 or not marks:"),
+    ],
+    "nodes/host/text/towers.py": [
+        _never(
+            "a prompt of any length",
+            "    if not tower.is_clip and (len(rows) < len(own) or max(map(len, rows)) > longest):",
+        ),
     ],
     "nodes/host/text/tokens.py": [_never("embeddings that are missing", "    if names:", MISSING)],
     "nodes/host/training/peak.py": [

@@ -267,6 +267,12 @@ HOSTING: dict[str, list[Fault]] = {
             harmless="a concept set copies its texts, and the text encoder computes its own",
         ),
         Fault(
+            "texts that give more than others are joined with them",
+            "    if some:\n",
+            "    if False:\n",
+            ("tests/nodes/flow/test_refusals.py",),
+        ),
+        Fault(
             "every row gets what belongs to the first",
             "first.concat([row[name] for row in rows[1:]])",
             "first.concat([first for row in rows[1:]])",

@@ -50,7 +50,7 @@ def main() -> int:
 
 def step(model: Any, case: str) -> dict[str, Any]:
     import psutil
-    from tverase_pack.nodes.host.training.session import tuning_session
+    from tverase_pack.nodes.host.training.session import checked_config, tuning_session
     from tverase_pack.tverase_core.concept_set import concept_set
     from tverase_pack.tverase_core.finetuning.config import FinetuneConfig
     from tverase_pack.tverase_core.finetuning.train import finetune
@@ -66,10 +66,11 @@ def step(model: Any, case: str) -> dict[str, Any]:
         steps=1, batch_size=1, accumulation=1, ema=False, rank=rank, optimizer=optimizer
     )
     mask = BlockMask.cross_attention() if case.startswith("cross_attention") else None
+    config = checked_config(model, pictures, config, mask, None, 0)
     before = psutil.Process().memory_info().rss
     began = time.monotonic()
     with tuning_session(
-        model, pictures, config, mask, Watch(), recompute="recomputed" in case, checkpoint_every=0
+        model, pictures, config, Watch(), recompute="recomputed" in case, checkpoint_every=0
     ) as session:
         done = finetune(
             session.denoiser,

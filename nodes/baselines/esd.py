@@ -64,7 +64,6 @@ class EsdNode:
         from ...tverase_core.erasers.esd import EsdConfig, esd
         from ...tverase_core.erasers.teaching import esd_keys, from_latents, from_sampling
         from ..host.app.progress import NodeProgress
-        from ..host.model.conditioning import encode_texts, to_context
         from ..host.model.denoiser import open_denoiser, refuse_patched
         from ..host.model.own_pictures import require_own_pictures
         from ..host.model.weights import fingerprint, layout_of, trainable_shapes
@@ -79,10 +78,7 @@ class EsdNode:
             shape: Sequence[int] = concept_set.latents.shape[1:]
         else:
             shape = latent_shape(model, height, width)
-        concept, null, others = (
-            to_context(model, encode_texts(clip, lines)) if lines else None
-            for lines in (named, [""], hosts)
-        )
+        concept, null, others = (encoded(model, clip, t) for t in (named, [""], hosts))
         layout, shapes = layout_of(model), trainable_shapes(model)
         trained = sum(shapes[key].numel() for key in esd_keys(shapes, layout, config.variant))
         activations = gradient_bytes(model, shape, concept, config.batch_size)
@@ -111,6 +107,13 @@ class EsdNode:
             baseline_provenance(name, "ESD", recipe, prediction),
         )
         return with_picture(loss_curve(result.losses, config.steps, "ESD"), "esd", (vector,))
+
+
+def encoded(model: Any, clip: Any, texts: Sequence[str]) -> Any:
+    """The Context of these texts, or None of none."""
+    from ..host.model.conditioning import encode_texts, to_context
+
+    return to_context(model, encode_texts(clip, texts)) if texts else None
 
 
 def texts_to_erase_from(text: str, prompts: Sequence[str]) -> Sequence[str]:

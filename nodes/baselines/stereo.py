@@ -67,7 +67,7 @@ class StereoNode:
         from ..host.model.own_pictures import require_own_pictures
         from ..host.model.weights import fingerprint, layout_of, trainable_shapes
         from ..host.text.encoder import HostTextEncoder
-        from ..host.training.activations import gradient_bytes
+        from ..host.training.activations import gradient_bytes_for
 
         refuse_patched(model)
         require_own_pictures(model, concept_set)
@@ -79,8 +79,7 @@ class StereoNode:
             shapes[key].numel() for key in esd_keys(shapes, layout, config.variant, "STEREO")
         )
         # An attack puts as many pictures through the model at once as the training does.
-        shape, text = concept_set.latents.shape[1:], concept_set.contexts
-        activations = gradient_bytes(model, shape, text, config.batch_size)
+        activations = gradient_bytes_for(model, concept_set, config.batch_size)
         needed = activations + trained * ADAM_BYTES
         with open_denoiser(model, needed, purpose="STEREO") as denoiser:
             noised = from_latents(denoiser, concept_set.latents) if samples == NOISED else None

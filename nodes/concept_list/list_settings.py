@@ -23,7 +23,7 @@ from .plan import AUTO, ConceptList, ListedConcept
 from .widgets import widget_values
 
 # Widgets that change how a fine-tune runs, not what it gives.
-_SAME_RESULT = ("gradient_checkpointing", "checkpoint_every")
+_SAME_RESULT = ("gradient_checkpointing", "checkpoint_every", "finished_work")
 # The widgets that say how to draw, by what they are called in `pictures`.
 _DRAWING = {
     "sampling_steps": "steps",

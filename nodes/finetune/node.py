@@ -12,11 +12,24 @@ from ...tverase_core.finetuning.memory_plan import GIB, MemoryPlan
 from ...tverase_core.finetuning.train import FinetuneResult, FinetuneStep, finetune
 from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.vector.provenance import Provenance
+from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.loss_curve import loss_curve
 from ..shared.node_output import with_pictures
 from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, TASK_VECTOR
 from ..shared.widgets import socket
-from .finetune_settings import ADDITIONS, CHECKPOINTING, MORE_SETTINGS, SETTINGS, finetune_config
+from .finetune_settings import (
+    ADDITIONS,
+    CHECKPOINTING,
+    FINISHED,
+    MORE_SETTINGS,
+    SETTINGS,
+    finetune_config,
+)
+
+FOUND = (
+    "Found again in output/task_vectors/finished: this very fine-tune was done before, so nothing "
+    "was trained. Set finished_work to 'make anew' to train all the same."
+)
 
 
 class _LossWatch:
@@ -68,6 +81,7 @@ class ConceptFinetune:
                     "is subtracted. Not in the paper.",
                 ),
                 **ADDITIONS,
+                **FINISHED,
             },
         }
 
@@ -97,17 +111,45 @@ class ConceptFinetune:
         **widgets: Any,
     ) -> dict[str, Any]:
         from ..host.network.kinds import distilled_note
-        from ..host.network.schedule import prediction_of
+        from ..host.training.finished import finished_finetune
         from ..host.training.plan import automatic_rank
-        from ..host.training.session import learned_vector, tuned_clone, tuning_session
+        from ..host.training.session import checked_config, trained_keys, tuned_clone
 
+        every = widgets.get("checkpoint_every", 0)
         config = finetune_config(widgets, automatic_rank(model))
+        config = checked_config(model, concept_set, config, block_mask, retained_set, every)
+        choice = widgets.get("finished_work", "")
+        kept = finished_finetune(
+            model, config, concept_set, trained_keys(model, config), retained_set, choice
+        )
+        found = kept.found()
+        if found is None:
+            vector, losses, text = self._trained(model, concept_set, config, retained_set, widgets)
+            text = "\n".join(filter(None, (text, kept.keep(vector, losses))))
+        else:
+            vector, losses, text = found.vector, found.losses, FOUND
+        notes = (text, rank_note(widgets, config), distilled_note(model))
+        picture = loss_curve(losses, config.steps, f"Learning {concept_set.concept!r}")
+        outputs = (tuned_clone(model, vector), {"loss": list(losses)}, vector)
+        return with_pictures({"loss": picture}, outputs, "\n".join(filter(None, notes)))
+
+    def _trained(
+        self,
+        model: Any,
+        concept_set: ConceptSet,
+        config: FinetuneConfig,
+        retained_set: ConceptSet | None,
+        widgets: Mapping[str, Any],
+    ) -> tuple[TaskVector, tuple[float, ...], str]:
+        """(vector, losses, what memory was used)."""
+        from ..host.network.schedule import prediction_of
+        from ..host.training.session import learned_vector, tuning_session
+
         watch = _LossWatch(concept_set.concept, config.steps)
         with tuning_session(
             model,
             concept_set,
             config,
-            block_mask,
             watch,
             recompute=CHECKPOINTING[widgets.get("gradient_checkpointing", "when needed")],
             checkpoint_every=widgets.get("checkpoint_every", 0),
@@ -125,12 +167,8 @@ class ConceptFinetune:
             )
         origin = provenance(result, prediction_of(model), retained_set)
         vector = learned_vector(model, result.deltas, origin)
-        picture = loss_curve(result.losses, config.steps, f"Learning {concept_set.concept!r}")
-        outputs = (tuned_clone(model, vector), {"loss": list(result.losses)}, vector)
         estimate = session.plan.on(session.denoiser.device)
-        text = memory_text(session.plan, estimate, session.peak.extra)
-        notes = (text, rank_note(widgets, config), distilled_note(model))
-        return with_pictures({"loss": picture}, outputs, " ".join(filter(None, notes)))
+        return vector, result.losses, memory_text(session.plan, estimate, session.peak.extra)
 
 
 def memory_text(plan: MemoryPlan, estimate: int, used: int) -> str:

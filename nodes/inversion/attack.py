@@ -31,6 +31,7 @@ from ..shared.sockets import CATEGORY, CONCEPT_SET, INVERSION_SET, JUDGE
 from ..shared.widgets import socket
 from .attack_report import invalid_text, labels, leak_text
 from .attack_settings import ATTACK_SETTINGS, attack_config
+from .text_memory import announced_memory
 
 PURPOSE = "Concept Inversion Attack"
 CHECK_SEEDS = 800_000_000  # far from the seeds of Diverse Inversion, tuning and verification
@@ -101,8 +102,7 @@ class ConceptInversionAttack:
         require_own_pictures(base, concept_set)
         apart = base_difference(model, base)
         config = attack_config(widgets)
-        weights = str(fingerprint(base).sample_sha256)
-        job = _Job(vae, concept_set, judge, config, widgets, weights)
+        job = _Job(vae, concept_set, judge, config, widgets, str(fingerprint(base).sample_sha256))
         if base_attack is not None:
             wanted = judged_settings(config, concept_set, job.drawing(), job.seeds)
             require_same_attack(base_attack, wanted, concept)
@@ -151,13 +151,12 @@ class _Job:
         """Attack a model and judge what was found; known: found before, on the base."""
         from ..host.app.progress import NodeProgress
         from ..host.drawing.studio import open_studio
-        from ..host.training.activations import gradient_bytes
         from ..host.training.unfinished import unfinished_inversion
 
         drawn: dict[int, torch.Tensor] = {}
         numbers = [f"{name}, attack {k + 1}" for k in range(self.config.count)]
         bar = NodeProgress(lambda: inversion_grid(numbers, drawn, 8) if drawn else None)
-        widgets, at_once = self.widgets, self.widgets["at_once"]
+        widgets = self.widgets
 
         def told(done: int, total: int, message: str) -> None:
             bar(done, total, f"{name}: {message}")
@@ -165,8 +164,8 @@ class _Job:
         with open_studio(
             *(model, clip, self.vae, drawing_of(widgets)),
             purpose=PURPOSE,
-            extra_memory_bytes=gradient_bytes(
-                model, self.pictures.latents.shape[1:], self.pictures.contexts, at_once
+            extra_memory_bytes=announced_memory(
+                *(model, clip, self.pictures, self.config, widgets["at_once"])
             ),
             autocast=True,
         ) as studio:

@@ -23,6 +23,7 @@ from ..shared.node_output import with_pictures
 from ..shared.sockets import CATEGORY, CONCEPT_SET, INVERSION_SET, JUDGE
 from ..shared.widgets import socket
 from .inversion_settings import SETTINGS, inversion_config
+from .text_memory import announced_memory
 
 PURPOSE = "Diverse Inversion"
 CHECK_SEEDS = 900_000_000  # far from the seeds that the strength is tuned and verified with
@@ -74,13 +75,13 @@ class DiverseInversionNode:
         from ..host.drawing.studio import open_studio
         from ..host.model.at_use import without_edits
         from ..host.model.own_pictures import require_own_pictures
-        from ..host.training.activations import gradient_bytes
         from ..host.training.unfinished import unfinished_inversion
 
         check_names(judge, (concept_set.concept,))
         require_own_pictures(model, concept_set)
         config = inversion_config(widgets)
-        text_bytes = announced_memory(clip, config)
+        at_once = (config.chunk or config.count) * config.batch
+        needed = announced_memory(model, clip, concept_set, config, at_once)
         drawn: dict[int, torch.Tensor] = {}
         bar = NodeProgress(lambda: preview(config.count, drawn))
         prompt = widgets["prompt"].strip() or config.template.replace("{}", concept_set.concept)
@@ -93,10 +94,7 @@ class DiverseInversionNode:
         with open_studio(
             *(model, clip, vae, drawing),
             purpose=PURPOSE,
-            extra_memory_bytes=text_bytes
-            + gradient_bytes(
-                *(model, concept_set.latents.shape[1:], concept_set.contexts, _together(config))
-            ),
+            extra_memory_bytes=needed,
             autocast=True,
         ) as studio:
             checks = Validation(
@@ -124,25 +122,6 @@ class DiverseInversionNode:
         found = replace(found, notes=(*found.notes, *encoder.remarks()))
         origins = original_numbers(found, config, widgets["restarts"])
         return inversion_output(found, {place: drawn[k] for place, k in enumerate(origins)})
-
-
-def _together(config: InversionConfig) -> int:
-    """Pictures that a forward pass sees."""
-    return (config.chunk or config.count) * config.batch
-
-
-def announced_memory(clip: Any, config: InversionConfig) -> int:
-    """Bytes that gradients through the text encoder need; says on the node what it needs in all."""
-    from ..host.app.progress import show_text
-    from ..host.text.memory import gradient_bytes, held_bytes
-
-    together, gib = config.chunk or config.count, 1024**3
-    needed = gradient_bytes(clip, config.template, config.vectors, together)
-    show_text(
-        f"text encoder: {held_bytes(clip) / gib:.1f} GiB as it is held, about {needed / gib:.1f} "
-        "GiB for gradients through it"
-    )
-    return needed
 
 
 def preview(count: int, drawn: Mapping[int, torch.Tensor]) -> Any:

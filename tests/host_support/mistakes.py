@@ -9,7 +9,7 @@ DRAW = {"width": 64, "height": 64, "sampler_name": "euler", "scheduler": "normal
 SAMPLED = {**DRAW, "sampling_steps": 1, "pictures_at_once": 4}
 
 
-def item(kind: str, **inputs: Any) -> dict[str, Any]:
+def item(kind: str, /, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
 

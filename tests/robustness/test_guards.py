@@ -233,14 +233,28 @@ def test_other_text_encoders_and_vectors(
     with pytest.raises(TextWidthError, match="this CLIP has"):
         made.encode_with({"l": torch.ones(1, 1, 5)}, "a {}")
     with pytest.raises(ConfigError, match="longer than the text encoder"):
-        made.word_vectors("a cat " * 90)
-    eight = torch.ones(1, dtype=torch.float8_e4m3fn)
-    monkeypatch.setattr(encoder, "base_weight", lambda *_: eight)
-    with pytest.raises(BaseMismatchError, match="8 bits"):
-        encoder._effective(SimpleNamespace(), "x")
-    monkeypatch.setattr(encoder, "KNOWN", ())
-    with pytest.raises(BaseMismatchError, match="has the text encoders l"):
-        encoder.HostTextEncoder(model, tiny_clip)
+        _module("text.towers").refuse_cut(
+            SimpleNamespace(name="t5xxl", is_clip=False, places=4, tokenizer=_tokens_of(9)),
+            [list(range(9))],
+            "a cat " * 9,
+        )
+    others = [SimpleNamespace(name="t5xxl", is_clip=False)]
+    monkeypatch.setattr(edits, "towers_of", lambda _: others)
+    with pytest.raises(BaseMismatchError, match="text encoders t5xxl"):
+        edits.EditableHostTextEncoder(model, tiny_clip)
+
+
+def test_patched_8_bit_text_encoders(pack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies, eight = _module("text.copies"), torch.ones(1, dtype=torch.float8_e4m3fn)
+    monkeypatch.setattr(copies, "stored_weight", lambda *_: eight)
+    layer = torch.nn.Linear(1, 1)
+    patcher = SimpleNamespace(model=torch.nn.Sequential(layer), patches={"0.weight": [1]})
+    with pytest.raises(BaseMismatchError, match="with a LoRA"):
+        copies._value(patcher, "0.weight", None)
+
+
+def _tokens_of(longest: int) -> Any:
+    return SimpleNamespace(max_length=longest, tokenize_with_weights=lambda _: [])
 
 
 def test_the_watcher_of_memory_ends(pack: Any) -> None:

@@ -194,13 +194,19 @@ def _start(
 def _optimizer(learned: list[Tensor], config: FinetuneConfig) -> torch.optim.Optimizer:
     if config.optimizer == "adamw8bit":
         raise ConfigError("8-bit AdamW needs an optimizer made by the host; give make_optimizer.")
-    return torch.optim.AdamW(
+    make = partial(
+        torch.optim.AdamW,
         learned,
         config.learning_rate,
         config.betas,
         weight_decay=config.weight_decay,
-        foreach=False,  # it would hold a copy of every weight for a moment
     )
+    if learned[0].device.type == "cpu":
+        try:
+            return make(fused=True)  # reads every weight once where the plain way takes ten passes
+        except RuntimeError:  # torch before 2.4 has it for GPUs alone
+            pass
+    return make(foreach=False)  # True would hold a copy of every weight for a moment
 
 
 def _accumulate(

@@ -59,7 +59,7 @@ def load_demo_model(folder: Path, kind: str = UNET_KIND) -> tuple[Any, Any, Any]
 
     Raises FileNotFoundError when the weights are not there, and what `flow_model` raises.
     """
-    config, tensors = _config(folder, "config"), _weights(folder, "demo_model", "train")
+    tensors, config = _weights(folder, "demo_model", "train"), _config(folder, "config")
     vae = _vae(config, tensors)
     if kind == UNET_KIND:
         return _model(config, tensors), _clip(folder, config, tensors), vae

@@ -144,6 +144,11 @@ def unfinished_path(job: str, kind: str) -> Path:
     return root / f"{job}.safetensors"
 
 
+def finished_folder(kind: str) -> Path:
+    """Where finished work towards files of that kind is kept for the next run."""
+    return Path(folder_paths.get_output_directory()) / kind / "finished"
+
+
 def may_map() -> bool:
     """Whether a file may stay mapped while its tensors are in use: not on Windows, where it could
     not be replaced meanwhile, and not against the user's --disable-mmap."""

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import comfy.model_base
 import torch
 
 from ....tverase_core.errors import BaseMismatchError, TextWidthError
@@ -68,6 +69,8 @@ def rows_of(model: ModelPatcher, cond: torch.Tensor, **extra: Any) -> Context:
             "Connect the CLIP of the same checkpoint as the MODEL."
         )
     given = {name: value for name, value in extra.items() if value is not None}
+    if type(model.model).encode_adm is comfy.model_base.BaseModel.encode_adm:
+        given.pop(POOLED, None)  # every CLIP gives it, and this network does not take it
     unknown = [
         name
         for name, value in given.items()

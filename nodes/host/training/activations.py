@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import comfy.ops
 import torch
 
+from ....tverase_core.concept_set import ConceptSet
 from ....tverase_core.finetuning.memory_plan import Activations
 from ....tverase_core.ports import TOKENS, Context
 from ..model.conditioning import network_inputs
@@ -173,3 +174,8 @@ def gradient_bytes(model: ModelPatcher, shape: Sequence[int], text: Context, at_
     """Memory that gradients through `at_once` latents (c, h, w) under such texts need."""
     c, h, w = shape
     return activations(model, (at_once, c, h, w), lambda key: True, text).whole
+
+
+def gradient_bytes_for(model: ModelPatcher, pictures: ConceptSet, at_once: int) -> int:
+    """`gradient_bytes` of pictures and texts like these."""
+    return gradient_bytes(model, pictures.latents.shape[1:], pictures.contexts, at_once)

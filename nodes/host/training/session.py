@@ -39,7 +39,7 @@ PROVENANCE = "tverase_provenance"  # name of the attachment that travels with a 
 class TuningSession:
     """A loaded denoiser and what `finetune` needs beside it.
 
-    config: the given one, with the mask in it. plan: the memory estimate; peak: what was used
+    config: the given one. plan: the memory estimate; peak: what was used
     beyond the model, complete when the session is over.
     """
 
@@ -52,33 +52,50 @@ class TuningSession:
     peak: Peak
 
 
-@contextmanager
-def tuning_session(
+def checked_config(
     model: ModelPatcher,
     pictures: ConceptSet,
     config: FinetuneConfig,
     mask: BlockMask | None,
-    watch: Any,
-    *,
-    recompute: bool | None,
+    retained: ConceptSet | None,
     checkpoint_every: int,
-    retained: ConceptSet | None = None,
-) -> Iterator[TuningSession]:
-    """Load the model for a fine-tune.
-
-    Every refusal (patched or quantised model, no room, old host, missing optimizer) comes before
-    the first step. recompute: blocks in the backward pass; None when nothing else fits.
-    """
+) -> FinetuneConfig:
+    """The config with the mask in it; every refusal but that of too little memory (patched or
+    quantised model, old host, pictures of another one, missing optimizer) is made here."""
     require_training()
     refuse_patched(model)
     refuse_quantised(model, "Concept Fine-tune")
     for given in filter(None, (pictures, retained)):
         require_own_pictures(model, given)
     require_eight_bit(config, checkpoint_every)
+    if mask is None:
+        return config
     layout = layout_of(model)
-    if mask is not None:
-        mask.check(layout.blocks())
-        config = replace(config, trainable=lambda key: mask.coefficient(key, layout) > 0)
+    mask.check(layout.blocks())
+    return replace(config, trainable=lambda key: mask.coefficient(key, layout) > 0)
+
+
+def trained_keys(model: ModelPatcher, config: FinetuneConfig) -> list[str]:
+    """The weights that a fine-tune moves."""
+    return [k for k, s in trainable_shapes(model).items() if config.allows(k, len(s))]
+
+
+@contextmanager
+def tuning_session(
+    model: ModelPatcher,
+    pictures: ConceptSet,
+    config: FinetuneConfig,
+    watch: Any,
+    *,
+    recompute: bool | None,
+    checkpoint_every: int,
+    retained: ConceptSet | None = None,
+) -> Iterator[TuningSession]:
+    """Load the model for a fine-tune. config: a `checked_config`.
+
+    A fine-tune that does not fit is refused before the first step. recompute: blocks in the
+    backward pass; None when nothing else fits.
+    """
     plan = fitting_plan(model, pictures, config, recompute)
     bar = NodeProgress(watch.picture)
     bar(0, config.steps, f"memory: {plan.sentence()}")
@@ -86,7 +103,7 @@ def tuning_session(
     def progress(done: int, total: int, message: str) -> None:
         bar(done, total, watch.sentence())
 
-    trained = [k for k, s in trainable_shapes(model).items() if config.allows(k, len(s))]
+    trained = trained_keys(model, config)
     make = eight_bit_adamw if config.optimizer == "adamw8bit" else None
     with ExitStack() as stack:
         unfinished = stack.enter_context(

@@ -78,7 +78,7 @@ def unfinished_inversion(
     """The inversion of these settings, pictures and text encoder through this model."""
     if not wanted:
         return Unfinished()
-    parts = (job_digest(config, pictures, encoder), _identity(model))
+    parts = (job_digest(config, pictures, encoder), model_identity(model))
     job = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
     return Unfinished(job, INVERSION_SETS)
 
@@ -94,11 +94,11 @@ def unfinished_finetune(
     """The fine-tune of these weights of this model on these pictures."""
     if not wanted:
         return Unfinished()
-    job = finetune_job(config, pictures, trained, _identity(model), retained)
+    job = finetune_job(config, pictures, trained, model_identity(model), retained)
     return Unfinished(job, TASK_VECTORS)
 
 
-def _identity(model: ModelPatcher) -> str:
+def model_identity(model: ModelPatcher) -> str:
     """The base's content, and that of every edit on it, be it patches or runtime-exact.
 
     Without edits it is what earlier versions said, so that their unfinished files are found.

@@ -225,6 +225,8 @@ def test_each_epoch_has_a_result_of_its_own() -> None:
         assert alone[0].keys() == three[k - 1].keys()
         assert all(torch.equal(alone[0][key], three[k - 1][key]) for key in alone[0])
     assert len(three) == 3
+    # Adam moves a weight by its rate a step at first: after a whole epoch more than one step's.
+    assert max(float(delta.abs().max()) for delta in three[0].values()) > 1.5 * FAST.learning_rate
 
 
 def test_latents_without_pictures_are_uniform() -> None:

@@ -54,6 +54,25 @@ def test_same_seed_same_bits_other_seed_other_bits() -> None:
         assert not torch.equal(delta, other.deltas[key])
 
 
+def test_a_torch_that_fuses_on_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 2.4; the plain optimizer learns the same but for rounding."""
+    few = replace(FAST, steps=5)
+    fused = finetune(TinyDenoiser(), pictures(), few, silent)
+    real, asked = torch.optim.AdamW, list[bool]()
+
+    def older(*given: object, **settings: bool) -> torch.optim.Optimizer:
+        asked.append(settings.get("fused", False))
+        if asked[-1]:
+            raise RuntimeError("`fused=True` requires all the params to be on a GPU")
+        return real(*given, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.optim, "AdamW", older)
+    plain = finetune(TinyDenoiser(), pictures(), few, silent)
+    assert asked == [True, False]
+    for key, delta in fused.deltas.items():
+        torch.testing.assert_close(delta, plain.deltas[key], rtol=1e-3, atol=1e-6)
+
+
 def test_global_random_state_is_left_alone() -> None:
     before = torch.get_rng_state()
     finetune(TinyDenoiser(), pictures(), replace(FAST, steps=2), silent)

@@ -163,6 +163,8 @@ def test_attacks_of_other_settings_are_not_compared() -> None:
     ):
         with pytest.raises(ConfigError, match=r"cannot be compared\. Disconnect `base_attack`"):
             Leak(edited, base)
+    with pytest.raises(ConfigError, match="other vocabularies"):
+        Leak(edited, replace(judged([20, 20, 20]), text_encoder="another"))
     memory = judged([20, 20, 20], replace(FAST, draws_at_once=1, chunk=1))
     assert Leak(edited, memory).counted == (0, 1, 2)
 

@@ -1,13 +1,21 @@
-"""A test-only node pack: teaches a ComfyUI server the shape of our tiny checkpoint."""
+"""A test-only node pack: teaches a ComfyUI server the shape of our tiny checkpoint, and takes its
+network away."""
 
 import importlib.util
 from pathlib import Path
 
 # Through the link in custom_nodes back to the real folder, whose name ComfyUI does not know.
-_source = Path(__file__).resolve().parent.parent / "tiny_host.py"
-_spec = importlib.util.spec_from_file_location("tverase_tiny_host", _source)
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-_module.register()
+_FOLDER = Path(__file__).resolve().parent.parent
+
+
+def _module(name):
+    spec = importlib.util.spec_from_file_location(f"tverase_{name}", _FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+print(_module("no_network").SAID)
+_module("tiny_host").register()
 
 NODE_CLASS_MAPPINGS = {}

@@ -11,7 +11,9 @@ from host_support.tiny_flow import build, pictures, text
 from tverase_core.errors import EmptyMaskError
 
 ESD: dict[str, Any] = {
-    **{"steps": 2, "learning_rate": 1e-2, "batch_size": 2, "eta": 1.0, "anchor": "null", "seed": 0}
+    **{"steps": 2, "learning_rate": 1e-2, "batch_size": 2, "eta": 1.0, "anchor": "null", "seed": 0},
+    **{"prompts": "cat\na cat", "erase_from": "", "width": 64, "height": 64},
+    **{"sample_guidance": 3.0, "sample_steps": 3},
 }
 
 
@@ -30,17 +32,12 @@ class Clip:
 
 
 def esd(pack: Any, family: str, variant: str, model: Any = None) -> Any:
+    """From pictures for `u`, from samples of the model's own for the others."""
     from host_support.host_steps import node
 
-    given = {"prompts": "cat\na cat", "variant": variant, **ESD}
-    return node(
-        pack,
-        "ESD",
-        model=model or build(family),
-        clip=Clip(family),
-        concept_set=pictures(family),
-        **given,
-    )[0]
+    shown = {"concept_set": pictures(family)} if variant == "u" else {}
+    given = {"model": model or build(family), "clip": Clip(family), "variant": variant}
+    return node(pack, "ESD", **given, **shown, **ESD)[0]
 
 
 @pytest.mark.training
@@ -80,6 +77,7 @@ def test_esd_x_says_what_to_set_where_text_and_picture_share_their_attention(
 def test_uce_and_concept_prune_say_what_to_use(pack: Any, comfy_host: Any, family: str) -> None:
     from host_support.host_steps import node
 
-    uce = {"guide": "", "preserve": "", "keep": 1.0, "preserve_weight": 1.0}
+    uce = {"guide": "", "preserve": "", "keep": 1.0, "preserve_weight": 1.0, "kind": "object"}
+    uce |= {"expand": False, "erase_weight": 1.0, "form": "2025"}
     with pytest.raises(EmptyMaskError, match=r"UCE edits cross-attention.*none\. Use ESD"):
         node(pack, "UCE", model=build(family), clip=Clip(family), concepts="cat", **uce)

@@ -171,7 +171,7 @@ def test_mistakes_are_told_in_a_sentence(pack: Any, model: Any, tiny_clip: Any) 
     for changes, words in (
         ({"start": "furry pet"}, "the start word 'furry pet' has 2 tokens"),
         ({"template": "a cat"}, "template: expected exactly one"),
-        ({"template": "a {} " + "very " * 90}, "longer than the text encoder's 77"),
+        ({"template": "a {} " + "very " * 90}, "needs 92 tokens, the text encoder takes 75"),
     ):
         with pytest.raises(ConfigError, match=words):
             attack(pack, model, model, tiny_clip, **changes)

@@ -1,0 +1,162 @@
+"""How much faster the demo is than it was: `python dev.py bench pace [--rounds N]`.
+
+Commit 950c872, in a worktree of its own, and this working tree run their demos in turn on this
+machine, which should do nothing else: three rounds take about forty minutes on two cores. What
+each took and what came out of it stand side by side, since faster and worse is no gain. Written to
+bench/results/pace.json after each round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path += [str(ROOT / "demo"), str(ROOT), str(ROOT / ".host" / "client")]
+
+import torch  # noqa: E402 - after the path
+
+from bench.pace_parts.demos import DemoRun, run_demo  # noqa: E402
+from devtools.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
+from devtools.install import SetupError  # noqa: E402
+from devtools.machine import cpu_name  # noqa: E402
+from devtools.processes import stop_on_terminate  # noqa: E402
+
+BEFORE = "950c872"
+RESULT = ROOT / "bench" / "results" / "pace.json"
+Round = dict[str, DemoRun]  # "before" and "after"
+
+
+def git(*words: str | Path) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SetupError(f"git {words[0]} failed: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+@contextmanager
+def former_tree(work: Path) -> Iterator[Path]:
+    """The files of commit BEFORE, gone again at the end."""
+    tree = work / "before"
+    git("worktree", "add", "--detach", tree, BEFORE)
+    try:
+        yield tree
+    finally:
+        git("worktree", "remove", "--force", tree)
+
+
+def one_round(number: int, tree: Path, comfyui: Path, work: Path) -> Round:
+    """Both demos; every other round begins with the other one."""
+    found: Round = {}
+    for name in ("before", "after")[:: 1 if number % 2 == 0 else -1]:
+        print(f"round {number + 1}: the demo {name}", flush=True)
+        place = tree if name == "before" else ROOT
+        found[name] = run = run_demo(place, comfyui, work, own=name == "after")
+        stages = ", ".join(f"{stage} {spent:.0f}" for stage, spent in run.stages.items())
+        print(f"  {run.seconds:.0f} s, of the processor {run.cpu_seconds:.0f} s: {stages}")
+        hit, kept = run.target_hit_after["value"], run.retained_ratio["value"]
+        print(f"  target still hit {hit:.3f}, kept {kept:.3f}", flush=True)
+    return found
+
+
+def ratio(rounds: Sequence[Round], asked: str | None, part: str) -> Figure:
+    """The median over rounds of after / before."""
+    found = [getattr(r["after"], part) / getattr(r["before"], part) for r in rounds]
+    ends = (min(found), max(found))
+    return Figure(median(found), asked, n=len(found), interval=ends, unit="ratio")
+
+
+def stage_ratio(rounds: Sequence[Round], stage: str) -> Figure:
+    found = [
+        r["after"].stages.get(stage, 0.0) / r["before"].stages[stage]
+        for r in rounds
+        if r["before"].stages.get(stage)
+    ]
+    if not found:
+        return Figure(None, reason=f"the demo before had no stage {stage}")
+    return Figure(median(found), n=len(found), interval=(min(found), max(found)), unit="ratio")
+
+
+def worst(rounds: Sequence[Round], name: str, part: str, asked: str | None) -> Figure:
+    """The outcome of the round with the worst one."""
+    least = part == "retained_ratio"
+    outcomes = [getattr(r[name], part) for r in rounds]
+    one = (min if least else max)(outcomes, key=lambda outcome: outcome["value"])
+    ends = one["interval"]
+    interval = None if ends is None else (ends[0], ends[1])
+    return Figure(
+        one["value"], asked, n=one["n"], interval=interval, unit="ratio" if least else "rate"
+    )
+
+
+def pace_figures(rounds: Sequence[Round]) -> dict[str, Figure]:
+    """Ratios with the least and the greatest round as their interval, then the outcomes."""
+    stages = dict.fromkeys(stage for r in rounds for run in r.values() for stage in run.stages)
+    silences = [r["after"].silence or 0.0 for r in rounds]
+    first = median(r["after"].first_picture_s for r in rounds)
+    return {
+        "demo_time_ratio": ratio(rounds, "<= 0.5", "seconds"),
+        "demo_processor_time_ratio": ratio(rounds, None, "cpu_seconds"),
+        "demo_target_hit_after": worst(rounds, "after", "target_hit_after", "<= 0.10"),
+        "demo_target_hit_after_before": worst(rounds, "before", "target_hit_after", None),
+        "demo_retained_ratio": worst(rounds, "after", "retained_ratio", ">= 0.90"),
+        "demo_retained_ratio_before": worst(rounds, "before", "retained_ratio", None),
+        "first_erased_picture_s": Figure(first, n=len(rounds), unit="s"),
+        "first_erased_picture_ratio": ratio(rounds, "<= 0.6", "first_picture_s"),
+        "silent_seconds_longest": Figure(max(silences), "<= 10", n=len(rounds), unit="s"),
+        **{f"{stage}_time_ratio": stage_ratio(rounds, stage) for stage in stages},
+    }
+
+
+def document_of(rounds: Sequence[Round], comfyui: Path) -> dict[str, Any]:
+    environment = {
+        "cpu": cpu_name(),
+        "device": "cpu",
+        "torch": torch.__version__,
+        "host": comfyui.name,
+        "before": BEFORE,
+        "after": git("describe", "--always", "--dirty"),
+    }
+    command = f"python dev.py bench pace --rounds {len(rounds)}"
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    document = figures_document("pace", command, date, environment, pace_figures(rounds))
+    document["rounds"] = [{name: run.document() for name, run in r.items()} for r in rounds]
+    return document
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comfyui", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3, help="(3)")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds: at least 1")
+    stop_on_terminate()
+    place = ROOT / ".host" / "work"
+    place.mkdir(parents=True, exist_ok=True)
+    rounds: list[Round] = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="pace-", dir=place) as folder:
+            work = Path(folder).resolve()
+            with former_tree(work) as tree:
+                for number in range(options.rounds):
+                    rounds.append(one_round(number, tree, options.comfyui.resolve(), work))
+                    document = document_of(rounds, options.comfyui)
+                    write_figures(RESULT, document)
+    except SetupError as problem:
+        print(f"\nbench pace: {problem}", file=sys.stderr)
+        return 1
+    print(figures_table(document))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
