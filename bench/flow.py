@@ -9,7 +9,6 @@ and other seeds (100 of `demo`, 1 in training); these figures are of the shipped
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -53,7 +52,6 @@ def base(comfyui: Path, count: int) -> dict[str, Figure]:
     from tverase_pack.nodes.host.app.demo_model import load_demo_model
     from tverase_pack.tverase_core.judging.statistics import wilson
 
-    torch.set_num_threads(os.cpu_count() or 1)
     judge = load_demo_judge(demo_model.MODEL / "demo_judge.safetensors")
     sampling = sampling_of(read_graph(API_GRAPHS / "erase_concept_flow.json"))
     hits: dict[str, int] = {}
