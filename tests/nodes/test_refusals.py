@@ -322,7 +322,8 @@ def test_esd_asks_for_room_for_its_weights_too(
     given = {**ESD_INPUTS, "variant": variant, "learning_rate": 1e-2}
     vector = node(pack, "ESD", model=model, clip=tiny_clip, concept_set=pictures(), **given)[0]
     moved = sum(delta.numel() for delta in vector.deltas.values())
-    shape, text = pictures().latents.shape[1:], to_context(model, encode_texts(tiny_clip, ["a cat"]))
+    text = to_context(model, encode_texts(tiny_clip, ["a cat"]))
+    shape = pictures().latents.shape[1:]
     activations = gradient_bytes(model, shape, text, given["batch_size"])
     assert moved > 10_000
     assert asked[0] - activations >= 16 * moved
