@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,7 @@ def test_8_bit_with_its_package_gets_the_settings(
     from tverase_pack.nodes.host.training import adamw_8bit as eight_bit
 
     plain = tune(pack, model)
-    stand_in = SimpleNamespace(AdamW8bit=torch.optim.AdamW)
+    stand_in = SimpleNamespace(AdamW8bit=partial(torch.optim.AdamW, fused=True))
     monkeypatch.setattr(eight_bit.util, "find_spec", lambda name: name)
     monkeypatch.setattr(eight_bit.importlib, "import_module", lambda name: stand_in)
     assert same(tune(pack, model, optimizer="AdamW 8-bit"), plain)
