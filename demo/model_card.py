@@ -58,7 +58,8 @@ def shown(entry: Mapping[str, Any]) -> str:
     if entry.get("unit") == "bytes":
         return f"{value / 1e6:.1f} million"
     interval = " ({:.3f} to {:.3f})".format(*entry["interval"]) if "interval" in entry else ""
-    return f"{value:.3f}{interval}"
+    number = str(value) if isinstance(value, int) else f"{value:.3f}"
+    return f"{number}{interval}"
 
 
 def render(card: str) -> str:
