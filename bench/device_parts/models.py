@@ -82,4 +82,6 @@ def _tiny_flow() -> Any:
         config.set_inference_dtype(torch.float16, torch.float32)
         model = config.get_model({}, "", device="cpu")
         tiny_host.fill(model.diffusion_model, 0)
+        for buffer in model.diffusion_model.buffers():  # positions, which a checkpoint brings
+            buffer.zero_()
     return comfy.model_patcher.ModelPatcher(model, tiny_host.CPU, tiny_host.CPU)

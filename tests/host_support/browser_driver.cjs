@@ -228,6 +228,7 @@ const requests = {
       graph.clear();
       const node = window.LiteGraph.createNode(name);
       graph.add(node);
+      canvas.ds.scale = 0.5; // the buttons stand above the node, and some nodes are tall
       canvas.selectItems([node]);
       canvas.centerOnNode(node);
     }, type);

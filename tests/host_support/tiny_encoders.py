@@ -148,7 +148,7 @@ FAMILIES: dict[str, Family] = {
         {"t5xxl": 4096},
         {"t5xxl_model_config": T5},
         "chroma",
-        template="an (ink:1.2) {}",
+        template="an ink {}",
     ),
     "auraflow": Family(
         lambda: _target("aura_t5", "AuraT5Tokenizer", "AuraT5Model"),

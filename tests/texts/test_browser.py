@@ -28,7 +28,7 @@ PRESETS = json.loads((FOLDER.parent / "web" / "presets.json").read_text("utf-8")
 PRESET_OF = {
     "TVEraseConceptSetFromPrompt": "paper",
     "TVEraseConceptFinetune": "quick",
-    "TVEraseDiverseInversion": "paper",
+    "TVEraseDiverseInversion": "defaults",
     "TVEraseAutoStrength": "quick",
 }
 SHOWS_PICTURES = {
