@@ -73,7 +73,7 @@ def _figures(place: Place, family: str, model: Any, config: FinetuneConfig) -> d
         model, pictures, config, clock, recompute=None, checkpoint_every=0
     ) as session:
         with suppress(_EnoughError):
-            finetune(session.denoiser, pictures, session.config, session.progress, clock)
+            finetune(session.denoiser, pictures, config, session.progress, clock)
         device = session.denoiser.device
     timed = len(clock.ends) - 1  # the first step makes the optimizer's moments and warms up
     rate = timed / (clock.ends[-1] - clock.ends[0])

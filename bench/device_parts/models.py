@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-import comfy.latent_formats
-import comfy.model_base
-import comfy.model_management
 import comfy.model_patcher
-import comfy.supported_models
 import torch
 from size_parts.big_model import build
 from tverase_pack.tverase_core.concept_set import ConceptSet, concept_set
 from tverase_pack.tverase_core.ports import Context
 
-from host_support import tiny_host
+from host_support import tiny_flow, tiny_host
 
 from .place import Place
 
@@ -27,7 +23,7 @@ FULL: dict[str, tuple[tuple[int, ...], tuple[int, int], dict[str, int]]] = {
 TINY: dict[str, tuple[tuple[int, ...], tuple[int, int], dict[str, int]]] = {
     "sd15": ((4, 8, 8), (77, tiny_host.WIDTH), {}),
     "sdxl": ((4, 8, 8), (77, tiny_host.WIDTH), {"pooled_output": 1280}),
-    "sd3_medium": ((16, 8, 8), (7, tiny_host.WIDTH), {"pooled_output": 40}),
+    "sd3_medium": ((16, 8, 8), (7, tiny_flow.TEXT), {"pooled_output": 40}),
 }
 
 
@@ -37,7 +33,7 @@ def model_of(place: Place, family: str) -> Any:
         compute = torch.float32 if place.device.type == "cpu" else torch.float16
         made = build(family, torch.float16, compute)
     elif family == "sd3_medium":
-        made = _tiny_flow()
+        made = tiny_flow.build("sd3", torch.float16)
     else:
         made = tiny_host.build_model() if family == "sd15" else tiny_host.build_sdxl()
     return on_device(place, made)
@@ -56,32 +52,3 @@ def pictures_of(place: Place, family: str, count: int) -> ConceptSet:
     draw = {name: torch.randn((1, width), generator=source) for name, width in extra.items()}
     context = Context(torch.randn((1, *text), generator=source), draw)
     return concept_set("noise", torch.randn((count, *latent), generator=source), context)
-
-
-class _TinySD3(comfy.supported_models.SD3):
-    unet_config: ClassVar[dict[str, Any]] = {"in_channels": 16}
-
-
-def _tiny_flow() -> Any:
-    unet = {
-        "input_size": None,
-        "in_channels": 16,
-        "out_channels": 16,
-        "patch_size": 2,
-        "depth": 2,
-        "num_patches": 256,
-        "pos_embed_max_size": 16,
-        "adm_in_channels": 40,
-        "context_embedder_config": {
-            "target": "torch.nn.Linear",
-            "params": {"in_features": tiny_host.WIDTH, "out_features": 128},
-        },
-    }
-    with torch.inference_mode():
-        config = _TinySD3(unet)
-        config.set_inference_dtype(torch.float16, torch.float32)
-        model = config.get_model({}, "", device="cpu")
-        tiny_host.fill(model.diffusion_model, 0)
-        for buffer in model.diffusion_model.buffers():  # positions, which a checkpoint brings
-            buffer.zero_()
-    return comfy.model_patcher.ModelPatcher(model, tiny_host.CPU, tiny_host.CPU)

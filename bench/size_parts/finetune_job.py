@@ -75,7 +75,7 @@ def step(model: Any, case: str) -> dict[str, Any]:
         done = finetune(
             session.denoiser,
             pictures,
-            session.config,
+            config,
             session.progress,
             make_optimizer=session.make_optimizer,
         )

@@ -153,7 +153,7 @@ class ConceptFinetune:
             result = finetune(
                 session.denoiser,
                 concept_set,
-                session.config,
+                config,
                 session.progress,
                 watch.on_step,
                 retained=retained_set,

@@ -39,12 +39,11 @@ PROVENANCE = "tverase_provenance"  # name of the attachment that travels with a 
 class TuningSession:
     """A loaded denoiser and what `finetune` needs beside it.
 
-    config: the given one. plan: the memory estimate; peak: what was used
-    beyond the model, complete when the session is over.
+    plan: the memory estimate; peak: what was used beyond the model, complete when the session is
+    over.
     """
 
     denoiser: HostDenoiser
-    config: FinetuneConfig
     progress: Callable[[int, int, str], None]
     checkpoints: Checkpoints
     make_optimizer: OptimizerMaker | None
@@ -116,7 +115,7 @@ def tuning_session(
         if unfinished.state:
             watch.go_on(unfinished.state.losses.tolist())
         checkpoints = Checkpoints(checkpoint_every, unfinished.state, unfinished.save)
-        yield TuningSession(denoiser, config, progress, checkpoints, make, plan, peak)
+        yield TuningSession(denoiser, progress, checkpoints, make, plan, peak)
 
 
 def learned_vector(
