@@ -62,7 +62,10 @@ def main() -> None:
     began, digest = time.process_time(), settings.digest(options.concept)
     job = Job(options.comfyui, CONCEPTS[options.concept], options.seed, GRAPH)
     for kind, changed in settings.widgets.items():
-        job.widgets[kind] |= changed
+        job.widgets[kind] |= {
+            name: value.format(concept=options.concept) if isinstance(value, str) else value
+            for name, value in changed.items()
+        }
     # Where unfinished attacks and fine-tunes are kept.
     sys.modules["folder_paths"].set_output_directory(str(options.work))
     done = results_of(options.concept, options.seed, settings, options.output.parent)

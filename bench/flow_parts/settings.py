@@ -54,7 +54,8 @@ SMOKE = Settings(
     widgets={
         "TVEraseConceptSetFromPrompt": {"count": 16, "steps": 4},
         FINETUNE: {"steps": 2, "batch_size": 2},
-        INVERSION: {"count": 2, "steps": 30, "sampling_steps": 4},
+        # from the word itself, so that the embeddings draw the concept without learning
+        INVERSION: {"count": 4, "steps": 2, "learning_rate": 1e-5, "start": "{concept}"},
         "TVEraseAutoStrength": {"sampling_steps": 4},
     },
 )
