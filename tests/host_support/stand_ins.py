@@ -33,6 +33,7 @@ class StandIn:
 STAND_INS = {
     "erase_concept_z_image": StandIn("z-image", {"clip_name": "qwen3_4b"}),
     "erase_concept_qwen_image": StandIn("qwen-image", {"clip_name": "qwen25_7b"}, frames=True),
+    "erase_concept_anima": StandIn("anima", {"clip_name": "qwen3_06b"}, frames=True),
     "erase_concept_flux1": StandIn("flux", {"clip_name1": "clip_l", "clip_name2": "t5xxl"}),
 }
 
@@ -129,7 +130,8 @@ def register() -> None:
         mark = (read[0][1] or {}).get(MARK)
         if mark is None:
             return real_clip(ckpt_paths, *words, clip_type=clip_type, **options)
-        wanted = {"z-image": "lumina2"}.get(mark, mark.replace("-", "_"))
+        known = {"z-image": "lumina2", "anima": "stable_diffusion"}
+        wanted = known.get(mark, mark.replace("-", "_"))
         assert clip_type.name.lower() == wanted, f"{mark} wants the type {wanted}, got {clip_type}"
         clip = tiny_encoders.build(mark)
         for tensors, _ in read:

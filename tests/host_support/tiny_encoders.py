@@ -93,6 +93,12 @@ FAMILIES: dict[str, Family] = {
         {"qwen3_4b_model_config": _language_model(QWEN)},
         "z-image",
     ),
+    "anima": Family(
+        lambda: _target("anima", "AnimaTokenizer", "te"),
+        {"qwen3_06b": 1024},
+        {"qwen3_06b_model_config": _language_model(QWEN)},
+        "anima",
+    ),
     "qwen-image": Family(
         lambda: _target("qwen_image", "QwenImageTokenizer", "te"),
         {"qwen25_7b": 3584},
