@@ -79,7 +79,7 @@ FAMILIES: dict[str, Family] = {
         lead="Takes **{concept}** out of Anima.",
         file="anima-base-v1.0.safetensors",
         billions=2.09,
-        memory=Memory(3.9, 0, 0),
+        memory=Memory(3.9, 2.1, 7.8),
         draw=sampler(30, 4.0, "euler"),
         encoder=(
             "CLIPLoader",

@@ -177,8 +177,9 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-# Of these the host's tokenizer compares every token with a number, which no vector can be.
-UNREAD = ("qwen-image",)
+# Of these the host reads no exported embedding: its tokenizer compares every token with a number, or
+# makes numbers of all, which no vector can be. What it says then.
+UNREAD = {"qwen-image": "ambiguous", "anima": "only integer tensors"}
 
 
 def known(name: str) -> bool:
