@@ -177,8 +177,8 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-# Of these the host reads no exported embedding: its tokenizer compares every token with a number, or
-# makes numbers of all, which no vector can be. What it says then.
+# Of these the host reads no exported embedding: it compares every token with a number, or makes a
+# number of each, which no vector can be. What it says then.
 UNREAD = {"qwen-image": "ambiguous", "anima": "only integer tensors"}
 
 

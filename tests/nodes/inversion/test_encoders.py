@@ -68,7 +68,7 @@ def test_the_hosts_own_node_reads_what_is_exported(world: World) -> None:
     held = load_file(world.folder / "cat-00.safetensors")
     assert held.keys() == family.keys.keys()
     for tokenizer in vars(world.clip.tokenizer).values():
-        if hasattr(tokenizer, "embedding_key"):
+        if getattr(tokenizer, "embedding_key", None) in family.keys:
             assert tokenizer.embedding_size == family.keys[tokenizer.embedding_key]
 
 
