@@ -42,8 +42,8 @@ def why_none(name: str) -> str | None:
     """Why this workflow has no stand-ins on this host; None where it has."""
     if name not in STAND_INS:
         return {
-            "erase_concept_flux2_klein": "its VAE has no small form, and ComfyUI 0.3.75 cannot load "
-            "its text encoder",
+            "erase_concept_flux2_klein": "its VAE has no small form, and ComfyUI 0.3.75 cannot "
+            "load its text encoder",
             "erase_concept_sd35": "its text encoders have no small form: the host fills CLIP's "
             "states up to T5's 4096",
         }[name]
