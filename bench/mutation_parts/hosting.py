@@ -687,6 +687,13 @@ HOSTING: dict[str, list[Fault]] = {
             "if not choice.tradeoffs:",
         ),
     ],
+    "nodes/concept/from_prompt.py": [
+        Fault(
+            "latents leave without their axis of time",
+            '{"samples": with_time(model, latents)}',
+            '{"samples": latents}',
+        ),
+    ],
     "nodes/concept/building.py": [
         Fault(
             "latents are not scaled",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from host_support import tiny_flow
 from tverase_core.errors import ShapeMismatchError
 
 
@@ -30,3 +31,17 @@ def test_latents_are_scaled_as_the_model_wants_them(
 def test_latents_of_another_model_are_refused(pack: Any, tiny_model: Any, tiny_clip: Any) -> None:
     with pytest.raises(ShapeMismatchError, match="encoded to 16 latent channels, this model has 4"):
         build(pack, tiny_model, tiny_clip, torch.zeros(1, 16, 8, 8))
+
+
+@pytest.mark.parametrize(("family", "axes"), [("cosmos-predict2", 5), ("z-image", 4)])
+def test_drawn_latents_have_the_form_of_the_hosts_own(
+    pack: Any, comfy_host: Any, tiny_clip: Any, family: str, axes: int
+) -> None:
+    """So that VAE Decode takes them: that of Qwen-Image, Anima and Cosmos wants an axis of time."""
+    node = pack.NODE_CLASS_MAPPINGS["TVEraseConceptSetFromPrompt"]()
+    size = {"width": 64, "height": 64, "batch_size": 2}
+    how = {"steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
+    drawn = {"count": 2, "seed": 1, "caption": "", **size, **how}
+    pictures, latents = node.draw(tiny_flow.build(family), tiny_clip, "a cat", "cat", **drawn)
+    assert latents["samples"].shape == (2, 16, *[1] * (axes - 4), 8, 8)
+    assert pictures.latents.shape == (2, 16, 8, 8)
