@@ -67,7 +67,10 @@ KEEPING: dict[str, list[Fault]] = {
     "nodes/host/training/identity.py": [
         Fault("the base does not count", "base.sample_sha256, base.dtype", '""', IDENTITY),
         Fault(
-            "patches do not count", '*("patches", "model_options"', '*("model_options",', IDENTITY
+            "patches do not count",
+            '*("patches", "model_options", ',
+            '*("model_options", ',
+            IDENTITY,
         ),
         Fault("options do not count", '"patches", "model_options", ', '"patches", ', IDENTITY),
         Fault(

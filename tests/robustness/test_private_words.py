@@ -26,7 +26,7 @@ def test_files_hold_no_private_words(
     from tverase_pack.nodes.concept_list.summary import save_combined, save_table
     from tverase_pack.nodes.host.model.weights import layout_of
 
-    from bench.fault_parts.stages import World
+    from bench.fault_parts.world import World
     from host_support.host_steps import TUNING
     from tverase_core.concept_set import concept_set
     from tverase_core.files.task_vector_file import save_task_vector
