@@ -1,4 +1,4 @@
-"""A real ComfyUI server: prompts that are cancelled at random, and the server killed at its work."""
+"""A real ComfyUI server: prompts that are cancelled at random, and kills in the middle of work."""
 
 from __future__ import annotations
 
