@@ -34,7 +34,7 @@ from devtools.in_process import import_host, load_pack  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "flow.json"
-SEED = 700_000
+SEED = 720_000  # 700_000 and 710_000 told that earlier weights had to be trained on
 ASKED = {
     "flow_target_hit_before": None,
     "flow_target_hit_after": "<= 0.05",
