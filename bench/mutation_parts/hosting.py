@@ -40,6 +40,18 @@ HOSTING: dict[str, list[Fault]] = {
             (HALF,),
         ),
         Fault(
+            "the fast way is never taken",
+            "fast = autocast and has_fast_bfloat16(clone.load_device)",
+            "fast = False",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
+            "every denoiser computes the fast way",
+            "fast = autocast and has_fast_bfloat16(clone.load_device)",
+            "fast = has_fast_bfloat16(clone.load_device)",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
             "the strength of a delta is ignored",
             "delta.to(weight.device), alpha=scale)",
             "delta.to(weight.device), alpha=1.0)",
@@ -537,6 +549,12 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("the budget is ignored", ', budget=widgets["budget"])', ")"),
     ],
     "nodes/strength/node.py": [
+        Fault(
+            "the strength is measured the slow way",
+            "drawing, autocast=True, **loading)",
+            "drawing, **loading)",
+            harmless="the same pictures to the judge, later (docs/decisions/0022)",
+        ),
         Fault(
             "the plain prompt is no trigger",
             "triggers = joined(plain, *(",

@@ -64,11 +64,9 @@ class HostDenoiser:
         patcher: ModelPatcher,
         stack: list[Attachment],
         schedule: NoiseSchedule,
-        autocast: bool = False,
         extra_memory_bytes: int = 0,
     ):
         self.patcher, self.schedule, self._extra = patcher, schedule, extra_memory_bytes
-        self._autocast = autocast and has_fast_bfloat16(patcher.load_device)
         self.device = patcher.load_device
         self._stack, self._shapes = stack, wrappable_shapes(patcher)
         self._options = {"optimized_attention_override": plain_attention}
@@ -103,8 +101,6 @@ class HostDenoiser:
         self.ensure_loaded()
         model = self.patcher.model
         dtype = model.manual_cast_dtype or model.get_dtype()
-        if self._autocast:
-            dtype = torch.bfloat16  # the host's layers compute in the dtype of what they are given
         extra = {k: v.to(self.device, dtype) for k, v in context.extra.items()}
         return model.diffusion_model(
             x_t.to(self.device, dtype),
@@ -125,8 +121,8 @@ def open_denoiser(
 ) -> Iterator[HostDenoiser]:
     """Load a clone of `model` whose every weight can carry deltas and gradients.
 
-    autocast: let `predict` compute in bfloat16 on CPUs that are fast at it; sampling is not
-    touched. Off, results are exact.
+    autocast: compute in bfloat16, drawing too, on CPUs that are fast at it (docs/decisions/0021).
+    Off, results are exact.
 
     Leaves inference mode for its block. On the way out, by any way, the clone is unloaded and
     every wrapper is taken off the shared modules: a stale one would survive a partial load.
@@ -142,10 +138,11 @@ def open_denoiser(
     for key in wrappable_shapes(clone):
         layer = clone.model.get_submodule(key.rpartition(".")[0])
         clone.add_weight_wrapper(key, _WeightSlot(key, stack, layer))
-    clone.set_model_compute_dtype(compute_dtype(clone.load_device))
+    fast = autocast and has_fast_bfloat16(clone.load_device)
+    clone.set_model_compute_dtype(torch.bfloat16 if fast else compute_dtype(clone.load_device))
     try:
         with torch.inference_mode(False):
-            yield HostDenoiser(clone, stack, schedule, autocast, extra_memory_bytes)
+            yield HostDenoiser(clone, stack, schedule, extra_memory_bytes)
     finally:
         stack.clear()
         clone.detach()
