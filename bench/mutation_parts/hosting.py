@@ -50,6 +50,18 @@ HOSTING: dict[str, list[Fault]] = {
             (FLOW,),
         ),
         Fault(
+            "the fast way is never taken",
+            "compute_dtype(clone, fast=autocast)",
+            "compute_dtype(clone, fast=False)",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
+            "every denoiser computes the fast way",
+            "compute_dtype(clone, fast=autocast)",
+            "compute_dtype(clone, fast=True)",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
             "a model pushed out of memory is not brought back",
             "        if self._state() != self._loaded_as:\n",
             "        if False:\n",
@@ -281,6 +293,18 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/numerics.py": [
         Fault("attention is not scaled", "(q * width**-0.5)", "(q * 1.0)", (INVERSION,)),
+        Fault(
+            "guidance is rounded on the fast way",
+            '        half = half and not family.unet_config.get("guidance_embed")\n',
+            "",
+            (FLOW,),
+        ),
+        Fault(
+            "half-precision weights take the fast way",
+            " and model.model.get_dtype() == torch.float32",
+            "",
+            ("tests/nodes/drawing",),
+        ),
     ],
     "nodes/host/model/own_pictures.py": [
         Fault(
@@ -642,6 +666,12 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("the budget is ignored", ', budget=widgets["budget"])', ")"),
     ],
     "nodes/strength/node.py": [
+        Fault(
+            "the strength is measured the slow way",
+            "drawing, autocast=True, **loading)",
+            "drawing, **loading)",
+            harmless="the same pictures to the judge, later (docs/decisions/0023)",
+        ),
         Fault(
             "the plain prompt is no trigger",
             "triggers = joined(plain, *(",

@@ -98,7 +98,7 @@ class AutoStrength:
         progress, drawing = NodeProgress(), drawing_of(widgets)
         loading = {"purpose": "Auto-Strength", "extra_memory_bytes": plan_bytes(deltas)}
         with (
-            open_studio(model, clip, vae, drawing, **loading) as studio,
+            open_studio(model, clip, vae, drawing, autocast=True, **loading) as studio,
             studio.denoiser.attached(on_device(deltas, studio.denoiser.device)) as attachment,
         ):
             encoder = studio.encoder

@@ -51,6 +51,22 @@ def test_every_row_has_its_own_prompt_and_seed(pack: Any, tiny_model: Any, batch
     assert not torch.allclose(alone[0], alone[2], atol=1e-2)
 
 
+@pytest.mark.training
+def test_the_fast_way_draws_the_same(pack: Any, tiny_model: Any, monkeypatch: Any) -> None:
+    """bfloat16 has 8 bits, so latents agree to a few hundredths. Only float32 models have one."""
+    from tverase_pack.nodes.host.model import denoiser as host_denoiser
+    from tverase_pack.nodes.host.model import numerics
+
+    monkeypatch.setattr(numerics, "has_fast_bfloat16", lambda device: True)
+    found = []
+    for fast in (False, True):
+        with host_denoiser.open_denoiser(tiny_model, autocast=fast) as denoiser:
+            found.append(drawn(denoiser.patcher, texts()[0], [5]))
+    exact, fast_one = found
+    assert float((exact - fast_one).norm() / exact.norm()) < 0.08
+    assert torch.equal(exact, fast_one) == (tiny_model.model.get_dtype() == torch.float16)
+
+
 def test_decoded_pictures_lie_in_0_to_1_and_the_model_is_brought_back(
     pack: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -361,10 +361,11 @@ def test_a_set_from_another_text_encoder(pack: Any, fresh_model: Any, tiny_clip:
 def test_the_fast_way_computes_the_same(pack: Any, fresh_model: Any, monkeypatch: Any) -> None:
     """bfloat16 has 8 bits, so predictions and gradients agree to a few hundredths."""
     from tverase_pack.nodes.host.model import denoiser as host_denoiser
+    from tverase_pack.nodes.host.model import numerics
 
     from tverase_core.ports import Context
 
-    monkeypatch.setattr(host_denoiser, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(numerics, "has_fast_bfloat16", lambda device: True)
     source = torch.Generator().manual_seed(4)
     x, noise = torch.randn(2, 4, 8, 8, generator=source), torch.randn(2, 4, 8, 8, generator=source)
     found = []
