@@ -8,9 +8,11 @@ import signal
 from dataclasses import dataclass, field
 from typing import Any
 
+from host_support.host_steps import TUNING
+
 from .injecting import KINDS, Moments
 from .injections import moments_of
-from .stages import TUNING, World, digest_of
+from .stages import World, digest_of
 
 STAGE = "fine-tune with checkpoints"
 

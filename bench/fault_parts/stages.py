@@ -19,18 +19,6 @@ from tverase_core.vector.provenance import Provenance
 from tverase_core.vector.task_vector import TaskVector
 
 DRAWING = {**attack_steps.DRAWING, "width": 32, "height": 32, "sampling_steps": 1}
-TUNING: dict[str, Any] = {
-    "steps": 2,
-    "learning_rate": 1e-3,
-    "batch_size": 2,
-    "accumulation": 1,
-    "seed": 3,
-    "flip": True,
-    "ema": True,
-    "weight_decay": 0.01,
-    "gradient_clip": 1.0,
-    "rank": 0,
-}
 SLOW = {
     *("fine-tune", "fine-tune, low rank, recomputed, retained", "fine-tune with checkpoints"),
     *("invert", "attack an erased model", "strength", "mask", "ESD", "STEREO", "Few-shot"),
@@ -45,7 +33,7 @@ class World:
         self.pack, self.output = pack, output
         self.model = tiny_host.build_model(storage=storage)
         self.clip = tiny_host.build_clip()
-        self.vae = attack_steps.flat_vae()
+        self.vae = attack_steps.FlatVAE()
         self.judge = attack_steps.MeanJudge()
         self.pictures: ConceptSet = host_steps.pictures(3)
         self.vector: TaskVector = attack_steps.bright_vector(self.model)
@@ -64,7 +52,7 @@ class World:
         """By name; each gives what can be hashed."""
         base = {"model": self.model}
         whole = {**base, "clip": self.clip, "vae": self.vae}
-        tuning = {**base, "concept_set": self.pictures, **TUNING}
+        tuning = {**base, "concept_set": self.pictures, **host_steps.TUNING}
         return {
             "concept set": lambda: self.node(
                 "ConceptSetFromPrompt",

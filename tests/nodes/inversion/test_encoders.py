@@ -276,7 +276,7 @@ def test_the_node_learns_and_exports_in_a_language_model(
         "DiverseInversion",
         model=model,
         clip=clip,
-        vae=world.flat_vae(),
+        vae=world.FlatVAE(),
         judge=Agreeing(),
         **world.defaults(cls, concept_set=pictures, **given),
     )

@@ -159,7 +159,7 @@ def run(pack: Any, model: Any, clip: Any, judge: Any = None, **changes: Any) -> 
         "DiverseInversion",
         model=model,
         clip=clip,
-        vae=world.flat_vae(),
+        vae=world.FlatVAE(),
         judge=judge or world.MeanJudge(),
         **world.defaults(cls, **given),
     )
