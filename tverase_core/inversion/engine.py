@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..concept_set import ConceptSet
 from ..errors import ConfigError, NonFiniteError
-from ..ports import Context, Denoiser, Progress, TextEncoder, joined
+from ..ports import Context, Denoiser, Progress, TextEncoder
 from ..storage.training_state import TrainingState
 from .config import InversionConfig
 from .cosines import closeness_penalty
@@ -228,18 +228,8 @@ class _Engine:
         if draws.sentences is None:
             encoded = self.encoder.encode_with(vectors, self.config.template)
             return encoded.pick(owners.to(encoded.tokens.device))
-        told = draws.sentences.flatten()
-        groups = [(told == number).nonzero()[:, 0] for number in sorted(set(told.tolist()))]
-        encoded = joined(
-            *(
-                self.encoder.encode_with(
-                    {tower: value[owners[rows]] for tower, value in vectors.items()},
-                    self.config.sentences[int(told[rows[0]])],
-                )
-                for rows in groups
-            )
-        )
-        return encoded.pick(torch.cat(groups).argsort().to(encoded.tokens.device))
+        told = [self.config.sentences[k] for k in draws.sentences.flatten().tolist()]
+        return self.encoder.encode_with({t: value[owners] for t, value in vectors.items()}, told)
 
     def _closeness(self, vectors: Mapping[str, Tensor]) -> Tensor:
         """[n], averaged over towers."""

@@ -81,6 +81,16 @@ def test_a_words_own_vectors_in_its_place_change_nothing(
     assert torch.allclose(made.tokens, encoder.encode([f"a {word} on a mat"] * 2).tokens, atol=1e-6)
 
 
+def test_each_vector_has_a_template_of_its_own(fresh_model: Any, tiny_clip: Any) -> None:
+    encoder = encoder_of(fresh_model, tiny_clip)
+    vectors, told = torch.randn(3, 1, 32), ["a {}", "a {} on a mat", "a {}"]
+    made = encoder.encode_with({"l": vectors}, told).tokens
+    alone = [
+        encoder.encode_with({"l": v[None]}, t).tokens for v, t in zip(vectors, told, strict=True)
+    ]
+    assert torch.allclose(made, torch.cat(alone), atol=1e-6)
+
+
 def test_gradients_reach_the_vectors_and_nothing_else(fresh_model: Any, tiny_clip: Any) -> None:
     before = {k: v.clone() for k, v in tiny_clip.cond_stage_model.state_dict().items()}
     encoder = encoder_of(fresh_model, tiny_clip)
