@@ -286,7 +286,7 @@ def test_a_resumable_job_belongs_to_one_edited_model(pack: Any, make_tiny_model:
     from tverase_pack.nodes.host.model.exact import exact_clone
     from tverase_pack.nodes.host.model.patching import patched_clone
     from tverase_pack.nodes.host.model.weights import fingerprint, model_shapes
-    from tverase_pack.nodes.host.training.unfinished import model_identity
+    from tverase_pack.nodes.host.training.identity import Description
 
     def plan(seed: int, scale: float = -1.0) -> dict[float, dict[str, torch.Tensor]]:
         source = torch.Generator().manual_seed(seed)
@@ -314,9 +314,9 @@ def test_a_resumable_job_belongs_to_one_edited_model(pack: Any, make_tiny_model:
         "LoRA": lambda: lora(1),
         "another LoRA": lambda: lora(2),
     }
-    found = {name: model_identity(make()) for name, make in makers.items()}
+    found = {name: Description(make()).digest() for name, make in makers.items()}
     assert len(set(found.values())) == len(found)
-    assert found == {name: model_identity(make()) for name, make in makers.items()}
+    assert found == {name: Description(make()).digest() for name, make in makers.items()}
     assert found["base"] == f"{fingerprint(base).sample_sha256}[]"  # of files stopped before
 
 
