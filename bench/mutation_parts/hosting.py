@@ -547,12 +547,6 @@ HOSTING: dict[str, list[Fault]] = {
             "        if self._path is not None:\n",
             ("tests/nodes/finetune/test_memory.py", INVERSION),
         ),
-        Fault(
-            "runtime-exact edits do not tell models apart",
-            "    _describe([by_key, edits], words",
-            "    _describe([by_key], words",
-            (INVERSION,),
-        ),
     ],
     "nodes/concept_list/yaml_text.py": [
         Fault("a list of any depth", "if self.depth > DEEPEST:", "if False:", (HOSTILE,)),
@@ -665,7 +659,7 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault("the budget is ignored", ', budget=widgets["budget"])', ")"),
     ],
-    "nodes/strength/node.py": [
+    "nodes/strength/triggers.py": [
         Fault(
             "the strength is measured the slow way",
             "drawing, autocast=True, **loading)",
@@ -680,18 +674,20 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("attacks that failed tune too", "return attack.only_valid()", "return attack"),
         Fault(
             "what attacks brought back is not measured",
-            ", *([split.attacks] if split.attacks else [])]",
+            ", *([self.attacks] if self.attacks else [])]",
             "]",
-        ),
-        Fault(
-            "the mask is not measured with",
-            "model, task_vector, block_mask, allow_other_weights=allow)",
-            "model, task_vector, None, allow_other_weights=allow)",
         ),
         Fault(
             "held-out triggers tune too",
             "tuning, held_out = usable.split(",
             "tuning, held_out = usable, usable.split(",
+        ),
+    ],
+    "nodes/strength/node.py": [
+        Fault(
+            "the mask is not measured with",
+            "model, task_vector, block_mask, allow_other_weights=allow)",
+            "model, task_vector, None, allow_other_weights=allow)",
         ),
         Fault(
             "an infeasible choice goes on",

@@ -11,9 +11,9 @@ import torch
 
 
 def scaled(model: Any, factor: float) -> Any:
-    """A clone with a function of the host's around every call."""
+    """A clone with a function around every call of the network."""
     clone = model.clone()
-    clone.set_model_sampler_cfg_function(functools.partial(torch.mul, factor))
+    clone.set_model_unet_function_wrapper(functools.partial(torch.mul, factor))
     return clone
 
 
