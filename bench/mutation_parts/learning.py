@@ -341,6 +341,11 @@ LEARNING: dict[str, list[Fault]] = {
         Fault("the rate does not fall", "config.rate(step), space)", "config.rate(1), space)"),
         Fault("gradients of earlier steps stay", "    optimizer.zero_grad()\n", ""),
         Fault(
+            "pictures are shown under another inversion's embedding",
+            "{t: value[owners] for t, value in vectors.items()}, told)",
+            "{t: value[owners * 0] for t, value in vectors.items()}, told)",
+        ),
+        Fault(
             "a resumed run begins at the first step",
             "done, history = state.step, state.losses",
             "done, history = 0, state.losses",
