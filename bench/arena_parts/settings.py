@@ -39,9 +39,9 @@ class Budget:
     inversion_steps: of Diverse Inversion; half of them tune, half are reported. target, budget,
     strength_step, most_strength, trigger_draws, tuning_draws: Auto-Strength's, the same for every
     method. plain_draws ... retained_draws: pictures a trigger or prompt that are reported.
-    attacks: on each edit, every one from another random word (the demo's text encoder never
-    learned coarse words such as "object"), of attack_steps x attack_batch views, and judged on
-    attack_draws pictures.
+    attack_steps x attack_batch: views of an attack, which starts from a random word (the demo's
+    text encoder never learned coarse ones such as "object"); attack_draws: pictures that it is
+    judged on.
     loop_steps: of the attacks inside the candidate `tv_loop`, loop_attacks of them a round.
     """
 
@@ -60,7 +60,6 @@ class Budget:
     paraphrase_draws: int = 12
     held_out_draws: int = 16
     retained_draws: int = 12
-    attacks: int = 2
     attack_steps: int = 3000
     attack_batch: int = 8
     attack_draws: int = 32
@@ -107,7 +106,7 @@ GUIDED_FINETUNE = {  # beside the grid; least_noise is the concept's own
     "retained_strength": 1.5,
     "rate_schedule": "cosine",
 }
-SHARED = [DRAWN, INVERTED, FINETUNE, GUIDED_FINETUNE]  # for the digest
+SHARED = (DRAWN, INVERTED, FINETUNE, GUIDED_FINETUNE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +193,12 @@ BLOCKS = {  # parts of the paper's vector; the first is what the paper edits
     "all input blocks": ("IN00", "IN01", "IN02", "IN03", "IN04", "IN05"),
     "last three blocks": ("OUT03", "OUT04", "OUT05"),
 }
-APART = {"spread": "near to far"}  # of the diverse set: in intervals to the word, and apart
+APART = {  # the diverse set of claim 3: [a, b] to the word, under what is found freely; [c, d] apart
+    "word_low": -0.3,
+    "word_high": 0.15,
+    "cosine_floor": -0.2,
+    "cosine_cap": 0.2,
+    "diversity": 1.0,
+}
 LABELS = {BASE: "unedited", **{name: method.label for name, method in METHODS.items()}}
 PUBLISHED = tuple(name for name, method in METHODS.items() if not method.own)

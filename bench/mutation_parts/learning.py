@@ -352,8 +352,9 @@ LEARNING: dict[str, list[Fault]] = {
         ),
     ],
     "tverase_core/inversion/cosines.py": [
-        Fault("the cap is ignored", "- cap).clamp_min(0)", ").clamp_min(0)"),
-        Fault("an inversion is pushed from itself", "excess.masked_fill(own, 0)", "excess"),
+        Fault("the cap is ignored", "(found - cap).clamp_min(0)", "found.clamp_min(0)"),
+        Fault("the floor is ignored", " + (floor - found).clamp_min(0)", ""),
+        Fault("an inversion is pushed from itself", "outside.masked_fill(own, 0)", "outside"),
         Fault(
             "the far edge of the interval is chosen",
             "cosine.clamp(low.double() + margin, high.double() - margin)",

@@ -22,7 +22,7 @@ from ..shared.drawing_settings import drawing_of, drawing_widgets
 from ..shared.node_output import with_pictures
 from ..shared.sockets import CATEGORY, CONCEPT_SET, INVERSION_SET, JUDGE
 from ..shared.widgets import socket
-from .inversion_settings import SETTINGS, inversion_config
+from .inversion_settings import BOUNDS, SETTINGS, inversion_config
 from .text_memory import announced_memory
 
 PURPOSE = "Diverse Inversion"
@@ -43,7 +43,8 @@ class DiverseInversionNode:
                 "judge": socket(JUDGE, "Tells whether the concept is in a picture."),
                 **SETTINGS,
                 **drawing_widgets(),
-            }
+            },
+            "optional": BOUNDS,
         }
 
     RETURN_TYPES = (INVERSION_SET, "IMAGE", "STRING")
