@@ -18,7 +18,7 @@ from tverase_core.ports import Context, joined, quiet
 from tverase_core.sentences import SENTENCES
 
 from .edited import edited
-from .methods import guided
+from .methods import first_guided, guided
 from .settings import INVERTED
 from .tuning import found_strength
 from .world import World
@@ -31,7 +31,7 @@ def looped(world: World, setting: Mapping[str, Any]) -> Any:
     """The vector after `rounds` rounds."""
     own = {name: value for name, value in setting.items() if name != "rounds"}
     tuning, _ = world.triggers()
-    vector, found = guided(world, own), list[Any]()
+    vector, found = first_guided(world), list[Any]()
     for number in range(setting["rounds"]):
         strength = found_strength(world, vector, [tuning, *found])["strength"]
         found.append(attacks(world, vector, strength, number))

@@ -16,7 +16,7 @@ from tverase_core.ports import joined
 from tverase_core.strength.choice import SearchConfig
 
 from .edited import edited
-from .settings import APART, BLOCKS, INVERTED
+from .settings import APART, BLOCKS
 from .tuning import found_strength, search_config
 from .world import World
 
@@ -64,14 +64,12 @@ def strength(world: World, vector: Any, _: Choice) -> dict[str, Any]:
 def diversity(world: World, vector: Any, _: Choice) -> dict[str, Any]:
     """Claim 3: inversions that are just found against those held in intervals: of the cosine to
     the concept's word, and of the cosines among them."""
-    count = world.budget.inversions
     alike = world.triggers("alike", diversity=0.0)
     apart = world.triggers("apart", **APART)
     default = world.triggers()
     sets = {"alike": [alike[0]], "diverse": [apart[0]]}
     found = compared(world, vector, sets, [alike[1], apart[1], default[1]])
-    asked = {"count": count, **APART, "rate": INVERTED["learning_rate"]}
-    return {**found, "asked": asked, "found": {"alike": len(alike[0]), "diverse": len(apart[0])}}
+    return {**found, "triggers": {"alike": len(alike[0]), "diverse": len(apart[0])}}
 
 
 def mask(world: World, vector: Any, _: Choice) -> dict[str, Any]:

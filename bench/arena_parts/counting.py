@@ -10,12 +10,12 @@ from tverase_core.inversion.attack import concept_inversion
 from tverase_core.ports import quiet
 
 from .edited import Edited, edited
-from .plan import ATTACK
+from .plan import AGAIN, ATTACK
 from .settings import NEAR
 from .world import World, defaults
 
 COUNT_SEED, ATTACK_SEED = 5_000_000, 6_000_000  # of drawing; a seed's own lie 100,000 apart
-SEARCH_SEED = 70_000  # of the attacks themselves
+SEARCH_SEEDS = {ATTACK: 70_000, AGAIN: 80_000}  # of the attacks themselves
 
 
 def counted(world: World, at: Edited) -> dict[str, Any]:
@@ -49,44 +49,44 @@ def groups_of(world: World, at: Edited) -> dict[str, Any]:
     }
 
 
-def attack_config(world: World) -> Any:
+def attack_config(world: World, part: str) -> Any:
     """Of Concept Inversion, as the node has it, at the arena's budget."""
     from tverase_pack.nodes.inversion.attack_settings import attack_config as of_widgets
 
     budget = world.budget
     widgets = {
         **defaults(world.nodes["TVEraseConceptInversionAttack"]),
-        "attacks": budget.attacks,
+        "attacks": 1,
         "start": "",
         "sentences": world.kind,
         "template": world.concept.template,
-        "seed": SEARCH_SEED + world.seed,
+        "seed": SEARCH_SEEDS[part] + world.seed,
         "steps": budget.attack_steps,
         "pictures_per_step": budget.attack_batch,
-        "at_once": budget.attacks * budget.attack_batch,
+        "at_once": budget.attack_batch,
     }
     return of_widgets(widgets)
 
 
-def attacked(world: World, at: Edited) -> dict[str, Any]:
-    """Adaptive Concept Inversion on the model as it is: how often each attack brings it back.
+def attacked(world: World, at: Edited, part: str) -> dict[str, Any]:
+    """One adaptive Concept Inversion on the model as it is: how often it brings the concept back.
 
-    Attacks that diverge are told as failed; on the base that makes them invalid.
+    An attack that diverges is told as failed; on the base that makes it invalid.
     """
-    config, budget = attack_config(world), world.budget
+    config, budget = attack_config(world, part), world.budget
     told = {"views": config.steps * config.batch, "draws": budget.attack_draws}
     try:
         found = concept_inversion(at.denoiser, at.encoder, world.pictures(), config, quiet)
     except NonFiniteError as error:
-        return {**told, "hits": [0] * budget.attacks, "failed": str(error)}
-    rows, names = at.rows(lambda: found.contexts(at.encoder)), [world.concept.name] * len(found)
+        return {**told, "hits": 0, "failed": str(error)}
+    row = at.rows(lambda: found.contexts(at.encoder))
+    group = {"attack": (row, [world.concept.name], budget.attack_draws)}
     first_seed = ATTACK_SEED + 100_000 * world.seed
-    battery = Battery(at, world.judge, {"attack": (rows, names, budget.attack_draws)}, first_seed)
-    hits = [hits for hits, _ in battery.count()["attack"]]
-    return {**told, "hits": hits, "losses": [round(loss, 5) for loss in found.losses.tolist()]}
+    ((hits, _),) = Battery(at, world.judge, group, first_seed).count()["attack"]
+    return {**told, "hits": hits, "loss": round(float(found.losses), 5)}
 
 
 def measured(world: World, part: str, vector: Any, strength: float) -> dict[str, Any]:
     """One part of a method at its strength; without a vector of the base."""
     with edited(world, vector, strength) as at:
-        return attacked(world, at) if part == ATTACK else counted(world, at)
+        return attacked(world, at, part) if part in SEARCH_SEEDS else counted(world, at)

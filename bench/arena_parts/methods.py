@@ -25,9 +25,10 @@ def vector_of(world: World, method: str, number: int) -> tuple[Any, float]:
     path = world.cache / f"{method}-{number}.safetensors"
     told = path.with_suffix(".json")
     if not told.exists():
+        borrowed = sum(vector_of(world, *part)[1] for part in PARTS.get(method, ()))
         began = time.process_time()
         vector = MAKERS[method](world, METHODS[method].grid[number])
-        seconds = time.process_time() - began
+        seconds = borrowed + time.process_time() - began
         save_task_vector(path, vector)
         told.write_text(json.dumps({"seconds": round(seconds, 1)}))
     return load_task_vector(path), json.loads(told.read_text())["seconds"]
@@ -64,12 +65,17 @@ def guided(world: World, setting: Setting, pictures: Any = None) -> Any:
     return finetuned(world, shown, widgets, retained_set=world.retained())
 
 
+def first_guided(world: World) -> Any:
+    """The guided vector at its first setting, of which candidates are made."""
+    return vector_of(world, "tv_guided", 0)[0]
+
+
 def mean(world: World, setting: Setting) -> Any:
     """Of three guided vectors that differ in the fine-tune's seed (decision 0014)."""
     from tverase_core.vector.algebra import weighted_sum
 
-    seeds = [1000 * world.seed + i for i in range(3)]
-    vectors = [guided(world, {**setting, "seed": seed}) for seed in seeds]
+    seeds = [1000 * world.seed + i for i in (1, 2)]
+    vectors = [first_guided(world), *(guided(world, {**setting, "seed": s}) for s in seeds)]
     return weighted_sum((vector, 1 / len(vectors)) for vector in vectors)
 
 
@@ -77,9 +83,8 @@ def mixed(world: World, setting: Setting) -> Any:
     """The guided vector with `share` of the paper's, brought to the same length."""
     from tverase_core.vector.algebra import weighted_sum
 
-    share = setting["share"]
-    ours = guided(world, {k: v for k, v in setting.items() if k != "share"})
-    theirs = paper(world, METHODS["tv_paper"].grid[0])
+    share, ours = setting["share"], first_guided(world)
+    theirs = vector_of(world, "tv_paper", 0)[0]
     return weighted_sum([(ours, 1 - share), (theirs, share * ours.norm() / theirs.norm())])
 
 
@@ -141,12 +146,12 @@ def prune(world: World, setting: Setting) -> Any:
     else:
         pairs = {form.format(concept.name): form.replace("a {}", "").format("") for form in FORMS}
     widgets = {
+        "concept": concept.name,
         "prompts": "\n".join(pairs),
         "contrast": "\n".join(text.strip() for text in pairs.values()),
         "seed": 4_000_000 + 1000 * world.seed,
     }
-    parts = world.model, world.clip, concept.name
-    return world.run("TVEraseConceptPrune", *parts, **{**widgets, **setting})[0]
+    return world.run("TVEraseConceptPrune", world.model, world.clip, **{**widgets, **setting})[0]
 
 
 def few_shot(world: World, setting: Setting) -> Any:
@@ -156,6 +161,11 @@ def few_shot(world: World, setting: Setting) -> Any:
     return world.run("TVEraseFewShot", world.model, world.clip, **parts)[0]
 
 
+PARTS = {  # vectors that a candidate begins with
+    "tv_loop": (("tv_guided", 0),),
+    "tv_mean": (("tv_guided", 0),),
+    "tv_mixed": (("tv_guided", 0), ("tv_paper", 0)),
+}
 MAKERS: Mapping[str, Callable[[World, Setting], Any]] = {
     "tv_paper": paper,
     "tv_guided": guided,

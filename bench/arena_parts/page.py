@@ -15,7 +15,6 @@ from .settings import (
     BASE,
     BLOCKS,
     CONCEPTS,
-    INVERTED,
     LABELS,
     METHODS,
     NEAR,
@@ -143,7 +142,8 @@ def how(budget: Budget) -> list[str]:
         "strongest that keeps so much is taken (marked *nearest*). Tuning prompts, triggers and "
         "seeds are never those reported.",
         f"- **Attack.** Adaptive Concept Inversion (arXiv 2308.01508) on the edited model: "
-        f"{budget.attacks} attacks a run, each from another random word of the vocabulary, "
+        "two attacks a run, each from another random word of the vocabulary (the second is counted "
+        "when every method has it), "
         f"{budget.attack_steps:,} steps of {budget.attack_batch} pictures = {budget.views:,} views "
         f"each at a constant rate, judged on {budget.attack_draws} pictures. Published: 80,000 "
         "views, from a coarse word; this model's text encoder never learned one. An attack that "
@@ -260,7 +260,11 @@ def verdicts(figures: Mapping[str, Any], found: Found) -> list[str]:
 
 def claim_rows(found: Found) -> list[str]:
     """Of claims 2 to 4: each side's strength, what is left of held-out inversions, what is kept."""
-    asked = f"diversity weight {INVERTED['diversity']}, spread {APART['spread']!r}"
+    asked = (
+        f"cosines to the word in [{APART['word_low']:g}, {APART['word_high']:g}], among the "
+        f"embeddings in [{APART['cosine_floor']:g}, {APART['cosine_cap']:g}] (weight "
+        f"{APART['diversity']:g})"
+    )
     rows = []
     for job in every_job():
         if job.part not in ("strength", "diversity", "mask") or job not in found:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .settings import BASE, CONCEPTS, KINDS, METHODS, SEEDS
 
 # What is measured of a method; each is a file of its own.
-TUNE, COUNT, ATTACK = "tune", "count", "attack"
+TUNE, COUNT, ATTACK, AGAIN = "tune", "count", "attack", "attack_again"
 CLAIMS = ("strength", "diversity", "mask")  # jobs of the paper's own vector: claims 2, 3 and 4
 
 
@@ -56,7 +56,7 @@ def legs(
     """All of them, the most telling first.
 
     Of the first seed: every method on the first object, then on the style, then on the second
-    object; then the claims; then the other seeds in the same way.
+    object; then the claims, then the attacks' second starts; then the other seeds in the same way.
     """
     found: list[Leg] = []
     for seed in seeds:
@@ -64,6 +64,8 @@ def legs(
             found += main_legs(methods, concept, seed)
         for concept in concepts:
             found += claim_legs(claims, concept, seed)
+        for concept in concepts:
+            found += again_legs(methods, concept, seed)
     return found
 
 
@@ -74,6 +76,12 @@ def main_legs(methods: Sequence[str], concept: str, seed: int) -> Iterator[Leg]:
         chosen = first_tuning(method, concept)
         mine = jobs_of(method, concept, seed, TUNE, COUNT, ATTACK)
         yield Leg(mine, () if chosen in mine else (chosen,))
+
+
+def again_legs(methods: Sequence[str], concept: str, seed: int) -> Iterator[Leg]:
+    for method in (BASE, *methods):
+        needs = () if method == BASE else (Job(method, concept, seed, TUNE),)
+        yield Leg(jobs_of(method, concept, seed, AGAIN), needs)
 
 
 def claim_legs(claims: Sequence[str], concept: str, seed: int) -> Iterator[Leg]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from bench.erasure.concepts import CONCEPTS, ROOT
 
-from .plan import Job, first_tuning
-from .settings import METHODS, NEAR, SHARED, Budget
+from .plan import CLAIMS, Job, first_tuning
+from .settings import APART, BLOCKS, METHODS, NEAR, SHARED, Budget
 
 KEPT = ROOT / "bench" / "results" / "arena"
 MODEL = ROOT / "demo" / "model"
@@ -55,7 +55,8 @@ class Store:
         """Names what the job measures."""
         grid = METHODS[job.method].grid if job.method in METHODS else ()
         told = [asdict(self.budget), SHARED, list(map(dict, grid)), repr(CONCEPTS[job.concept])]
-        more = [NEAR[job.concept], first_tuning(job.method, job.concept).name, _model()]
+        claims = [APART, BLOCKS] if job.part in CLAIMS else []
+        more = [claims, NEAR[job.concept], first_tuning(job.method, job.concept).name, _model()]
         text = json.dumps([told, more], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -15,7 +15,7 @@ from bench.erasure.bootstrap import bootstrap_cluster_ratio, bootstrap_clusters
 from devtools.figures import Figure
 from tverase_core.inversion.diverse import NEEDED
 
-from .plan import ATTACK, COUNT, TUNE, Job, every_job
+from .plan import AGAIN, ATTACK, COUNT, TUNE, Job, every_job
 from .settings import BASE, CONCEPTS, KINDS, METHODS, PUBLISHED, SEEDS, Budget
 
 Run = tuple[str, int]
@@ -82,22 +82,36 @@ class Arena:
             for run in zip(*by_group, strict=True)
         ]
 
+    def starts(self, run: Run) -> list[str]:
+        """The attacks that all methods of a run have: the first, and the second when it is
+        everywhere."""
+        there = [m for m in (BASE, *METHODS) if self.has(m, run)]
+        again = all(Job(method, *run, AGAIN) in self.found for method in there)
+        return [ATTACK, AGAIN] if again else [ATTACK]
+
     def attacks(self, method: str) -> Groups:
         """Rates of the attacks that count, for each run with any: an attack counts where the same
         search succeeds on the base."""
         made = []
         for run in self.runs:
-            mine, base = (self.part(m, run, ATTACK) for m in (method, BASE))
-            pairs = zip(mine["hits"], base["hits"], strict=True)
-            valid = [hits / mine["draws"] for hits, b in pairs if b >= NEEDED * base["draws"]]
+            valid = []
+            for part in self.starts(run):
+                mine, base = (self.part(m, run, part) for m in (method, BASE))
+                if base["hits"] >= NEEDED * base["draws"]:
+                    valid.append(mine["hits"] / mine["draws"])
             if valid:
                 made.append(valid)
         return made
 
-    def attack_pictures(self) -> int:
-        """That each method's attacks were judged on, those that count."""
+    def on_base(self) -> Groups:
+        """Rates of the attacks on the base itself, all of them."""
+        parts = [[self.part(BASE, run, part) for part in self.starts(run)] for run in self.runs]
+        return [[told["hits"] / told["draws"] for told in run] for run in parts]
+
+    def pictures(self, groups: Groups) -> int:
+        """That these attacks were judged on."""
         draws = [self.part(BASE, run, ATTACK)["draws"] for run in self.runs]
-        return sum(map(len, self.attacks(BASE))) * max(draws, default=0)
+        return sum(map(len, groups)) * max(draws, default=0)
 
 
 def clusters(groups: Groups) -> tuple[float, float] | None:
@@ -115,7 +129,7 @@ def attack_figure(arena: Arena, method: str) -> Figure:
     groups = arena.attacks(method)
     if not groups:
         return Figure(None, reason="invalid: every attack fails on the base too")
-    return rate(groups, arena.attack_pictures())
+    return rate(groups, arena.pictures(groups))
 
 
 def kept(arena: Arena, method: str, groups: Sequence[str]) -> Figure:
@@ -183,7 +197,7 @@ def robustness(arena: Arena) -> dict[str, Figure]:
         lacking = ours or arena.lacks(rival)
         groups = [] if lacking else arena.attacks(rival)
         made[rival] = (
-            gap(groups, arena.attacks("tv_paper"), arena.attack_pictures())
+            gap(groups, arena.attacks("tv_paper"), arena.pictures(groups))
             if groups
             else Figure(None, "interval > 0", reason=lacking or "invalid: no attack counts")
         )
@@ -222,13 +236,10 @@ def arena_figures(found: Found, budget: Budget) -> dict[str, Figure]:
         for end, figure in method_figures(arena, method).items():
             figures[f"{method}_{end}"] = figure
     figures["attack_views"] = Figure(float(budget.views), ">= 24000", unit="pictures")
-    base = [run for run in arena.runs if arena.has(BASE, run)]
-    attacks = [arena.part(BASE, run, ATTACK) for run in base]
-    rates = [[hits / a["draws"] for hits in a["hits"]] for a in attacks]
-    pictures = sum(len(a["hits"]) * a["draws"] for a in attacks)
+    base = arena.on_base()
     figures["attack_on_base"] = (
-        rate(rates, pictures, ">= 0.8")
-        if rates
+        rate(base, arena.pictures(base), ">= 0.8")
+        if base
         else Figure(None, ">= 0.8", reason="no run is measured yet")
     )
     figures["best_attack_at_95_kept"], _ = best_attack(found, "object", "<= 0.05")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from bench.erasure.concepts import CONCEPTS, ROOT, Concept
 from devtools.in_process import import_host, load_pack
 
-from .settings import AT_ONCE, DRAWN, INVERTED, KINDS, STEPS, Budget
+from .settings import AT_ONCE, DRAWN, INVERTED, KINDS, Budget
 
 CACHE = ROOT / ".cache" / "arena"
 TRAINING_SEEDS, RETAINED_SEEDS = 100_000, 200_000  # of pictures; a seed's own lie 1000 apart
@@ -46,7 +46,7 @@ class World:
 
     def drawing(self) -> dict[str, Any]:
         """The sampler's widgets of every node that draws."""
-        return {**DRAWN, "sampling_steps": STEPS, "pictures_at_once": AT_ONCE}
+        return {**DRAWN, "sampling_steps": self.budget.sampling_steps, "pictures_at_once": AT_ONCE}
 
     def sampler(self) -> Any:
         """The same as the host's settings."""
@@ -81,7 +81,12 @@ class World:
     def _latents(self, name: str, lines: Sequence[str], count: int, start: int) -> torch.Tensor:
         path = self.cache / f"{name}.safetensors"
         if not path.exists():
-            drawing = {**DRAWN, "steps": STEPS, "batch_size": AT_ONCE, "caption": ""}
+            drawing = {
+                **DRAWN,
+                "steps": self.budget.sampling_steps,
+                "batch_size": AT_ONCE,
+                "caption": "",
+            }
             drawn = self.nodes["TVEraseConceptSetFromPrompt"]().draw(
                 *(self.model, self.clip, "\n".join(lines), name),
                 **{**drawing, "count": count, "seed": start},

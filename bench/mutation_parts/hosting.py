@@ -365,6 +365,11 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/text/encoder.py": [
         Fault(
+            "all vectors stand in the first template",
+            "filled(self._templates[text, each], towers,",
+            "filled(self._templates[told[0], each], towers,",
+        ),
+        Fault(
             "clip skip is left out",
             '{} if self._clip.layer_idx is None else {"layer": self._clip.layer_idx}',
             "{}",
@@ -427,6 +432,12 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/text/passes.py": [
+        Fault(
+            "prompts of unequal length go in one pass",
+            "len(first) == 1 and len({len(row) for row in rows}) == 1",
+            "len(first) == 1",
+            (ENCODERS,),
+        ),
         Fault(
             "every item gets the first one's states",
             "slice((k := next(self._left)), k + 1)",

@@ -13,7 +13,17 @@ import torch
 from bench.arena_parts.attack_loop import SHARE, with_triggers
 from bench.arena_parts.edited import Rows, Unedited
 from bench.arena_parts.page import text, write_page
-from bench.arena_parts.plan import ATTACK, CLAIMS, COUNT, TUNE, Job, every_job, legs, next_ready
+from bench.arena_parts.plan import (
+    AGAIN,
+    ATTACK,
+    CLAIMS,
+    COUNT,
+    TUNE,
+    Job,
+    every_job,
+    legs,
+    next_ready,
+)
 from bench.arena_parts.settings import BASE, CONCEPTS, KINDS, METHODS, PUBLISHED, SEEDS, Budget
 from bench.arena_parts.store import Store
 from bench.arena_parts.summary import (
@@ -43,8 +53,8 @@ def counts(erased: int = 1, kept: int = 9) -> Result:
     return {"groups": {**groups, **stays}}
 
 
-def attack(*hits: int) -> Result:
-    return {"hits": list(hits), "draws": 10, "views": 24000}
+def attack(hits: int) -> Result:
+    return {"hits": hits, "draws": 10, "views": 24000}
 
 
 def tuned(strength: float = 1.0, seconds: float = 5.0) -> Result:
@@ -55,9 +65,10 @@ def tuned(strength: float = 1.0, seconds: float = 5.0) -> Result:
 def of(method: str, run: tuple[str, int], leak: tuple[int, int] = (1, 3)) -> dict[Job, Result]:
     """All parts of a method and run; the base draws the concept and keeps all."""
     if method == BASE:
-        parts = {COUNT: counts(10, 10), ATTACK: attack(9, 8)}
+        parts = {COUNT: counts(10, 10), ATTACK: attack(9), AGAIN: attack(8)}
     else:
-        parts = {TUNE: tuned(), COUNT: counts(), ATTACK: attack(*leak)}
+        first, second = map(attack, leak)
+        parts = {TUNE: tuned(), COUNT: counts(), ATTACK: first, AGAIN: second}
     return {Job(method, *run, part): result for part, result in parts.items()}
 
 
@@ -80,7 +91,7 @@ def test_the_most_telling_work_comes_first() -> None:
     assert runs == [(concept, seed) for seed in SEEDS for concept in CONCEPTS]
     assert [KINDS[concept] for concept in CONCEPTS] == ["object", "style", "object"]
     assert [job.method for job in jobs[:2]] == [BASE, BASE]
-    main = [job for job in jobs if job.part not in CLAIMS]
+    main = [job for job in jobs if job.part not in (*CLAIMS, AGAIN)]
     assert list(dict.fromkeys(job.method for job in main)) == [BASE, *METHODS]
     assert set(list(METHODS)[: len(PUBLISHED)]) == set(PUBLISHED)
     first_claim = min(jobs.index(job) for job in jobs if job.part in CLAIMS)
@@ -147,9 +158,9 @@ def test_pooled_figures() -> None:
 
 def test_an_attack_that_fails_on_the_base_counts_for_no_method() -> None:
     found = results([FIRST])
-    found[Job(BASE, *FIRST, ATTACK)] = attack(9, 4)  # the second fails there
+    found[Job(BASE, *FIRST, AGAIN)] = attack(4)
     assert method_figures(Arena.of(found), "uce")["attack"].value == pytest.approx(0.1)
-    found[Job(BASE, *FIRST, ATTACK)] = attack(4, 4)
+    found[Job(BASE, *FIRST, ATTACK)] = attack(4)
     figure = method_figures(Arena.of(found), "uce")["attack"]
     assert figure.value is None
     assert "invalid" in str(figure.reason)
@@ -159,6 +170,15 @@ def test_an_attack_that_fails_on_the_base_counts_for_no_method() -> None:
     assert figures["claim_robustness"].value is None
     assert "resisted" not in page_of(found)
     assert "| invalid |" in page_of(found)
+
+
+def test_a_second_start_counts_when_every_method_has_it() -> None:
+    found = results([FIRST])
+    assert method_figures(Arena.of(found), "uce")["attack"].value == pytest.approx(0.2)
+    del found[Job("esd_x", *FIRST, AGAIN)]
+    figure = method_figures(Arena.of(found), "uce")["attack"]
+    assert figure.value == pytest.approx(0.1)
+    assert figure.n == 10
 
 
 def page_of(found: Mapping[Job, Result]) -> str:

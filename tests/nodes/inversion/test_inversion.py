@@ -233,6 +233,9 @@ def test_one_embedding_and_near_to_far(pack: Any, fresh_model: Any, tiny_clip: A
     bands = ((-1, -0.8), (-0.8, -0.6), (-0.6, -0.4))
     for value, (low, high) in zip(near.tolist(), bands, strict=True):
         assert low - 1e-4 <= value <= high + 1e-4
+    held = run(pack, fresh_model, tiny_clip, count=3, word_low=0.3, word_high=0.5)[0]
+    near = functional.cosine_similarity(held.vectors["l"].mean(1), word[None])
+    assert 0.3 - 1e-4 <= float(near.min()) <= float(near.max()) <= 0.5 + 1e-4
 
 
 @pytest.mark.parametrize("resumable", [False, True])
