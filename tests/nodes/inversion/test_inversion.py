@@ -288,7 +288,7 @@ def test_a_resumable_job_belongs_to_one_edited_model(pack: Any, make_tiny_model:
     """Equal edits made anew are the same job; other values, strengths or ways are not."""
     from tverase_pack.nodes.host.model.exact import exact_clone
     from tverase_pack.nodes.host.model.patching import patched_clone
-    from tverase_pack.nodes.host.model.weights import fingerprint, model_shapes
+    from tverase_pack.nodes.host.model.weights import model_shapes
     from tverase_pack.nodes.host.training.identity import Description
 
     def plan(seed: int, scale: float = -1.0) -> dict[float, dict[str, torch.Tensor]]:
@@ -302,7 +302,6 @@ def test_a_resumable_job_belongs_to_one_edited_model(pack: Any, make_tiny_model:
         assert clone.add_patches(lora_of(seed), 0.5)
         return clone
 
-    base = make_tiny_model()
     makers = {
         "base": make_tiny_model,
         "other base": lambda: make_tiny_model(seed=1),
@@ -320,7 +319,6 @@ def test_a_resumable_job_belongs_to_one_edited_model(pack: Any, make_tiny_model:
     found = {name: Description(make()).digest() for name, make in makers.items()}
     assert len(set(found.values())) == len(found)
     assert found == {name: Description(make()).digest() for name, make in makers.items()}
-    assert found["base"] == f"{fingerprint(base).sample_sha256}[]"  # of files stopped before
 
 
 def pack_progress() -> Any:
