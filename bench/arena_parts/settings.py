@@ -193,7 +193,8 @@ BLOCKS = {  # parts of the paper's vector; the first is what the paper edits
     "all input blocks": ("IN00", "IN01", "IN02", "IN03", "IN04", "IN05"),
     "last three blocks": ("OUT03", "OUT04", "OUT05"),
 }
-APART = {  # the diverse set of claim 3: [a, b] to the word, under what is found freely; [c, d] between
+# The diverse set of claim 3: [a, b] to the word, under what is found freely; [c, d] between them.
+APART = {
     "word_low": -0.3,
     "word_high": 0.15,
     "cosine_floor": -0.2,
