@@ -91,6 +91,18 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/attachments.py": [
         Fault(
+            "the sum of another strength is taken",
+            "one is other and scale == factor",
+            "one is other",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
+            "the sum of other deltas is taken",
+            "one is other and scale == factor",
+            "scale == factor",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
             "deltas that are switched off act",
             "if attachment.scale != 0 and self._key in",
             "if self._key in",
