@@ -50,6 +50,18 @@ HOSTING: dict[str, list[Fault]] = {
             (FLOW,),
         ),
         Fault(
+            "the fast way is never taken",
+            "compute_dtype(clone, fast=autocast)",
+            "compute_dtype(clone, fast=False)",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
+            "every denoiser computes the fast way",
+            "compute_dtype(clone, fast=autocast)",
+            "compute_dtype(clone, fast=True)",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
             "a model pushed out of memory is not brought back",
             "        if self._state() != self._loaded_as:\n",
             "        if False:\n",
@@ -78,6 +90,18 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/model/attachments.py": [
+        Fault(
+            "the sum of another strength is taken",
+            "one is other and scale == factor",
+            "one is other",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
+            "the sum of other deltas is taken",
+            "one is other and scale == factor",
+            "scale == factor",
+            ("tests/nodes/drawing",),
+        ),
         Fault(
             "deltas that are switched off act",
             "if attachment.scale != 0 and self._key in",
@@ -281,6 +305,18 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/numerics.py": [
         Fault("attention is not scaled", "(q * width**-0.5)", "(q * 1.0)", (INVERSION,)),
+        Fault(
+            "guidance is rounded on the fast way",
+            '        half = half and not family.unet_config.get("guidance_embed")\n',
+            "",
+            (FLOW,),
+        ),
+        Fault(
+            "half-precision weights take the fast way",
+            " and model.model.get_dtype() == torch.float32",
+            "",
+            ("tests/nodes/drawing",),
+        ),
     ],
     "nodes/host/model/own_pictures.py": [
         Fault(
@@ -340,6 +376,11 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/text/encoder.py": [
+        Fault(
+            "all vectors stand in the first template",
+            "filled(self._templates[text, each], towers,",
+            "filled(self._templates[told[0], each], towers,",
+        ),
         Fault(
             "clip skip is left out",
             '{} if self._clip.layer_idx is None else {"layer": self._clip.layer_idx}',
@@ -403,6 +444,12 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/text/passes.py": [
+        Fault(
+            "prompts of unequal length go in one pass",
+            "len(first) == 1 and len({len(row) for row in rows}) == 1",
+            "len(first) == 1",
+            (ENCODERS,),
+        ),
         Fault(
             "every item gets the first one's states",
             "slice((k := next(self._left)), k + 1)",
@@ -636,6 +683,12 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("the budget is ignored", ', budget=widgets["budget"])', ")"),
     ],
     "nodes/strength/triggers.py": [
+        Fault(
+            "the strength is measured the slow way",
+            "drawing, autocast=True, **loading)",
+            "drawing, **loading)",
+            harmless="the same pictures to the judge, later (docs/decisions/0023)",
+        ),
         Fault(
             "the plain prompt is no trigger",
             "triggers = joined(plain, *(",

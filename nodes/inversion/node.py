@@ -18,7 +18,7 @@ from ..shared.kept_work import FINISHED_WORK
 from ..shared.sockets import CATEGORY, CONCEPT_SET, INVERSION_SET, JUDGE
 from ..shared.widgets import socket
 from .finished import FORM, FinishedInversion
-from .inversion_settings import SETTINGS, inversion_config
+from .inversion_settings import BOUNDS, SETTINGS, inversion_config
 from .output import inversion_output, inversions_grid, original_numbers, preview
 from .text_memory import announced_memory
 
@@ -41,7 +41,7 @@ class DiverseInversionNode:
                 **SETTINGS,
                 **drawing_widgets(),
             },
-            "optional": FINISHED_WORK,
+            "optional": {**BOUNDS, **FINISHED_WORK},
         }
 
     RETURN_TYPES = (INVERSION_SET, "IMAGE", "STRING")

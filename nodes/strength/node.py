@@ -150,7 +150,7 @@ class AutoStrength:
 
         loading = {"purpose": PURPOSE, "extra_memory_bytes": plan_bytes(deltas)}
         with (
-            open_studio(model, clip, vae, drawing_of(widgets), **loading) as studio,
+            open_studio(model, clip, vae, drawing_of(widgets), autocast=True, **loading) as studio,
             studio.denoiser.attached(on_device(deltas, studio.denoiser.device)) as attachment,
         ):
             # The check draws the same prompts as the search, at other seeds: too few are given to

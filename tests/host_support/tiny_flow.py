@@ -279,13 +279,10 @@ def build(
 ) -> Any:
     """A MODEL of that family, its compute dtype float32. unet: settings that replace its own."""
     import comfy.model_patcher
-    import comfy.supported_models
 
     family, cpu = FAMILIES[name], torch.device("cpu")
     with torch.inference_mode():
-        kind = getattr(comfy.supported_models, family.config)
-        asked = _asked(family.unet.get("image_model", ""))
-        config = kind({**asked, **family.unet, **(unet or {})})
+        config = configured(name, unet)
         compute = None if storage == torch.float32 else torch.float32
         config.set_inference_dtype(storage, compute)
         model = config.get_model({}, "", device="cpu")
@@ -294,6 +291,16 @@ def build(
         if model.latent_format.latent_channels != channels:
             model.latent_format = _narrow(channels)
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
+def configured(name: str, unet: Mapping[str, Any] | None = None) -> Any:
+    """What a loader of the host makes of a file: a configuration of comfy.supported_models."""
+    import comfy.supported_models
+
+    family = FAMILIES[name]
+    asked = _asked(family.unet.get("image_model", ""))
+    kind = getattr(comfy.supported_models, family.config)
+    return kind({**asked, **family.unet, **(unet or {})})
 
 
 def _asked(image_model: str) -> dict[str, Any]:
