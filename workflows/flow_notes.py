@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 ANY_HOST = "Needs ComfyUI 0.3.75 or newer."
 NEWER_HOST = "Needs a ComfyUI of 2026: 0.3.75 cannot load its text encoder, 0.33 can."
+NEWER_MODEL = "Needs a ComfyUI of 2026: 0.3.75 does not know the model, 0.33 does."
 FILES = "Choose the files in the loaders first; their names are those of ComfyUI's own templates."
 DISTILLATE = """**{file}** draws in {steps} steps, and a fine-tune would undo what makes it fast. \
 So the vector is learned on **{base}**, and subtracted from the other. **other_weights** is \
-*allow*, since their weights differ: Apply Negated TV says what it knows of the two."""
+*allow*, since their weights differ: Apply Negated TV says how far the two are apart."""
 STAGE_2 = """### 2 Learn it, take the difference
 A change of rank {rank} in each matrix{where}. Half of the pictures are shown under *empty* \
 captions, half under their own prompts; the **retained set** holds pictures of what must stay; \

@@ -278,6 +278,24 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/conditioning.py": [
         Fault(
+            "pictures of two texts are drawn as one where the network reads one",
+            "yield (text_of == text).nonzero().flatten()",
+            "yield (text_of >= 0).nonzero().flatten()",
+            ("tests/nodes/flow/test_words.py",),
+        ),
+        Fault(
+            "a word of number 0 is taken for padding",
+            "name not in _EACH_WORD and not part.is_floating_point()",
+            "not part.is_floating_point()",
+            ("tests/nodes/flow/test_words.py",),
+        ),
+        Fault(
+            "words are given back with an axis too many",
+            "v[0, :, 0] if n in _EACH_WORD else v",
+            "v[:, :, 0] if n in _EACH_WORD else v",
+            ("tests/nodes/flow/test_words.py",),
+        ),
+        Fault(
             "a CLIP of another family is taken",
             "if wanted is not None and cond.shape[-1] != wanted:",
             "if False:",

@@ -33,6 +33,7 @@ class StandIn:
 STAND_INS = {
     "erase_concept_z_image": StandIn("z-image", {"clip_name": "qwen3_4b"}),
     "erase_concept_qwen_image": StandIn("qwen-image", {"clip_name": "qwen25_7b"}, frames=True),
+    "erase_concept_anima": StandIn("anima", {"clip_name": "qwen3_06b"}, frames=True),
     "erase_concept_flux1": StandIn("flux", {"clip_name1": "clip_l", "clip_name2": "t5xxl"}),
 }
 
@@ -41,7 +42,8 @@ def why_none(name: str) -> str | None:
     """Why this workflow has no stand-ins on this host; None where it has."""
     if name not in STAND_INS:
         return {
-            "erase_concept_flux2_klein": "this ComfyUI cannot load Klein's text encoder",
+            "erase_concept_flux2_klein": "its VAE has no small form, and ComfyUI 0.3.75 cannot "
+            "load its text encoder",
             "erase_concept_sd35": "its text encoders have no small form: the host fills CLIP's "
             "states up to T5's 4096",
         }[name]
@@ -129,7 +131,8 @@ def register() -> None:
         mark = (read[0][1] or {}).get(MARK)
         if mark is None:
             return real_clip(ckpt_paths, *words, clip_type=clip_type, **options)
-        wanted = {"z-image": "lumina2"}.get(mark, mark.replace("-", "_"))
+        known = {"z-image": "lumina2", "anima": "stable_diffusion"}
+        wanted = known.get(mark, mark.replace("-", "_"))
         assert clip_type.name.lower() == wanted, f"{mark} wants the type {wanted}, got {clip_type}"
         clip = tiny_encoders.build(mark)
         for tensors, _ in read:

@@ -122,13 +122,10 @@ def test_a_real_checkpoints_graph_runs_on_stand_ins(
     with stand_ins.placed(server.base, name):
         outputs = server.run(prompt)
     check_pictures(server, prompt, outputs)
-    told = [
-        outputs[i]["text"][0]
-        for i, node in prompt.items()
-        if node["class_type"] == "TVEraseApplyNegatedTV" and i in outputs
-    ]
+    (eraser,) = [i for i, n in prompt.items() if n["class_type"] == "TVEraseApplyNegatedTV"]
+    told = outputs.get(eraser, {}).get("text", [""])[0]
     # A distillate's weights are not those that the vector was learned on, and the node says so.
-    assert bool(told) == (FAMILIES[name].used is not None)
+    assert ("holds other weights" in told) == (FAMILIES[name].used is not None)
 
 
 @pytest.mark.training
