@@ -17,7 +17,13 @@ from .world import World
 
 Setting = Mapping[str, Any]
 STYLE_NEAR = "noto"  # what a style is steered to
-FORMS = ("a {}", "a drawing of a {}", "{} in noto style", "{} in fluent style", "{} in ink style")
+WITHOUT = {  # prompts of an object, and the same without it
+    "a drawing of a {}": "a drawing",
+    "an emoji of a {}": "an emoji",
+    "a {} in noto style": "noto style",
+    "a {} in fluent style": "fluent style",
+    "a {} in ink style": "ink style",
+}
 
 
 def vector_of(world: World, method: str, number: int) -> tuple[Any, float]:
@@ -144,11 +150,11 @@ def prune(world: World, setting: Setting) -> Any:
     if world.kind == "style":
         pairs = dict(zip(concept.learned, concept.contrasts, strict=True))
     else:
-        pairs = {form.format(concept.name): form.replace("a {}", "").format("") for form in FORMS}
+        pairs = {form.format(concept.name): bare for form, bare in WITHOUT.items()}
     widgets = {
         "concept": concept.name,
         "prompts": "\n".join(pairs),
-        "contrast": "\n".join(text.strip() for text in pairs.values()),
+        "contrast": "\n".join(pairs.values()),
         "seed": 4_000_000 + 1000 * world.seed,
     }
     return world.run("TVEraseConceptPrune", world.model, world.clip, **{**widgets, **setting})[0]

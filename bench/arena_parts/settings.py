@@ -120,7 +120,7 @@ class Method:
     own: bool = False
 
 
-PACE = {"steps": 200, "batch_size": 1}  # ESD's, of samples that the base draws
+PACE = {"steps": 200, "batch_size": 1, "sample_steps": 20}  # ESD's, of samples that it draws
 NOISED = {"steps": 200, "batch_size": 8, "noised": True}  # of noised pictures
 STEREO = {
     "rounds": 2,
@@ -193,8 +193,7 @@ BLOCKS = {  # parts of the paper's vector; the first is what the paper edits
     "all input blocks": ("IN00", "IN01", "IN02", "IN03", "IN04", "IN05"),
     "last three blocks": ("OUT03", "OUT04", "OUT05"),
 }
-# The diverse set of claim 3: [a, b] to the word, under what is found freely; [c, d] between them.
-APART = {
+APART = {  # of claim 3's diverse set: to the word less than what is found freely, and apart
     "word_low": -0.3,
     "word_high": 0.15,
     "cosine_floor": -0.2,

@@ -165,6 +165,10 @@ def method_figures(arena: Arena, method: str) -> dict[str, Figure]:
 def best_attack(found: Found, kind: str, target: str) -> tuple[Figure, str | None]:
     """(the least leak under attack with 95 % or more kept, which method's it is)."""
     arena = Arena.of(found, kind)
+    absent = [c for c in CONCEPTS if KINDS[c] == kind and c not in dict(arena.runs)]
+    if absent:
+        told = f"not every method is measured on {', '.join(absent)}"
+        return Figure(None, target, reason=told), None
     able = {}
     for method in METHODS:
         if not arena.lacks(method):
@@ -172,8 +176,8 @@ def best_attack(found: Found, kind: str, target: str) -> tuple[Figure, str | Non
             if leak.value is not None and (kept(arena, method, KEPT).value or 0) >= ENOUGH:
                 able[method] = leak
     if not able:
-        lacking = arena.lacks(BASE) or f"no method keeps {ENOUGH:.0%} or more"
-        return Figure(None, target, reason=lacking), None
+        told = f"no method keeps {ENOUGH:.0%} or more"
+        return Figure(None, target, reason=told), None
     name = min(able, key=lambda m: able[m].value or 0.0)
     won = able[name]
     return Figure(won.value, target, won.n, won.interval, "rate"), name
