@@ -512,6 +512,7 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("half of the noise chooses", "(1 - EARLY) * len", "0.5 * len"),
     ],
     "nodes/host/drawing/sampling.py": [
+        Fault("guidance may be no number", '{"cfg": NOT_NEGATIVE, **sizes}', "{**sizes}"),
         Fault(
             "pictures of a batch share one seed",
             "manual_seed(seeds[i])) for i in rows]",
