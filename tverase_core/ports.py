@@ -191,8 +191,8 @@ class TextEncoder(Protocol):
         """texts -> one row each."""
         ...
 
-    def encode_with(self, vectors: Mapping[str, Tensor], template: str) -> Context:
-        """Put learned vectors in place of `{}` in the template.
+    def encode_with(self, vectors: Mapping[str, Tensor], template: str | Sequence[str]) -> Context:
+        """Put learned vectors in place of `{}` in the template, or each in that of its own.
 
         vectors: by tower, float32 [n, t, d]; gradients flow back to them. One row per n.
         """

@@ -278,6 +278,24 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/conditioning.py": [
         Fault(
+            "pictures of two texts are drawn as one where the network reads one",
+            "yield (text_of == text).nonzero().flatten()",
+            "yield (text_of >= 0).nonzero().flatten()",
+            ("tests/nodes/flow/test_words.py",),
+        ),
+        Fault(
+            "a word of number 0 is taken for padding",
+            "name not in _EACH_WORD and not part.is_floating_point()",
+            "not part.is_floating_point()",
+            ("tests/nodes/flow/test_words.py",),
+        ),
+        Fault(
+            "words are given back with an axis too many",
+            "v[0, :, 0] if n in _EACH_WORD else v",
+            "v[:, :, 0] if n in _EACH_WORD else v",
+            ("tests/nodes/flow/test_words.py",),
+        ),
+        Fault(
             "a CLIP of another family is taken",
             "if wanted is not None and cond.shape[-1] != wanted:",
             "if False:",
@@ -377,6 +395,11 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/text/encoder.py": [
         Fault(
+            "all vectors stand in the first template",
+            "filled(self._templates[text, each], towers,",
+            "filled(self._templates[told[0], each], towers,",
+        ),
+        Fault(
             "clip skip is left out",
             '{} if self._clip.layer_idx is None else {"layer": self._clip.layer_idx}',
             "{}",
@@ -439,6 +462,12 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/text/passes.py": [
+        Fault(
+            "prompts of unequal length go in one pass",
+            "len(first) == 1 and len({len(row) for row in rows}) == 1",
+            "len(first) == 1",
+            (ENCODERS,),
+        ),
         Fault(
             "every item gets the first one's states",
             "slice((k := next(self._left)), k + 1)",
@@ -559,12 +588,6 @@ HOSTING: dict[str, list[Fault]] = {
             "        if self._path is not None:\n",
             ("tests/nodes/finetune/test_memory.py", INVERSION),
         ),
-        Fault(
-            "runtime-exact edits do not tell models apart",
-            "    _describe([by_key, edits], words",
-            "    _describe([by_key], words",
-            (INVERSION,),
-        ),
     ],
     "nodes/concept_list/yaml_text.py": [
         Fault("a list of any depth", "if self.depth > DEEPEST:", "if False:", (HOSTILE,)),
@@ -677,7 +700,7 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault("the budget is ignored", ', budget=widgets["budget"])', ")"),
     ],
-    "nodes/strength/node.py": [
+    "nodes/strength/triggers.py": [
         Fault(
             "the strength is measured the slow way",
             "drawing, autocast=True, **loading)",
@@ -692,18 +715,20 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("attacks that failed tune too", "return attack.only_valid()", "return attack"),
         Fault(
             "what attacks brought back is not measured",
-            ", *([split.attacks] if split.attacks else [])]",
+            ", *([self.attacks] if self.attacks else [])]",
             "]",
-        ),
-        Fault(
-            "the mask is not measured with",
-            "model, task_vector, block_mask, allow_other_weights=allow)",
-            "model, task_vector, None, allow_other_weights=allow)",
         ),
         Fault(
             "held-out triggers tune too",
             "tuning, held_out = usable.split(",
             "tuning, held_out = usable, usable.split(",
+        ),
+    ],
+    "nodes/strength/node.py": [
+        Fault(
+            "the mask is not measured with",
+            "model, task_vector, block_mask, allow_other_weights=allow)",
+            "model, task_vector, None, allow_other_weights=allow)",
         ),
         Fault(
             "an infeasible choice goes on",

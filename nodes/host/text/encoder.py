@@ -17,7 +17,7 @@ from .copies import private_copy
 from .passes import autograd_as_it_is, for_gradients, in_one_pass
 from .splice import Rows, filled, marked_rows
 from .tokens import tokens_of
-from .towers import Tower, refuse_cut, refuse_other_family, towers_of
+from .towers import Tower, lacking_towers, refuse_cut, refuse_other_family, towers_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -85,16 +85,18 @@ class HostTextEncoder:
             refuse_cut(tower, tokens[tower.place], text)
         return tokens
 
-    def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:
-        count = self._check(vectors)
+    def encode_with(
+        self, vectors: Mapping[str, torch.Tensor], template: str | Sequence[str]
+    ) -> Context:
+        count, towers = self._check(vectors), tuple(self._towers.values())
         each = next(iter(vectors.values())).shape[1]
-        towers = tuple(self._towers.values())
-        if (template, each) not in self._templates:
-            self._templates[template, each] = marked_rows(self._clip, towers, template, each)
-        rows = self._templates[template, each]
+        told = [template] * count if isinstance(template, str) else template
+        for text in dict.fromkeys(told):
+            if (text, each) not in self._templates:
+                self._templates[text, each] = marked_rows(self._clip, towers, text, each)
         items = [
-            filled(rows, towers, {name: value[k] for name, value in vectors.items()})
-            for k in range(count)
+            filled(self._templates[text, each], towers, {n: v[k] for n, v in vectors.items()})
+            for k, text in enumerate(told)
         ]
         with autograd_as_it_is():
             self._ready()
@@ -104,7 +106,7 @@ class HostTextEncoder:
     def remarks(self) -> tuple[str, ...]:
         """What who learns vectors here should know; nothing of CLIP alone."""
         towers = self._towers.values()
-        lacking = set(self._tokens("")) - {tower.place for tower in towers}
+        lacking = lacking_towers(self._clip)
         if all(tower.is_clip for tower in towers) and not lacking:
             return ()
         widths = ", ".join(f"{name} ({width} wide)" for name, width in self.widths().items())
