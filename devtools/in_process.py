@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -49,6 +50,18 @@ def import_host(tree: Path, *, cpu: bool = True) -> SimpleNamespace:
         raise RuntimeError(f"`nodes` is {nodes.__file__}, not ComfyUI's: is the pack on sys.path?")
     comfy = importlib.import_module("comfy")
     return SimpleNamespace(tree=tree, comfy=comfy, nodes=nodes, folder_paths=folder_paths)
+
+
+def load_stock_nodes(host: SimpleNamespace) -> None:
+    """Add the stock nodes that shipped workflows use and `nodes.py` has not, as a server does."""
+
+    async def load(path: str) -> None:
+        loading = host.nodes.load_custom_node(path, module_parent="comfy_extras")
+        if inspect.isawaitable(loading):  # in older versions it is none
+            await loading
+
+    for name in ("nodes_flux", "nodes_model_advanced", "nodes_sd3"):
+        asyncio.run(load(str(host.tree / "comfy_extras" / f"{name}.py")))
 
 
 def can_train() -> bool:

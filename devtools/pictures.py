@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
 from devtools import help_pictures, in_process  # noqa: E402
 from devtools.studio import DRAWING, PictureMaker  # noqa: E402
+from workflows.checkpoint_graphs import SD15, SDXL  # noqa: E402
 from workflows.demo_graphs import (  # noqa: E402
     AUTO,
     CAT_OF_TWO,
@@ -33,6 +34,7 @@ from workflows.demo_graphs import (  # noqa: E402
     STYLE,
     SUBJECTS,
 )
+from workflows.flow_families import FAMILIES  # noqa: E402
 from workflows.graph_parts import STYLES  # noqa: E402
 
 HELP, THUMBNAILS = help_pictures.FOLDER, ROOT / "workflows"
@@ -86,7 +88,7 @@ def text_card(lines: Sequence[str]) -> Image.Image:
     card = Image.new("RGB", CARD, "#1f2937")
     pen = ImageDraw.Draw(card)
     for place, line in enumerate(lines):
-        size = 34 if place == 0 else 20
+        size = (34 if len(line) < 22 else 24) if place == 0 else 20
         pen.text((30, 80 + place * 50), line, fill="white", font=ImageFont.load_default(size))
     return card
 
@@ -129,10 +131,14 @@ def first_pictures(s: PictureMaker) -> None:
     help_picture("pictures", compare([("a cat", s.draw(s.model, ["a cat"], 8))], 8))
     s.run("TVEraseBlockMask", model=s.model, preset="custom", rules="kind:cross_attn")
     help_picture("block_mask", s.shown[0])
-    for name, title, size in (
-        ("erase_concept_sd15", "Stable Diffusion 1.5", 512),
-        ("erase_concept_sdxl", "Stable Diffusion XL", 1024),
-    ):
+
+
+def checkpoint_cards(_: PictureMaker) -> None:
+    """Of the workflows for the user's own files."""
+    titles = {name: (family.title, family.size) for name, family in FAMILIES.items()}
+    titles["erase_concept_sd15"] = "Stable Diffusion 1.5", SD15.size
+    titles["erase_concept_sdxl"] = "Stable Diffusion XL", SDXL.size
+    for name, (title, size) in titles.items():
         lines = (title, "Erase a concept from", f"your own checkpoint, {size} pixels")
         thumbnail(name, text_card(lines))
 
@@ -283,6 +289,7 @@ def flow_pictures(s: PictureMaker) -> None:
 STAGES = {
     "cats": shipped_cats,
     "first": first_pictures,
+    "cards": checkpoint_cards,
     "erased": erased_pictures,
     "yours": your_pictures,
     "two": two_concepts,

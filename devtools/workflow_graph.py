@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FROM_DISK = {"ckpt_name", "file"}  # lists that each installation fills with its own files
+# Lists that each installation fills with its own files.
+FROM_DISK = {
+    *("ckpt_name", "file", "unet_name", "vae_name"),
+    *("clip_name", "clip_name1", "clip_name2"),
+}
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
 NOTE = "MarkdownNote"

@@ -151,7 +151,8 @@ class Denoiser(Protocol):
     def attached(self, deltas: Mapping[str, Tensor]) -> AbstractContextManager[Attachment]:
         """While open, compute with W + scale * delta (scale starts at 1).
 
-        deltas: float32, on `device`, the shapes of `weight_shapes()`; may require gradient.
+        deltas: float32, on `device`, the shapes of `weight_shapes()`; may require gradient. Those
+        that do not stay as they are meanwhile: their sum with W may be kept.
         Leaving the block, by any way, restores the denoiser to the bit.
         """
         ...

@@ -18,7 +18,8 @@ sys.path.append(str(ROOT))
 
 from devtools import in_process  # noqa: E402 - after the path is set
 from devtools.workflow_graph import Graph  # noqa: E402 - after the path is set
-from workflows import blueprints, checkpoint_graphs, demo_graphs  # noqa: E402
+from workflows import blueprints, checkpoint_graphs, demo_graphs, flow_graphs  # noqa: E402
+from workflows.flow_families import FAMILIES  # noqa: E402
 
 COMFYUI = "0.3.75"  # the version the stock nodes were taken from
 WORKFLOWS: dict[str, Callable[[Graph], None]] = {
@@ -32,12 +33,14 @@ WORKFLOWS: dict[str, Callable[[Graph], None]] = {
     "erase_two_concepts": demo_graphs.erase_two,
     "erase_concept_sd15": checkpoint_graphs.erase_sd15,
     "erase_concept_sdxl": checkpoint_graphs.erase_sdxl,
+    **{name: flow_graphs.erase(family) for name, family in FAMILIES.items()},
 }
-# What a run needs besides the pack: a file of the user's, by input name.
+# What a run needs besides the pack: files of the user's, by input name.
 NEEDS = {
     "apply_vector": ("file",),
     "erase_concept_sd15": ("ckpt_name",),
     "erase_concept_sdxl": ("ckpt_name",),
+    **{name: family.sockets() for name, family in FAMILIES.items()},
 }
 
 
@@ -67,6 +70,7 @@ def main() -> None:
     parser.add_argument("--comfyui", type=Path, required=True, help="a ComfyUI source tree")
     options = parser.parse_args()
     host, pack = in_process.import_host(options.comfyui), in_process.load_pack()
+    in_process.load_stock_nodes(host)
     classes = {**host.nodes.NODE_CLASS_MAPPINGS, **pack.NODE_CLASS_MAPPINGS}
     names = {**host.nodes.NODE_DISPLAY_NAME_MAPPINGS, **pack.NODE_DISPLAY_NAME_MAPPINGS}
     for path, text in render(classes, names).items():

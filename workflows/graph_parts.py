@@ -40,6 +40,8 @@ class Recipe:
     shown: int = 8  # pictures in each row of a grid
     strength: float = 1.7
     file_error: float = 0.0  # above 0 the file is compact, see Save Task Vector
+    kept_each: int = RETAINED_EACH  # pictures of each retained prompt
+    latent: str = "EmptyLatentImage"  # the node that gives the sampler its size
     draw: dict[str, Any] = field(
         default_factory=lambda: {
             "steps": 12,
@@ -84,15 +86,16 @@ def load(g: Graph, about: str, checkpoint: str | None = None, demo: str = "UNet"
         loader = g.add("TVEraseDemoModel", (0, TOP), size=(280, 0), model=demo)
     else:
         loader = g.add("CheckpointLoaderSimple", (0, TOP), size=(280, 0), ckpt_name=checkpoint)
-    high = max(NOTES_HIGH, _height_of(about))
-    g.note((0, NOTES + NOTES_HIGH - high), about, (280, high))
+    about_note(g, about, 0, 280)
     return Source(*(loader.out(slot) for slot in range(3)))
 
 
-def _height_of(about: str) -> int:
-    """Pixels that a note of 280 in width needs, by the canvas's own font."""
-    lines = sum(len(wrap(paragraph, 36)) or 1 for paragraph in about.split("\n"))
-    return 60 + 19 * lines
+def about_note(g: Graph, about: str, left: int, width: int) -> None:
+    """The note that opens the graph, upwards from the row of notes as high as it needs, by the
+    canvas's own font."""
+    lines = sum(len(wrap(part, width * 36 // 280)) or 1 for part in about.split("\n"))
+    high = max(NOTES_HIGH, 60 + 19 * lines)
+    g.note((left, NOTES + NOTES_HIGH - high), about, (width, high))
 
 
 def drawn_pictures(g: Graph, source: Source, recipe: Recipe, group: str, top: int = TOP) -> Output:
@@ -163,7 +166,7 @@ def retained_pictures(
         clip=source.clip,
         prompt="\n".join(recipe.retained),
         concept="what must stay",
-        count=RETAINED_EACH * len(recipe.retained),
+        count=recipe.kept_each * len(recipe.retained),
         width=recipe.size,
         height=recipe.size,
         seed=1,
@@ -181,10 +184,12 @@ def learned(
     group: str,
     top: int = TOP,
     shared: Node | None = None,
+    mask: Node | None = None,
 ) -> Output:
     """Stage 2: fine-tune, difference, file. Returns the task vector.
 
-    shared: what must stay, drawn already; else the recipe's own is drawn here.
+    shared: what must stay, drawn already; else the recipe's own is drawn here. mask: which blocks
+    are trained; none: all.
     """
     own = [retained_pictures(g, source, recipe)] if recipe.retained and not shared else []
     kept = [shared] if shared else own
@@ -195,6 +200,7 @@ def learned(
         model=source.model,
         concept_set=pictures,
         **({"retained_set": kept[0].out()} if kept else {}),
+        **({"block_mask": mask.out()} if mask else {}),
         **recipe.tune,
     )
     vector = g.add("TVEraseExtractTaskVector", (1080, top), base=source.model, tuned=tuned.out(0))
@@ -205,24 +211,30 @@ def learned(
         filename_prefix=f"task_vectors/{recipe.concept}",
         max_error=recipe.file_error,
     )
-    g.group(group, [*own, tuned, vector, saved], GREEN)
+    g.group(group, [*own, *([mask] if mask else []), tuned, vector, saved], GREEN)
     return vector.out()
 
 
 def learn(
-    g: Graph, source: Source, recipe: Recipe, stage_1: str, stage_2: str, pictures: Output | None
+    g: Graph,
+    source: Source,
+    recipe: Recipe,
+    stage_1: str,
+    stage_2: str,
+    pictures: Output | None,
+    mask: Node | None = None,
 ) -> tuple[Output, Output]:
     """Stages 1 and 2 with their notes; pictures: made already, else drawn here."""
     if pictures is None:
         pictures = drawn_pictures(g, source, recipe, "1 Pictures of the concept")
-    vector = learned(g, source, pictures, recipe, "2 Learn, take the difference, save")
+    vector = learned(g, source, pictures, recipe, "2 Learn, take the difference, save", mask=mask)
     g.note((340, NOTES), stage_1, (320, NOTES_HIGH))
     g.note((720, NOTES), stage_2, (660, NOTES_HIGH))
     return pictures, vector
 
 
 def subtracted(
-    g: Graph, at: tuple[int, int], source: Source, vector: Output, strength: Any
+    g: Graph, at: tuple[int, int], source: Source, vector: Output, strength: Any, **options: Any
 ) -> Node:
     """The node that erases."""
     return g.add(
@@ -231,6 +243,7 @@ def subtracted(
         model=source.model,
         task_vector=vector,
         strength=strength,
+        **options,
     )
 
 
@@ -249,7 +262,7 @@ def compare(
         "CLIPTextEncode", (left, TOP + 210), "Negative prompt: empty", clip=source.clip, text=""
     )
     size = {"width": recipe.size, "height": recipe.size, "batch_size": recipe.shown}
-    latent = g.add("EmptyLatentImage", (left, TOP + 410), **size)
+    latent = g.add(recipe.latent, (left, TOP + 410), **size)
     shown = [empty, latent]
     for place, prompt in enumerate(prompts):
         top = TOP + 660 * place

@@ -20,20 +20,23 @@ ESD = {"learning_rate": 1e-4, "batch_size": 8}
 class Job:
     """The parts that every stage needs."""
 
-    def __init__(self, comfyui: Path, concept: Concept, seed: int):
+    def __init__(
+        self, comfyui: Path, concept: Concept, seed: int, graph: str = "erase_concept_auto"
+    ):
         host = import_host(comfyui)
         self.folder = tempfile.TemporaryDirectory()  # the nodes' pictures; gone with the job
         host.folder_paths.set_temp_directory(self.folder.name)
         host.folder_paths.set_output_directory(self.folder.name)
         self.pack, self.concept, self.seed = load_pack(), concept, seed
         self.nodes = self.pack.NODE_CLASS_MAPPINGS
-        self.model, self.clip, self.vae = self.nodes["TVEraseDemoModel"]().load()
-        self.judge = self.nodes["TVEraseDemoJudge"]().load()[0]
-        graph = json.loads((ROOT / "workflows" / "api" / "erase_concept_auto.json").read_text())
+        nodes = json.loads((ROOT / "workflows" / "api" / f"{graph}.json").read_text())
         self.widgets: dict[str, dict[str, Any]] = {}
-        for node in graph.values():  # the first of a type counts
+        for node in nodes.values():  # the first of a type counts
             own = {k: v for k, v in node["inputs"].items() if not isinstance(v, list)}
             self.widgets.setdefault(node["class_type"], own)
+        demo = self.nodes["TVEraseDemoModel"]()
+        self.model, self.clip, self.vae = demo.load(**self.widgets["TVEraseDemoModel"])
+        self.judge = self.nodes["TVEraseDemoJudge"]().load()[0]
         self.seconds: dict[str, float] = {}
 
     def settings(self, kind: str, **changed: Any) -> dict[str, Any]:

@@ -11,17 +11,17 @@ from typing import Any
 from .concepts import CONCEPTS, ROOT
 
 KEPT = ROOT / "bench" / "results" / "claims"
-GRAPH = ROOT / "workflows" / "api" / "erase_concept_auto.json"
+GRAPHS = ROOT / "workflows" / "api"
 MODEL = ROOT / "demo" / "model"
 
 
 @cache
-def recipe(concept: str) -> str:
-    """Names what a job measures: the automatic graph's settings, the concept, the demo model.
+def recipe(concept: str, graph: str = "erase_concept_auto") -> str:
+    """Names what a job measures: the graph's settings, the concept, the demo models.
 
     A result of another recipe does not count. Changes of the code do not change the name.
     """
-    nodes = json.loads(GRAPH.read_text(encoding="utf-8")).values()
+    nodes = json.loads((GRAPHS / f"{graph}.json").read_text(encoding="utf-8")).values()
     settings = [
         [node["class_type"], {k: v for k, v in node["inputs"].items() if not isinstance(v, list)}]
         for node in nodes

@@ -24,7 +24,7 @@ from erasure.job import deltas_of, split  # noqa: E402
 
 STEP, MOST = 0.1, 4.0  # of the strengths that are tried
 ALLOWED = 0.03  # share of the tuning pictures that may still show the concept
-TUNING_DRAWS, HELD_OUT_DRAWS, RETAINED_DRAWS = 8, 16, 24
+DRAWS = (8, 16, 24)  # of each tuning trigger, held-out trigger and retained prompt
 PAPER = json.loads((ROOT / "workflows" / "api" / "erase_concept.json").read_text())
 PARTS = {
     "attention": {"kinds": ("self_attn", "cross_attn")},
@@ -129,7 +129,9 @@ def measured_mask(job: Job, vector: Any, pictures: Any, found: Any, **asked: Any
     )["result"][0]
 
 
-def battery_of(job: Job, studio: Any, found: tuple[Any, Any]) -> Battery:
+def battery_of(
+    job: Job, studio: Any, found: tuple[Any, Any], draws: tuple[int, int, int] = DRAWS
+) -> Battery:
     """What tunes and what is reported: other triggers, prompts and seeds."""
     from tverase_pack.tverase_core.ports import joined
 
@@ -138,19 +140,19 @@ def battery_of(job: Job, studio: Any, found: tuple[Any, Any]) -> Battery:
     held_out = joined(encode(list(concept.paraphrases)), found[1].contexts(studio.encoder))
     prompts, names = zip(*concept.reported, strict=True)
     groups = {
-        "tuning": (tuning, [concept.name] * len(tuning.tokens), TUNING_DRAWS),
-        "held_out": (held_out, [concept.name] * len(held_out.tokens), HELD_OUT_DRAWS),
-        "retained": (encode(list(prompts)), list(names), RETAINED_DRAWS),
+        "tuning": (tuning, [concept.name] * len(tuning.tokens), draws[0]),
+        "held_out": (held_out, [concept.name] * len(held_out.tokens), draws[1]),
+        "retained": (encode(list(prompts)), list(names), draws[2]),
     }
     return Battery(studio, job.judge, groups, 8_000_000 + 100_000 * job.seed)
 
 
-def erased_at(battery: Battery, deltas: Any) -> dict[str, Any]:
+def erased_at(battery: Battery, deltas: Any, most: float = MOST) -> dict[str, Any]:
     """The least strength that erases the tuning triggers, found by halving, and what it does.
 
     reached: whether the largest strength erases at all; if not, it is the one that is reported.
     """
-    low, high = 0, round(MOST / STEP)
+    low, high = 0, round(most / STEP)
     reached = erases(battery, deltas, high * STEP)
     while reached and high - low > 1:
         middle = (low + high) // 2

@@ -50,6 +50,18 @@ HOSTING: dict[str, list[Fault]] = {
             (FLOW,),
         ),
         Fault(
+            "the fast way is never taken",
+            "compute_dtype(clone, fast=autocast)",
+            "compute_dtype(clone, fast=False)",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
+            "every denoiser computes the fast way",
+            "compute_dtype(clone, fast=autocast)",
+            "compute_dtype(clone, fast=True)",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
             "a model pushed out of memory is not brought back",
             "        if self._state() != self._loaded_as:\n",
             "        if False:\n",
@@ -78,6 +90,18 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/model/attachments.py": [
+        Fault(
+            "the sum of another strength is taken",
+            "one is other and scale == factor",
+            "one is other",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
+            "the sum of other deltas is taken",
+            "one is other and scale == factor",
+            "scale == factor",
+            ("tests/nodes/drawing",),
+        ),
         Fault(
             "deltas that are switched off act",
             "if attachment.scale != 0 and self._key in",
@@ -254,6 +278,24 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/conditioning.py": [
         Fault(
+            "pictures of two texts are drawn as one where the network reads one",
+            "yield (text_of == text).nonzero().flatten()",
+            "yield (text_of >= 0).nonzero().flatten()",
+            ("tests/nodes/flow/test_words.py",),
+        ),
+        Fault(
+            "a word of number 0 is taken for padding",
+            "name not in _EACH_WORD and not part.is_floating_point()",
+            "not part.is_floating_point()",
+            ("tests/nodes/flow/test_words.py",),
+        ),
+        Fault(
+            "words are given back with an axis too many",
+            "v[0, :, 0] if n in _EACH_WORD else v",
+            "v[:, :, 0] if n in _EACH_WORD else v",
+            ("tests/nodes/flow/test_words.py",),
+        ),
+        Fault(
             "a CLIP of another family is taken",
             "if wanted is not None and cond.shape[-1] != wanted:",
             "if False:",
@@ -281,6 +323,18 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/numerics.py": [
         Fault("attention is not scaled", "(q * width**-0.5)", "(q * 1.0)", (INVERSION,)),
+        Fault(
+            "guidance is rounded on the fast way",
+            '        half = half and not family.unet_config.get("guidance_embed")\n',
+            "",
+            (FLOW,),
+        ),
+        Fault(
+            "half-precision weights take the fast way",
+            " and model.model.get_dtype() == torch.float32",
+            "",
+            ("tests/nodes/drawing",),
+        ),
     ],
     "nodes/host/model/own_pictures.py": [
         Fault(
@@ -534,12 +588,6 @@ HOSTING: dict[str, list[Fault]] = {
             "        if self._path is not None:\n",
             ("tests/nodes/finetune/test_memory.py", INVERSION),
         ),
-        Fault(
-            "runtime-exact edits do not tell models apart",
-            "    _describe([by_key, edits], words",
-            "    _describe([by_key], words",
-            (INVERSION,),
-        ),
     ],
     "nodes/concept_list/yaml_text.py": [
         Fault("a list of any depth", "if self.depth > DEEPEST:", "if False:", (HOSTILE,)),
@@ -652,7 +700,13 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault("the budget is ignored", ', budget=widgets["budget"])', ")"),
     ],
-    "nodes/strength/node.py": [
+    "nodes/strength/triggers.py": [
+        Fault(
+            "the strength is measured the slow way",
+            "drawing, autocast=True, **loading)",
+            "drawing, **loading)",
+            harmless="the same pictures to the judge, later (docs/decisions/0023)",
+        ),
         Fault(
             "the plain prompt is no trigger",
             "triggers = joined(plain, *(",
@@ -661,18 +715,20 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("attacks that failed tune too", "return attack.only_valid()", "return attack"),
         Fault(
             "what attacks brought back is not measured",
-            ", *([split.attacks] if split.attacks else [])]",
+            ", *([self.attacks] if self.attacks else [])]",
             "]",
-        ),
-        Fault(
-            "the mask is not measured with",
-            "model, task_vector, block_mask, allow_other_weights=allow)",
-            "model, task_vector, None, allow_other_weights=allow)",
         ),
         Fault(
             "held-out triggers tune too",
             "tuning, held_out = usable.split(",
             "tuning, held_out = usable, usable.split(",
+        ),
+    ],
+    "nodes/strength/node.py": [
+        Fault(
+            "the mask is not measured with",
+            "model, task_vector, block_mask, allow_other_weights=allow)",
+            "model, task_vector, None, allow_other_weights=allow)",
         ),
         Fault(
             "an infeasible choice goes on",

@@ -429,26 +429,3 @@ LEARNING: dict[str, list[Fault]] = {
         ),
     ],
 }
-
-FINISHED = ("tests/nodes/finetune/test_finished.py",)
-LEARNING["nodes/host/training/finished.py"] = [
-    Fault("versions do not count", "map(str, (job, *versions))", "map(str, (job,))", FINISHED),
-    Fault("nothing is bounded", "if total <= MOST_BYTES:", "if True:", FINISHED),
-    Fault("the newest goes too", "if path != newest:", "if True:", FINISHED),
-    Fault("use does not count", "        self._path.touch()\n", "", FINISHED),
-    Fault(
-        "a full disk loses the result",
-        "except OSError as problem:",
-        "except ZeroDivisionError as problem:",
-        FINISHED,
-    ),
-    Fault(
-        "damaged results stop the run",
-        "KeyError, TypeError, ValueError):",
-        "ZeroDivisionError):",
-        FINISHED,
-    ),
-    Fault("make anew finds the old one", 'if choice == "make anew":', "if False:", FINISHED),
-    Fault("clear does nothing", 'if choice == "clear":', "if False:", FINISHED),
-    Fault("the losses stay in the provenance", "extra.pop(LOSSES)", "extra[LOSSES]", FINISHED),
-]

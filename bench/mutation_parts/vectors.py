@@ -390,6 +390,11 @@ VECTORS: dict[str, list[Fault]] = {
     ],
     "tverase_core/model/fingerprint.py": [
         Fault(
+            "other weights that were allowed are not told",
+            '    if verdict == "different_weights":\n        far',
+            '    if verdict == "":\n        far',
+        ),
+        Fault(
             "other values are not told apart",
             "and self.sample_sha256 == other.sample_sha256:",
             "and other.sample_sha256:",

@@ -93,6 +93,7 @@ class ConceptSetFromPrompt:
         from ..host.app.progress import NodeProgress
         from ..host.drawing.sampling import SamplerSettings, sample_latents
         from ..host.model.conditioning import encode_texts, to_context
+        from ..host.network.latents import with_time
 
         lines = prompt_lines(prompt)
         captions = caption_lines(caption, lines)
@@ -106,7 +107,7 @@ class ConceptSetFromPrompt:
         pictures = build_concept_set(
             model, clip, latents, concept, captions, caption_share, lines, contrasts
         )
-        return pictures, {"samples": latents}
+        return pictures, {"samples": with_time(model, latents)}
 
 
 def _drawing(samplers: list[str], schedulers: list[str]) -> dict[str, Any]:

@@ -39,13 +39,16 @@ def judge_for(choice: str, base: Base, settings: Settings, pictures: ConceptSet)
 
 def _examples(base: Base, settings: Settings, pictures: ConceptSet) -> dict[str, torch.Tensor]:
     """Pictures float [n, H, W, 3] by name, the concept first."""
-    latents = base.model.model.process_latent_out(pictures.latents[:EXAMPLES])
-    examples = {settings.concept.name: base.vae.decode(latents)}
+    from ..host.network.latents import decoded, with_time, without_time
+
+    latents = with_time(base.model, pictures.latents[:EXAMPLES])
+    own = without_time(base.model.model.process_latent_out(latents))
+    examples = {settings.concept.name: decoded(base.vae, own)}
     retained = settings.retained
     for name in dict.fromkeys(retained.concepts if retained else ()):
         pairs = zip(retained.prompts, retained.concepts, strict=True)
         prompts = "\n".join(prompt for prompt, known in pairs if known == name)
         widgets = {**settings.pictures, "count": EXAMPLES}
         drawn = ConceptSetFromPrompt().draw(base.model, base.clip, prompts, name, **widgets)[1]
-        examples[name] = base.vae.decode(drawn["samples"])
+        examples[name] = decoded(base.vae, without_time(drawn["samples"]))
     return examples

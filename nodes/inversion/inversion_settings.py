@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...tverase_core.inversion.config import RANDOM, InversionConfig, paper_intervals
-from ..shared.widgets import Widgets, choice, number, seed, switch, text, whole
+from ..shared.kept_work import RESUMABLE
+from ..shared.widgets import Widgets, choice, number, seed, text, whole
 
 SPREADS = ("apart", "near to far")
 
@@ -72,12 +73,7 @@ SETTINGS: Widgets = {
         "out. Same result up to rounding.",
         advanced=True,
     ),
-    "resumable": switch(
-        False,
-        "Keep unfinished work in output/inversion_sets/unfinished: a stopped run "
-        "then goes on where it was when queued again. Off, a stopped run leaves nothing.",
-        advanced=True,
-    ),
+    **RESUMABLE,
 }
 
 BOUNDS: Widgets = {

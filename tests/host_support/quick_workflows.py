@@ -15,6 +15,8 @@ QUICK = {
     "TVEraseConceptSetFromPrompt": {"count": 4, "steps": 2, "batch_size": 4},
     "TVEraseConceptFinetune": {"steps": 2, "batch_size": 2, "accumulation": 1},
     "EmptyLatentImage": {"batch_size": 2},
+    "EmptySD3LatentImage": {"batch_size": 2},
+    "EmptyFlux2LatentImage": {"batch_size": 2},
     "KSampler": {"steps": 2},
     # from the word itself, so that the embeddings draw the concept without learning
     "TVEraseDiverseInversion": {
@@ -40,6 +42,15 @@ QUICK = {
 
 def api(name: str) -> dict[str, Any]:
     return dict(json.loads((FOLDER / "api" / f"{name}.json").read_text("utf-8")))
+
+
+def smallest(prompt: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """`quick_changes` that draw 64 x 64 pixels as well, for tiny stand-ins of large models."""
+    changes = {node_id: dict(values) for node_id, values in quick_changes(prompt).items()}
+    for node_id, node in prompt.items():
+        if "width" in node["inputs"]:
+            changes.setdefault(node_id, {}).update({"width": 64, "height": 64})
+    return changes
 
 
 def quick_changes(prompt: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -93,6 +93,12 @@ FAMILIES: dict[str, Family] = {
         {"qwen3_4b_model_config": _language_model(QWEN)},
         "z-image",
     ),
+    "anima": Family(
+        lambda: _target("anima", "AnimaTokenizer", "te"),
+        {"qwen3_06b": 1024},
+        {"qwen3_06b_model_config": _language_model(QWEN)},
+        "anima",
+    ),
     "qwen-image": Family(
         lambda: _target("qwen_image", "QwenImageTokenizer", "te"),
         {"qwen25_7b": 3584},
@@ -171,8 +177,9 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-# Of these the host's tokenizer compares every token with a number, which no vector can be.
-UNREAD = ("qwen-image",)
+# Of these the host reads no exported embedding: it compares every token with a number, or makes a
+# number of each, which no vector can be. What it says then.
+UNREAD = {"qwen-image": "ambiguous", "anima": "only integer tensors"}
 
 
 def known(name: str) -> bool:

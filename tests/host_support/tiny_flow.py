@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -93,8 +94,8 @@ NEWER: dict[str, dict[str, Any]] = {
 class Family:
     """config: class of comfy.supported_models. unet: its settings. pooled: width of the pooled
     text. latent: (c, h, w). states: further text states, by the host's name, [tokens axis and
-    width]. masked: whether the encoder gives a mask. dead: starts of names of weights that reach no
-    output."""
+    width]. masked: whether the encoder gives a mask. words: whether it gives the words of a T5
+    tokenizer. dead: starts of names of weights that reach no output."""
 
     config: str
     unet: dict[str, Any]
@@ -102,6 +103,7 @@ class Family:
     latent: tuple[int, int, int] = (16, 8, 8)
     states: dict[str, tuple[int, ...]] = field(default_factory=dict)
     masked: bool = False
+    words: bool = False
     dead: tuple[str, ...] = ()
 
 
@@ -255,6 +257,7 @@ FAMILIES: dict[str, Family] = {
         dead=("image_index_embedding", "ref_image_"),
     ),
     "cosmos-predict2": Family("CosmosT2IPredict2", {**COSMOS, "image_model": "cosmos_predict2"}),
+    "anima": Family("Anima", {**COSMOS, "image_model": "anima"}, words=True),
     "wan2.1": Family(
         "WAN21_T2V",
         {
@@ -279,13 +282,10 @@ def build(
 ) -> Any:
     """A MODEL of that family, its compute dtype float32. unet: settings that replace its own."""
     import comfy.model_patcher
-    import comfy.supported_models
 
     family, cpu = FAMILIES[name], torch.device("cpu")
     with torch.inference_mode():
-        kind = getattr(comfy.supported_models, family.config)
-        asked = _asked(family.unet.get("image_model", ""))
-        config = kind({**asked, **family.unet, **(unet or {})})
+        config = configured(name, unet)
         compute = None if storage == torch.float32 else torch.float32
         config.set_inference_dtype(storage, compute)
         model = config.get_model({}, "", device="cpu")
@@ -294,6 +294,27 @@ def build(
         if model.latent_format.latent_channels != channels:
             model.latent_format = _narrow(channels)
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
+def configured(name: str, unet: Mapping[str, Any] | None = None) -> Any:
+    """What a loader of the host makes of a file: a configuration of comfy.supported_models."""
+    import comfy.supported_models
+
+    family = FAMILIES[name]
+    if family.words:
+        _small_adapter()
+    asked = _asked(family.unet.get("image_model", ""))
+    kind = getattr(comfy.supported_models, family.config)
+    return kind({**asked, **family.unet, **(unet or {})})
+
+
+def _small_adapter() -> None:
+    """From here on Anima's text adapter is small in this process: it has no settings."""
+    from comfy.ldm.anima import model
+
+    whole, sizes = model.LLMAdapter, dict.fromkeys(("source_dim", "target_dim", "model_dim"), TEXT)
+    if isinstance(whole, type):
+        model.LLMAdapter = partial(whole, **sizes, num_layers=1, num_heads=2)
 
 
 def _asked(image_model: str) -> dict[str, Any]:
@@ -339,6 +360,9 @@ def text(name: str, tokens: int, rows: int = 1, seed: int = 0) -> Context:
 
     extra = {"pooled_output": random(family.pooled)} if family.pooled else {}
     extra |= {state: random(*shape) for state, shape in family.states.items()}
+    if family.words:
+        words = torch.randint(2, 99, (rows, tokens - 1, 1), generator=generator)
+        extra |= {"t5xxl_ids": words, "t5xxl_weights": torch.ones(words.shape)}
     if family.masked:
         extra["attention_mask"] = torch.ones(rows, tokens, dtype=torch.int64)
     return Context(random(tokens, TEXT), extra)

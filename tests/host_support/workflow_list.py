@@ -20,7 +20,14 @@ show that a workflow works, not how well it erases.
 | workflow | opens with | nodes | needs | in the browser |
 |---|---|---|---|---|
 """
-NEEDS = {"ckpt_name": "your checkpoint", "file": "a task vector"}
+NEEDS = {
+    "ckpt_name": "your checkpoint",
+    "file": "a task vector",
+    "unet_name": "diffusion model",
+    "clip_name": "text encoder",
+    "clip_name1": "two text encoders",
+    "vae_name": "VAE",
+}
 
 
 def write(statuses: Mapping[str, str]) -> None:
@@ -34,5 +41,6 @@ def _row(found: tuple[str, str]) -> str:
     notes = [node for node in graph["nodes"] if node["type"] == "MarkdownNote"]
     title = notes[0]["widgets_values"][0].splitlines()[0].removeprefix("# ")
     working = len(graph["nodes"]) - len(notes)
-    needs = ", ".join(NEEDS[socket] for socket in build.NEEDS.get(name, ())) or "nothing"
+    sockets = build.NEEDS.get(name, ())
+    needs = ", ".join(NEEDS[socket] for socket in sockets if socket in NEEDS) or "nothing"
     return f"| `{name}` | {title} | {working} | {needs} | {status} |\n"

@@ -15,15 +15,24 @@ from typing import Any
 
 import pytest
 
-from host_support import browser, workflow_list
+from host_support import browser, stand_ins, workflow_list
 from host_support.browser import Browser
 from host_support.client import Client
-from host_support.quick_workflows import FOLDER, NAMES, RUNNABLE, api, quick, quick_changes
+from host_support.quick_workflows import (
+    FOLDER,
+    NAMES,
+    RUNNABLE,
+    api,
+    quick,
+    quick_changes,
+    smallest,
+)
 from workflows import blueprints, build
+from workflows.flow_families import FAMILIES
 
 FULL = bool(os.environ.get("TVERASE_BROWSER_FULL"))
 TIMEOUT_S = 3600 if FULL else 600  # for one run; only a busy computer comes near
-CHECKPOINTS = [name for name in NAMES if "ckpt_name" in build.NEEDS.get(name, ())]
+CHECKPOINTS = ["erase_concept_sd15", "erase_concept_sdxl"]
 PRESETS = json.loads((FOLDER.parent / "web" / "presets.json").read_text("utf-8"))
 PRESET_OF = {
     "TVEraseConceptSetFromPrompt": "paper",
@@ -156,14 +165,29 @@ def test_only_the_checkpoint_is_missing(name: str, page: Browser, status: list[s
     }
     (loader,) = [i for i, n in seen["api"].items() if n["class_type"] == "CheckpointLoaderSimple"]
     assert faults == {loader: ["ckpt_name"]}
-    small = {"width": 64, "height": 64}
-    changes = quick_changes(seen["api"])
-    for node_id, node in seen["api"].items():
-        if "width" in node["inputs"]:
-            changes.setdefault(node_id, {}).update(small)
     page.ask("refresh")
-    runs(page, name, {**changes, loader: {"ckpt_name": "tiny.safetensors"}})
+    runs(page, name, {**smallest(seen["api"]), loader: {"ckpt_name": "tiny.safetensors"}})
     status.append("right up to the loader; runs on a tiny stand-in checkpoint")
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_only_the_files_are_missing(
+    name: str, server: Client, page: Browser, status: list[str]
+) -> None:
+    """Of the transformers that people run: their files, then tiny ones of the same names."""
+    seen = opened(page, name)
+    refused = page.run(TIMEOUT_S)
+    assert refused["event"] == "refused"
+    faults = {
+        e["extra_info"]["input_name"] for n in refused["detail"].values() for e in n["errors"]
+    }
+    assert faults == set(build.NEEDS[name])
+    status.append("right up to the loaders")
+    if stand_ins.why_none(name) is None:
+        with stand_ins.placed(server.base, name):
+            page.ask("refresh")
+            runs(page, name, smallest(seen["api"]))
+        status.append("right up to the loaders; runs on tiny stand-ins")
 
 
 @pytest.fixture(params=["canvas", "Nodes 2.0"])

@@ -90,7 +90,7 @@ class InversionConfig:
         """Every setting, ready for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         spans = [list(span) for span in self.intervals] if self.intervals else None
-        return {**values, "intervals": spans}
+        return {**values, "intervals": spans, "sentences": list(self.sentences)}
 
 
 def _interval_problems(intervals: Sequence[tuple[float, float]] | None, count: int) -> list[str]:

@@ -140,8 +140,14 @@ def check_base(
     return verdict
 
 
-def base_note(verdict: Verdict, vector_base: BaseFingerprint, model: BaseFingerprint) -> str:
-    """What a user is to know of a verdict that allows a vector; "" when there is nothing."""
+def base_note(
+    verdict: Verdict,
+    vector_base: BaseFingerprint,
+    model: BaseFingerprint,
+    apart: float | None = None,
+) -> str:
+    """What a user is to know of a verdict that allows a vector; "" when there is nothing. apart: of
+    the two, where it is known."""
     stored = f"The vector was made from {vector_base.dtype}, this model is {model.dtype}"
     if verdict == "same_when_rounded":
         return f"{stored}: a sample of its weights agrees as far as the coarser format can tell."
@@ -150,6 +156,9 @@ def base_note(verdict: Verdict, vector_base: BaseFingerprint, model: BaseFingerp
             f"The base could not be verified: names and shapes of the weights agree, values could "
             f"not be compared. {stored}. Make sure that it is the same model."
         )
+    if verdict == "different_weights":
+        far = "" if apart is None else f", {apart:.1%} apart in a sample (unrelated models: 140%)"
+        return f"This model holds other weights than the one the vector was made from{far}."
     return ""
 
 

@@ -83,6 +83,7 @@ DIT_KINDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\.(?:self_attn|img_attn|attn1?|attention)\."), "self_attn"),
     (re.compile(r"^single_blocks\.\d+\.linear[12]\."), "self_attn"),
     (re.compile(r"embed|^caption_projection|^cond_seq_linear|^init_x_linear"), "embed"),
+    (re.compile(r"^llm_adapter\.(?:in|out)_proj\."), "embed"),
     (re.compile(r"^(?:t_block|pooler|mlp_t5|time_projection|patchify_proj|img_emb)\."), "embed"),
     (re.compile(r"^distilled_guidance_layer\.|^positional_encoding"), "embed"),
     (re.compile(r"^register_tokens|^(?:cap|x)_pad_token"), "embed"),

@@ -11,7 +11,7 @@ import comfy.samplers
 import torch
 
 from ....tverase_core.ports import Context
-from ..model.conditioning import POOLED
+from ..model.conditioning import conditioning, drawn_as_one
 from ..network.latents import latent_shape, with_time, without_time
 
 if TYPE_CHECKING:
@@ -34,18 +34,14 @@ class SamplerSettings:
     batch: int = 16
 
 
-def conditioning(context: Context) -> list[list[Any]]:
-    """CONDITIONING with one row per picture of the batch; rows of one size."""
-    return [[context.tokens, {POOLED: None, **context.extra}]]
-
-
 def drawn_together(context: Context, count: int, batch: int) -> Iterator[torch.Tensor]:
     """The numbers of the first `count` rows in batches, int64: of `batch` rows at most, whose texts
-    are of one size."""
+    are of one size, or one text where the network reads no more."""
     for start in range(0, count, batch):
         rows = torch.arange(start, min(start + batch, count))
-        for places, _ in context.pick(rows).even():
-            yield rows[places]
+        for places, even in context.pick(rows).even():
+            for same in drawn_as_one(even):
+                yield rows[places][same]
 
 
 def sample_latents(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_base
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 POOLED = "pooled_output"
+# What Anima's CLIP gives a word of the T5 tokenizer, without an axis of rows: the network reads one
+# text at a time.
+_EACH_WORD = ("t5xxl_ids", "t5xxl_weights")
 # By what name each family's network is told the width of its texts.
 _WIDTHS = (
     "context_dim",  # Stable Diffusion 1, 2 and XL
@@ -26,7 +29,7 @@ _WIDTHS = (
     "context_in_dim",  # Flux, FLUX.2, Chroma, HunyuanImage
     "joint_attention_dim",  # Qwen-Image
     "cond_seq_dim",  # AuraFlow
-    "crossattn_emb_channels",  # Cosmos
+    "crossattn_emb_channels",  # Cosmos, Anima
     "text_dim",  # Wan
     "text_feat_dim",  # OmniGen2
 )
@@ -68,13 +71,13 @@ def rows_of(model: ModelPatcher, cond: torch.Tensor, **extra: Any) -> Context:
             f"This CLIP gives texts of width {cond.shape[-1]}, the MODEL takes {wanted}. "
             "Connect the CLIP of the same checkpoint as the MODEL."
         )
-    given = {name: value for name, value in extra.items() if value is not None}
+    given = {name: _as_row(model, name, v) for name, v in extra.items() if v is not None}
     if type(model.model).encode_adm is comfy.model_base.BaseModel.encode_adm:
         given.pop(POOLED, None)  # every CLIP gives it, and this network does not take it
     unknown = [
         name
         for name, value in given.items()
-        if not torch.is_tensor(value) or len(value) != len(cond)  # Anima's T5 tokens have no rows
+        if not torch.is_tensor(value) or len(value) != len(cond)
     ]
     if unknown:
         raise BaseMismatchError(
@@ -82,6 +85,41 @@ def rows_of(model: ModelPatcher, cond: torch.Tensor, **extra: Any) -> Context:
             "Use the text-to-image model and CLIP of the family."
         )
     return Context(cond.clone().float(), {name: _own(value) for name, value in given.items()})
+
+
+def _as_row(model: ModelPatcher, name: str, value: Any) -> Any:
+    """Of each word [t] -> [1, t, 1], so that texts of unequal length can be joined."""
+    reads = hasattr(model.model.diffusion_model, "preprocess_text_embeds")
+    if reads and name in _EACH_WORD and torch.is_tensor(value):
+        return value[None, :, None]
+    return value
+
+
+def as_given(context: Context) -> dict[str, Any]:
+    """What the text encoder gave beside the tokens of rows of one text, in the host's form."""
+    return {
+        POOLED: None,
+        **{n: v[0, :, 0] if n in _EACH_WORD else v for n, v in context.extra.items()},
+    }
+
+
+def drawn_as_one(context: Context) -> Iterator[torch.Tensor]:
+    """Numbers of even rows that the host can draw together, int64: all, or those of one text."""
+    if not any(name in context.extra for name in _EACH_WORD):
+        yield torch.arange(len(context))
+        return
+    flat = torch.cat([part.flatten(1).double() for part in context.parts().values()], 1)
+    texts, text_of = torch.unique(flat, dim=0, return_inverse=True)
+    for text in range(len(texts)):
+        yield (text_of == text).nonzero().flatten()
+
+
+def conditioning(context: Context) -> list[list[Any]]:
+    """CONDITIONING of rows of one size, as `drawn_as_one` gives them: a row for each picture of the
+    batch, or one that all share."""
+    if any(name in context.extra for name in _EACH_WORD):
+        context = context.pick(torch.zeros(1, dtype=torch.int64))
+    return [[context.tokens, as_given(context)]]
 
 
 def _own(value: torch.Tensor) -> torch.Tensor:
@@ -121,7 +159,7 @@ def network_inputs(
     rows = [
         model.model.extra_conds(
             cross_attn=row.tokens,
-            **{POOLED: None, **row.extra},
+            **as_given(row),
             noise=with_time(model, torch.zeros((1, *shape[1:]), device=device)),
             device=device,
             width=shape[-1] * side,
@@ -143,5 +181,6 @@ def network_inputs(
 def is_masked(context: Context) -> bool:
     """Whether some of its tokens are padding that a mask leaves out."""
     return any(
-        not part.is_floating_point() and bool((part == 0).any()) for part in context.extra.values()
+        name not in _EACH_WORD and not part.is_floating_point() and bool((part == 0).any())
+        for name, part in context.extra.items()
     )

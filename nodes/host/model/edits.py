@@ -72,7 +72,8 @@ def checked_deltas(
 def what_base(model: ModelPatcher, task_vector: TaskVector) -> str:
     """`base_note` of a vector that `checked_deltas` has let through."""
     base = fingerprint(model, task_vector.provenance.prediction or "epsilon")
-    return base_note(task_vector.base.compare(base), task_vector.base, base)
+    own = task_vector.base
+    return base_note(own.compare(base), own, base, own.apart(base, view_of(model).shapes))
 
 
 def _of_weights_alone(

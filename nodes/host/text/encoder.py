@@ -17,7 +17,7 @@ from .copies import private_copy
 from .passes import autograd_as_it_is, for_gradients, in_one_pass
 from .splice import Rows, filled, marked_rows
 from .tokens import tokens_of
-from .towers import Tower, refuse_cut, refuse_other_family, towers_of
+from .towers import Tower, lacking_towers, refuse_cut, refuse_other_family, towers_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -106,7 +106,7 @@ class HostTextEncoder:
     def remarks(self) -> tuple[str, ...]:
         """What who learns vectors here should know; nothing of CLIP alone."""
         towers = self._towers.values()
-        lacking = set(self._tokens("")) - {tower.place for tower in towers}
+        lacking = lacking_towers(self._clip)
         if all(tower.is_clip for tower in towers) and not lacking:
             return ()
         widths = ", ".join(f"{name} ({width} wide)" for name, width in self.widths().items())

@@ -76,6 +76,17 @@ def towers_of(clip: Any) -> tuple[Tower, ...]:
     return tuple(found)
 
 
+def lacking_towers(clip: Any) -> list[str]:
+    """Places of text encoders that the family has and this CLIP has not, such as SD3's T5. Anima
+    reads T5's tokens without any."""
+    text_model = clip.cond_stage_model
+    return [
+        place
+        for place in tokens_of(clip, "")
+        if getattr(text_model, _attribute(text_model, place), clip) is None
+    ]
+
+
 def _attribute(holder: Any, place: str) -> str:
     """ComfyUI's classes hold "l" as clip_l, and "t5xxl" as t5xxl or clip_t5xxl."""
     return f"clip_{place}" if hasattr(holder, f"clip_{place}") else place

@@ -75,6 +75,13 @@ def _evenly_routed(layer: Any, x: torch.Tensor) -> torch.Tensor:
     return joined.view(x.shape) + layer.shared_experts(x)
 
 
+def _positions(layer: Any, x: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Of the rotary embedding of Anima's text adapter, which asks for an autocast that the meta
+    device does not know: cosines and sines [rows, tokens, width]."""
+    shape = (*places.shape, 2 * len(layer.inv_freq))
+    return x.new_empty(shape), x.new_empty(shape)
+
+
 class _Ledger:
     """Bytes of every storage that autograd keeps, by the block that kept it first."""
 
@@ -122,7 +129,7 @@ def activations(
     attention scores that the real pass does not keep: there the estimate is high.
     """
     config = dict(model.model.model_config.unet_config)
-    dtype = dtype or compute_dtype(model.load_device)
+    dtype = dtype or compute_dtype(model)
     meta = {"device": "meta", "dtype": dtype}
     kind = type(model.model.diffusion_model)
     with torch.inference_mode(False), torch.enable_grad():
@@ -132,6 +139,8 @@ def activations(
         for layer in network.modules():
             if hasattr(layer, "num_activated_experts"):
                 layer.forward = partial(_evenly_routed, layer)
+            if hasattr(layer, "inv_freq"):
+                layer.forward = partial(_positions, layer)
         ledger = _Ledger()
         for name, block in blocks_of(network).items():
             ledger.watch(name, block)

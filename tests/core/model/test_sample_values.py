@@ -93,6 +93,8 @@ def test_without_a_sample_it_is_said() -> None:
     assert "could not be verified" in note
     assert "float32, this model is float16" in note
     assert base_note("same", half, half) == ""
+    assert "other weights" in base_note("different_weights", old, half)
+    assert ", 12.5% apart" in base_note("different_weights", old, half, 0.125)
 
 
 def test_how_far_two_models_are_apart_is_told_by_their_matrices() -> None:

@@ -1,7 +1,9 @@
-"""A test-only node pack: teaches a ComfyUI server the shape of our tiny checkpoint, and takes its
+"""A test-only node pack: teaches a ComfyUI server the shapes of our tiny checkpoints, and takes its
 network away."""
 
+import importlib
 import importlib.util
+import sys
 from pathlib import Path
 
 # Through the link in custom_nodes back to the real folder, whose name ComfyUI does not know.
@@ -17,5 +19,8 @@ def _module(name):
 
 print(_module("no_network").SAID)
 _module("tiny_host").register()
+# At the end: ahead, the pack's `nodes` would hide ComfyUI's.
+sys.path += [str(_FOLDER.parent), str(_FOLDER.parent.parent)]
+importlib.import_module("host_support.stand_ins").register()
 
 NODE_CLASS_MAPPINGS = {}

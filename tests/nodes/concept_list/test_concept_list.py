@@ -397,6 +397,9 @@ def test_a_judge_is_fitted_to_drawn_pictures(
         model = property(lambda self: self)
         clip = vae = None
 
+        def get_model_object(self, name: str) -> Any:
+            return self
+
         def process_latent_out(self, latents: torch.Tensor) -> torch.Tensor:
             return latents
 
