@@ -8,6 +8,7 @@ from the last run:
     orders      MODELs that share weights, drawn in any order
     endurance   erasures and cancelled work in one process: what of the memory does not come back
     resume      processes that are killed while they learn; finished work that is found again
+    server      a real server: prompts that are cancelled, and SIGKILL at its work
     guards      the guards of nodes/host/, by what `bench mutations` found of their removal
 """
 
@@ -62,9 +63,13 @@ def hostile_part(folder: Path, options: argparse.Namespace) -> Part:
 def injections_part(folder: Path, options: argparse.Namespace) -> Part:
     """Faults at moments of every stage."""
     from bench.fault_parts import injections
-    from bench.fault_parts.stages import World
+    from bench.fault_parts.world import AnyWorld, DemoWorld, World
 
-    told = injections.inject(World(in_process.load_pack(), folder / "output"), options.each, SEED)
+    pack, output, told = in_process.load_pack(), folder / "output", injections.Told()
+    worlds: list[AnyWorld] = [World(pack, output)]
+    worlds += [DemoWorld(pack, output, kind) for kind in ("UNet", "flow")]
+    for world in worlds:
+        injections.inject(told, world, options.each, SEED)
     names = ("base_changed", "wrappers_leaked", "next_run_failed")
     figures = {
         "injections": Figure(told.injected, ">= 300"),
@@ -89,7 +94,7 @@ def orders_part(folder: Path, options: argparse.Namespace) -> Part:
 def endurance_part(folder: Path, options: argparse.Namespace) -> Part:
     """Erasures and cancelled work, one after the other."""
     from bench.fault_parts import endurance
-    from bench.fault_parts.stages import World
+    from bench.fault_parts.world import World
 
     world = World(in_process.load_pack(), folder / "output")
     held = endurance.endure(world, options.erasures, 30, SEED)
@@ -100,15 +105,36 @@ def endurance_part(folder: Path, options: argparse.Namespace) -> Part:
 def resume_part(folder: Path, options: argparse.Namespace) -> Part:
     """Killed processes whose work goes on, and finished work that is not done again."""
     from bench.fault_parts import resume
-    from bench.fault_parts.stages import World
+    from bench.fault_parts.world import World
 
     world = World(in_process.load_pack(), folder / "output")
-    told = resume.kill_and_resume(world, 8, SEED)
+    told, again = resume.kill_and_resume(world, 8, SEED), resume.rerun(world)
     figures = {
         "resume_not_bit_equal": Figure(len(told.wrong), "<= 0", told.killed),
-        "finished_work_rerun": Figure(resume.rerun(world), "<= 0"),
+        "finished_work_rerun": Figure(len(again), "<= 0", len(resume.KEPT)),
     }
-    return figures, {"killed": told.killed, "gone_on": told.gone_on, "wrong": told.wrong}
+    return figures, {
+        "killed": told.killed,
+        "gone_on": told.gone_on,
+        "wrong": told.wrong,
+        "again": again,
+    }
+
+
+def server_part(folder: Path, options: argparse.Namespace) -> Part:
+    """A real server, cancelled and killed."""
+    from bench.fault_parts import server
+
+    place = folder / "server"
+    held = server.endure(options.comfyui, place / "endure", options.prompts, SEED)
+    told = server.kill_and_go_on(options.comfyui, place, SEED)
+    figures = {
+        "server_memory_growth": Figure(held.growth, "<= 0.02", len(held.held), unit="share"),
+        "server_next_run_wrong": Figure(len(held.wrong), "<= 0", options.prompts),
+        "server_resume_not_bit_equal": Figure(len(told.wrong), "<= 0", told.kills),
+    }
+    killed = {"killed": told.kills, "gone_on": told.gone_on, "wrong": told.wrong}
+    return figures, {"ended": held.ended, "held_bytes": held.held, **killed}
 
 
 def guards_part(_folder: Path, _options: argparse.Namespace) -> Part:
@@ -129,6 +155,7 @@ PARTS: Mapping[str, Callable[[Path, argparse.Namespace], Part]] = {
     "orders": orders_part,
     "endurance": endurance_part,
     "resume": resume_part,
+    "server": server_part,
     "guards": guards_part,
 }
 
@@ -141,6 +168,7 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=8, help="faults of a kind at a quick stage")
     parser.add_argument("--graphs", type=int, default=200, help="random graphs")
     parser.add_argument("--erasures", type=int, default=50, help="one after the other")
+    parser.add_argument("--prompts", type=int, default=30, help="in one server")
     options = parser.parse_args()
     torch.set_num_threads(1)
     host = in_process.import_host(options.comfyui)

@@ -50,7 +50,7 @@ from devtools.in_process import import_host, load_pack  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "flow.json"
-SEED = 700_000
+SEED = 720_000  # 700_000 and 710_000 told that earlier weights had to be trained on
 SEEDS = 20  # of the evidence, at most: all that are finished count
 ASKED = {
     "flow_target_hit_before": None,

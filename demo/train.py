@@ -20,7 +20,13 @@ from devtools.in_process import import_host  # noqa: E402 - after the path
 
 SEED = 20260101
 # Steps and peak rate of each, and what is drawn more often: birds are the hardest to learn.
-FLOW_CYCLES = ((4600, 1.2e-3, {}), (700, 6e-4, {"bird": 4, "ball": 2, "flower": 2}))
+FLOW_CYCLES = (
+    (4600, 1.2e-3, {}),
+    (700, 6e-4, {"bird": 4, "ball": 2, "flower": 2}),
+    (1200, 9e-4, {"bird": 6, "ball": 2, "flower": 2}),
+    (1000, 8e-4, {"bird": 12, "ball": 2, "flower": 2, "fruit": 2, "moon": 2}),
+    (800, 7e-4, {"bird": 14, "ball": 2, "flower": 2, "fruit": 4, "moon": 2, "umbrella": 2}),
+)
 CYCLES = ((2800, 1e-3), (900, 6e-4), (3200, 8e-4))  # steps and peak learning rate of each
 
 

@@ -151,7 +151,8 @@ class Denoiser(Protocol):
     def attached(self, deltas: Mapping[str, Tensor]) -> AbstractContextManager[Attachment]:
         """While open, compute with W + scale * delta (scale starts at 1).
 
-        deltas: float32, on `device`, the shapes of `weight_shapes()`; may require gradient.
+        deltas: float32, on `device`, the shapes of `weight_shapes()`; may require gradient. Those
+        that do not stay as they are meanwhile: their sum with W may be kept.
         Leaving the block, by any way, restores the denoiser to the bit.
         """
         ...
@@ -190,8 +191,8 @@ class TextEncoder(Protocol):
         """texts -> one row each."""
         ...
 
-    def encode_with(self, vectors: Mapping[str, Tensor], template: str) -> Context:
-        """Put learned vectors in place of `{}` in the template.
+    def encode_with(self, vectors: Mapping[str, Tensor], template: str | Sequence[str]) -> Context:
+        """Put learned vectors in place of `{}` in the template, or each in that of its own.
 
         vectors: by tower, float32 [n, t, d]; gradients flow back to them. One row per n.
         """

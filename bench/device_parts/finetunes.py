@@ -70,7 +70,7 @@ def _figures(place: Place, family: str, model: Any, config: FinetuneConfig) -> d
     clock = _Clock()
     config = checked_config(model, pictures, config, None, None, 0)
     with tuning_session(
-        model, pictures, config, clock, recompute=None, checkpoint_every=0
+        model, pictures, config, clock, job="", recompute=None, checkpoint_every=0
     ) as session:
         with suppress(_EnoughError):
             finetune(session.denoiser, pictures, config, session.progress, clock)

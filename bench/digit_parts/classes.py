@@ -66,7 +66,7 @@ class ClassEncoder:
         rows = [self.directions[NAMES.index(t)] if t else torch.zeros(CLASS) for t in texts]
         return Context(torch.stack(rows)[:, None])
 
-    def encode_with(self, vectors: Mapping[str, Tensor], template: str) -> Context:
+    def encode_with(self, vectors: Mapping[str, Tensor], template: str | Sequence[str]) -> Context:
         """Learned vectors [n, 1, 4], brought onto the sphere."""
         return Context(functional.normalize(vectors[TOWER], dim=2))
 

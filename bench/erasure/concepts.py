@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT), str(ROOT / "demo")]
+sys.path.append(str(ROOT))
 
-from world import OBJECTS, STYLES, SYNONYMS  # noqa: E402 - after the path
-
+from demo.world import OBJECTS, STYLES, SYNONYMS  # noqa: E402 - after the path
 from workflows.graph_parts import asked_for  # noqa: E402
 
 SHEET = list(OBJECTS)[:8]  # a style is learned from these objects and reported on the others

@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass, field
 
 from .injections import moments_of, stopped_at
-from .stages import World
 from .traces import live_bytes
+from .world import World
 
 SETTLED = 5  # rounds until every cache is full
 CANCELLED = ("concept set", "apply, patches, draw", "apply, runtime exact, draw", "ConceptPrune")

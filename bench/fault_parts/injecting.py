@@ -85,14 +85,19 @@ def _cancels(moments: Moments) -> Iterator[None]:
 
 @contextmanager
 def _network_calls(moments: Moments) -> Iterator[None]:
+    from comfy.ldm.lumina.model import NextDiT
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    plain = UNetModel.forward
+    def heard(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(self: Any, *words: Any, **named: Any) -> Any:
+            return moments.reached(plain(self, *words, **named))
 
-    def forward(self: Any, *words: Any, **named: Any) -> Any:
-        return moments.reached(plain(self, *words, **named))
+        return forward
 
-    with _replaced(UNetModel, "forward", forward):
+    with (
+        _replaced(UNetModel, "forward", heard(UNetModel.forward)),
+        _replaced(NextDiT, "forward", heard(NextDiT.forward)),
+    ):
         yield
 
 

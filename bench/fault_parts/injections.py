@@ -11,9 +11,11 @@ from typing import Any
 
 from tverase_core.errors import TveraseError
 
+from .digest import digest_of
 from .injecting import EXPECTED, KINDS, Moments
-from .stages import SLOW, Stage, World, digest_of
+from .stages import SLOW
 from .traces import Base, live_bytes
+from .world import AnyWorld, Stage
 
 
 @dataclass
@@ -31,10 +33,10 @@ class Told:
         return sum(sum(kinds.values()) for kinds in self.points.values())
 
 
-def inject(world: World, each: int, seed: int, only: Sequence[str] = ()) -> Told:
+def inject(told: Told, world: AnyWorld, each: int, seed: int, only: Sequence[str] = ()) -> None:
     """`each` faults of every kind at every stage that has moments for it, a quarter of that at
     the slow ones."""
-    told, base = Told(), Base(world)
+    base = Base(world)
     for name, stage in world.stages().items():
         if only and name not in only:
             continue
@@ -52,7 +54,6 @@ def inject(world: World, each: int, seed: int, only: Sequence[str] = ()) -> Told
             f"{name}: {dict(told.points[name])}, {sum(map(len, told.wrong.values()))} wrong",
             flush=True,
         )
-    return told
 
 
 def moments_of(stage: Stage, kind: str, each: int, seed: str) -> list[int]:

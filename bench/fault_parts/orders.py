@@ -16,7 +16,7 @@ from host_support import host_steps, tiny_host
 from tverase_core.vector.provenance import Provenance
 from tverase_core.vector.task_vector import TaskVector
 
-from .stages import digest_of
+from .digest import digest_of
 
 MODULES = ("input_blocks.1.0.in_layers.2", "middle_block.1.proj_in", "out.2")
 # An edit on the way to a MODEL: which vector or LoRA, how strong, how.

@@ -6,13 +6,14 @@ import os
 import random
 import signal
 from dataclasses import dataclass, field
-from typing import Any
 
+from .digest import digest_of
 from .injecting import KINDS, Moments
 from .injections import moments_of
-from .stages import TUNING, World, digest_of
+from .world import World
 
 STAGE = "fine-tune with checkpoints"
+KEPT = ("fine-tune", "invert", "strength")  # stages whose finished work is kept
 
 
 @dataclass
@@ -47,24 +48,25 @@ def kill_and_resume(world: World, kills: int, seed: int) -> Resumed:
     return told
 
 
-def rerun(world: World) -> int:
-    """Predictions of the network in a fine-tune that was done before."""
-    from tverase_pack.nodes.host.model.denoiser import HostDenoiser
+def rerun(world: World) -> list[str]:
+    """Nodes that computed again what was done before, or gave something else."""
+    from tverase_pack.nodes.host.training import identity
 
-    given = {"model": world.model, "concept_set": world.pictures, **TUNING}
-    first = world.node("ConceptFinetune", **given, finished_work="clear")[2]
-    plain, calls = HostDenoiser.predict, list[int]()
-
-    def predict(self: Any, *words: Any) -> Any:
-        calls.append(1)
-        return plain(self, *words)
-
-    HostDenoiser.predict = predict  # type: ignore[method-assign]
+    stages, again = world.stages(), list[str]()
+    plain, identity.KNOWN = identity.KNOWN, (*identity.KNOWN, "host_support")
     try:
-        second = world.node("ConceptFinetune", **given, finished_work="reuse")[2]
+        world.reuse = "clear"
+        for name in KEPT:
+            first = digest_of(stages[name]())
+            world.reuse = "reuse"
+            moments = Moments()
+            with KINDS["NaN"][0](moments):  # every call of the network
+                second = digest_of(stages[name]())
+            if moments.count or first != second:
+                again.append(name)
     finally:
-        HostDenoiser.predict = plain  # type: ignore[method-assign]
-    return len(calls) + (digest_of(first) != digest_of(second))
+        world.reuse, identity.KNOWN = "", plain
+    return again
 
 
 def _die(_: object) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import comfy.model_management
 import torch
 
-from host_support import host_steps
 from tverase_core.tensors import memory_bytes
 
-from .stages import World, digest_of
+from .digest import digest_of
+from .world import AnyWorld
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -21,7 +21,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 class Base:
     """The model and its CLIP as they were: weights and a picture, to the bit."""
 
-    def __init__(self, world: World):
+    def __init__(self, world: AnyWorld):
         self._world = world
         self._weights, self._drawn = self._now()
         self._traces = traces(world)
@@ -46,12 +46,12 @@ class Base:
         # What else is loaded onto the shared modules is taken off as the host does it: by loading.
         with torch.inference_mode():
             encoded = clip.encode_from_tokens(clip.tokenize("a cat"))
-        drawn = digest_of((host_steps.output(model), encoded))
+        drawn = digest_of((self._world.predicted(model), encoded))
         held = (model.model.state_dict(), clip.cond_stage_model.state_dict())
         return digest_of(held), drawn
 
 
-def traces(world: World) -> dict[str, Any]:
+def traces(world: AnyWorld) -> dict[str, Any]:
     """Counts of all that is put on shared modules or on the process for a time."""
     modules = [*world.model.model.modules(), *world.clip.cond_stage_model.modules()]
     return {

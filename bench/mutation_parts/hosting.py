@@ -50,6 +50,18 @@ HOSTING: dict[str, list[Fault]] = {
             (FLOW,),
         ),
         Fault(
+            "the fast way is never taken",
+            "compute_dtype(clone, fast=autocast)",
+            "compute_dtype(clone, fast=False)",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
+            "every denoiser computes the fast way",
+            "compute_dtype(clone, fast=autocast)",
+            "compute_dtype(clone, fast=True)",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
             "a model pushed out of memory is not brought back",
             "        if self._state() != self._loaded_as:\n",
             "        if False:\n",
@@ -78,6 +90,18 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/model/attachments.py": [
+        Fault(
+            "the sum of another strength is taken",
+            "one is other and scale == factor",
+            "one is other",
+            ("tests/nodes/drawing",),
+        ),
+        Fault(
+            "the sum of other deltas is taken",
+            "one is other and scale == factor",
+            "scale == factor",
+            ("tests/nodes/drawing",),
+        ),
         Fault(
             "deltas that are switched off act",
             "if attachment.scale != 0 and self._key in",
@@ -299,6 +323,18 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/model/numerics.py": [
         Fault("attention is not scaled", "(q * width**-0.5)", "(q * 1.0)", (INVERSION,)),
+        Fault(
+            "guidance is rounded on the fast way",
+            '        half = half and not family.unet_config.get("guidance_embed")\n',
+            "",
+            (FLOW,),
+        ),
+        Fault(
+            "half-precision weights take the fast way",
+            " and model.model.get_dtype() == torch.float32",
+            "",
+            ("tests/nodes/drawing",),
+        ),
     ],
     "nodes/host/model/own_pictures.py": [
         Fault(
@@ -358,6 +394,11 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/text/encoder.py": [
+        Fault(
+            "all vectors stand in the first template",
+            "filled(self._templates[text, each], towers,",
+            "filled(self._templates[told[0], each], towers,",
+        ),
         Fault(
             "clip skip is left out",
             '{} if self._clip.layer_idx is None else {"layer": self._clip.layer_idx}',
@@ -422,6 +463,12 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/host/text/passes.py": [
         Fault(
+            "prompts of unequal length go in one pass",
+            "len(first) == 1 and len({len(row) for row in rows}) == 1",
+            "len(first) == 1",
+            (ENCODERS,),
+        ),
+        Fault(
             "every item gets the first one's states",
             "slice((k := next(self._left)), k + 1)",
             "slice((k := next(self._left) * 0), k + 1)",
@@ -465,6 +512,7 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("half of the noise chooses", "(1 - EARLY) * len", "0.5 * len"),
     ],
     "nodes/host/drawing/sampling.py": [
+        Fault("guidance may be no number", '{"cfg": NOT_NEGATIVE, **sizes}', "{**sizes}"),
         Fault(
             "pictures of a batch share one seed",
             "manual_seed(seeds[i])) for i in rows]",
@@ -540,12 +588,6 @@ HOSTING: dict[str, list[Fault]] = {
             "        if kind is None and self._path is not None:\n",
             "        if self._path is not None:\n",
             ("tests/nodes/finetune/test_memory.py", INVERSION),
-        ),
-        Fault(
-            "runtime-exact edits do not tell models apart",
-            "    _describe([by_key, edits], words",
-            "    _describe([by_key], words",
-            (INVERSION,),
         ),
     ],
     "nodes/concept_list/yaml_text.py": [
@@ -659,7 +701,13 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault("the budget is ignored", ', budget=widgets["budget"])', ")"),
     ],
-    "nodes/strength/node.py": [
+    "nodes/strength/triggers.py": [
+        Fault(
+            "the strength is measured the slow way",
+            "drawing, autocast=True, **loading)",
+            "drawing, **loading)",
+            harmless="the same pictures to the judge, later (docs/decisions/0023)",
+        ),
         Fault(
             "the plain prompt is no trigger",
             "triggers = joined(plain, *(",
@@ -668,18 +716,20 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("attacks that failed tune too", "return attack.only_valid()", "return attack"),
         Fault(
             "what attacks brought back is not measured",
-            ", *([split.attacks] if split.attacks else [])]",
+            ", *([self.attacks] if self.attacks else [])]",
             "]",
-        ),
-        Fault(
-            "the mask is not measured with",
-            "model, task_vector, block_mask, allow_other_weights=allow)",
-            "model, task_vector, None, allow_other_weights=allow)",
         ),
         Fault(
             "held-out triggers tune too",
             "tuning, held_out = usable.split(",
             "tuning, held_out = usable, usable.split(",
+        ),
+    ],
+    "nodes/strength/node.py": [
+        Fault(
+            "the mask is not measured with",
+            "model, task_vector, block_mask, allow_other_weights=allow)",
+            "model, task_vector, None, allow_other_weights=allow)",
         ),
         Fault(
             "an infeasible choice goes on",

@@ -341,14 +341,20 @@ LEARNING: dict[str, list[Fault]] = {
         Fault("the rate does not fall", "config.rate(step), space)", "config.rate(1), space)"),
         Fault("gradients of earlier steps stay", "    optimizer.zero_grad()\n", ""),
         Fault(
+            "pictures are shown under another inversion's embedding",
+            "{t: value[owners] for t, value in vectors.items()}, told)",
+            "{t: value[owners * 0] for t, value in vectors.items()}, told)",
+        ),
+        Fault(
             "a resumed run begins at the first step",
             "done, history = state.step, state.losses",
             "done, history = 0, state.losses",
         ),
     ],
     "tverase_core/inversion/cosines.py": [
-        Fault("the cap is ignored", "- cap).clamp_min(0)", ").clamp_min(0)"),
-        Fault("an inversion is pushed from itself", "excess.masked_fill(own, 0)", "excess"),
+        Fault("the cap is ignored", "(found - cap).clamp_min(0)", "found.clamp_min(0)"),
+        Fault("the floor is ignored", " + (floor - found).clamp_min(0)", ""),
+        Fault("an inversion is pushed from itself", "outside.masked_fill(own, 0)", "outside"),
         Fault(
             "the far edge of the interval is chosen",
             "cosine.clamp(low.double() + margin, high.double() - margin)",
@@ -423,26 +429,3 @@ LEARNING: dict[str, list[Fault]] = {
         ),
     ],
 }
-
-FINISHED = ("tests/nodes/finetune/test_finished.py",)
-LEARNING["nodes/host/training/finished.py"] = [
-    Fault("versions do not count", "map(str, (job, *versions))", "map(str, (job,))", FINISHED),
-    Fault("nothing is bounded", "if total <= MOST_BYTES:", "if True:", FINISHED),
-    Fault("the newest goes too", "if path != newest:", "if True:", FINISHED),
-    Fault("use does not count", "        self._path.touch()\n", "", FINISHED),
-    Fault(
-        "a full disk loses the result",
-        "except OSError as problem:",
-        "except ZeroDivisionError as problem:",
-        FINISHED,
-    ),
-    Fault(
-        "damaged results stop the run",
-        "KeyError, TypeError, ValueError):",
-        "ZeroDivisionError):",
-        FINISHED,
-    ),
-    Fault("make anew finds the old one", 'if choice == "make anew":', "if False:", FINISHED),
-    Fault("clear does nothing", 'if choice == "clear":', "if False:", FINISHED),
-    Fault("the losses stay in the provenance", "extra.pop(LOSSES)", "extra[LOSSES]", FINISHED),
-]

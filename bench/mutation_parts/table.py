@@ -9,10 +9,11 @@ from .fault import Fault
 from .flow import FLOW
 from .guarding import GUARDING
 from .hosting import HOSTING
+from .keeping import KEEPING
 from .learning import LEARNING
 from .vectors import VECTORS
 
-_TABLES = (VECTORS, LEARNING, ERASING, CHOOSING, HOSTING, GUARDING, FLOW, DEMO)
+_TABLES = (VECTORS, LEARNING, ERASING, CHOOSING, HOSTING, GUARDING, FLOW, DEMO, KEEPING)
 FAULTS: dict[str, list[Fault]] = {}
 for _table in _TABLES:
     for _file, _faults in _table.items():

@@ -70,7 +70,7 @@ def step(model: Any, case: str) -> dict[str, Any]:
     before = psutil.Process().memory_info().rss
     began = time.monotonic()
     with tuning_session(
-        model, pictures, config, Watch(), recompute="recomputed" in case, checkpoint_every=0
+        model, pictures, config, Watch(), job="", recompute="recomputed" in case, checkpoint_every=0
     ) as session:
         done = finetune(
             session.denoiser,

@@ -22,7 +22,7 @@ from ..strength.strength_settings import search_config
 from .plan import AUTO, ConceptList, ListedConcept
 from .widgets import widget_values
 
-# Widgets that change how a fine-tune runs, not what it gives.
+# Widgets that change how nodes run, not what they give.
 _SAME_RESULT = ("gradient_checkpointing", "checkpoint_every", "finished_work")
 # The widgets that say how to draw, by what they are called in `pictures`.
 _DRAWING = {
@@ -81,19 +81,23 @@ def settings_of(concept: ListedConcept, plan: ConceptList) -> Settings:
             AutoStrength, sections["search"], f"{where}, search", ("retained",), first
         )
         search_config(search)
-    lasting = {name: v for name, v in finetune.items() if name not in _SAME_RESULT}
     vector = _digest(
         concept.name,
         concept.prompts or _picture_files(concept, where),
         pictures,
-        lasting,
+        _lasting(finetune),
         retained.prompts if retained else (),
         plan.dtype,
     )
     lines = concept.retained if concept.strength is None else ()
     judge = plan.judge if concept.strength is None else ""
-    strength = _digest(vector, concept.strength, inversion, search, lines, judge)
+    searches = map(_lasting, (inversion, search))
+    strength = _digest(vector, concept.strength, *searches, lines, judge)
     return Settings(concept, pictures, finetune, inversion, search, retained, vector, strength)
+
+
+def _lasting(widgets: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in widgets.items() if name not in _SAME_RESULT}
 
 
 def _check_texts(pictures: Mapping[str, Any], concept: ListedConcept, where: str) -> None:

@@ -132,18 +132,6 @@ ADDITIONS: Widgets = {
     ),
 }
 
-FINISHED: Widgets = {
-    "finished_work": choice(
-        ["reuse", "make anew", "clear"],
-        "ComfyUI forgets results when another graph runs or memory is short. reuse: a fine-tune "
-        "that was done before, with the same pictures, settings and model, is taken from "
-        "output/task_vectors/finished (8 GiB at most, the least used go first). make anew: train "
-        "again. clear: delete all that is kept there, then train.",
-        default="reuse",
-        advanced=True,
-    ),
-}
-
 
 def finetune_config(widgets: Mapping[str, Any], automatic: int | None = None) -> FinetuneConfig:
     """The widgets as settings of the engine. automatic: the rank that -1 stands for. Raises

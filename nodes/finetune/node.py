@@ -11,20 +11,22 @@ from ...tverase_core.finetuning.config import FinetuneConfig
 from ...tverase_core.finetuning.train import FinetuneResult, FinetuneStep, finetune
 from ...tverase_core.model.block_mask import BlockMask
 from ...tverase_core.vector.provenance import Provenance
-from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.loss_curve import loss_curve
+from ..shared.kept_work import FINISHED_WORK
 from ..shared.node_output import with_pictures
 from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, TASK_VECTOR
 from ..shared.widgets import socket
 from .finetune_settings import (
     ADDITIONS,
     CHECKPOINTING,
-    FINISHED,
     MORE_SETTINGS,
     SETTINGS,
     finetune_config,
 )
-from .notes import FOUND, memory_text, rank_note
+from .finished import FORM, FinishedFinetune
+from .notes import memory_text, rank_note
+
+PURPOSE = "Concept Fine-tune"
 
 
 class _LossWatch:
@@ -76,7 +78,7 @@ class ConceptFinetune:
                     "is subtracted. Not in the paper.",
                 ),
                 **ADDITIONS,
-                **FINISHED,
+                **FINISHED_WORK,
             },
         }
 
@@ -106,26 +108,22 @@ class ConceptFinetune:
         **widgets: Any,
     ) -> dict[str, Any]:
         from ..host.network.kinds import distilled_note
-        from ..host.training.finished import finished_finetune
+        from ..host.training.finished import finished_work
         from ..host.training.plan import automatic_rank
-        from ..host.training.session import checked_config, trained_keys, tuned_clone
+        from ..host.training.session import checked_config, tuned_clone, tuning_job
 
         every = widgets.get("checkpoint_every", 0)
         config = finetune_config(widgets, automatic_rank(model))
         config = checked_config(model, concept_set, config, block_mask, retained_set, every)
-        choice = widgets.get("finished_work", "")
-        kept = finished_finetune(
-            model, config, concept_set, trained_keys(model, config), retained_set, choice
-        )
-        found = kept.found()
-        if found is None:
-            vector, losses, text = self._trained(model, concept_set, config, retained_set, widgets)
-            text = "\n".join(filter(None, (text, kept.keep(vector, losses))))
-        else:
-            vector, losses, text = found.vector, found.losses, FOUND
-        notes = (text, rank_note(widgets, config), distilled_note(model))
-        picture = loss_curve(losses, config.steps, f"Learning {concept_set.concept!r}")
-        outputs = (tuned_clone(model, vector), {"loss": list(losses)}, vector)
+        job = tuning_job(model, concept_set, config, retained_set)
+        kept = finished_work(FORM, widgets.get("finished_work", ""), model, PURPOSE, lambda: [job])
+        made, memory = kept.found(), ""
+        if made is None:
+            made, memory = self._trained(model, concept_set, config, retained_set, widgets, job)
+            kept.keep(made)
+        notes = (memory, kept.note, rank_note(widgets, config), distilled_note(model))
+        picture = loss_curve(made.losses, config.steps, f"Learning {concept_set.concept!r}")
+        outputs = (tuned_clone(model, made.vector), {"loss": list(made.losses)}, made.vector)
         return with_pictures({"loss": picture}, outputs, "\n".join(filter(None, notes)))
 
     def _trained(
@@ -135,8 +133,9 @@ class ConceptFinetune:
         config: FinetuneConfig,
         retained_set: ConceptSet | None,
         widgets: Mapping[str, Any],
-    ) -> tuple[TaskVector, tuple[float, ...], str]:
-        """(vector, losses, what memory was used)."""
+        job: str,
+    ) -> tuple[FinishedFinetune, str]:
+        """What was learned, and what memory was used."""
         from ..host.network.schedule import prediction_of
         from ..host.training.session import learned_vector, tuning_session
 
@@ -146,9 +145,9 @@ class ConceptFinetune:
             concept_set,
             config,
             watch,
+            job=job,
             recompute=CHECKPOINTING[widgets.get("gradient_checkpointing", "when needed")],
             checkpoint_every=widgets.get("checkpoint_every", 0),
-            retained=retained_set,
         ) as session:
             result = finetune(
                 session.denoiser,
@@ -161,9 +160,9 @@ class ConceptFinetune:
                 make_optimizer=session.make_optimizer,
             )
         origin = provenance(result, prediction_of(model), retained_set)
-        vector = learned_vector(model, result.deltas, origin)
+        made = FinishedFinetune(learned_vector(model, result.deltas, origin), result.losses)
         estimate = session.plan.on(session.denoiser.device)
-        return vector, result.losses, memory_text(session.plan, estimate, session.peak.extra)
+        return made, memory_text(session.plan, estimate, session.peak.extra)
 
 
 def provenance(

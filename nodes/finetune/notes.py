@@ -8,11 +8,6 @@ from typing import Any
 from ...tverase_core.finetuning.config import FinetuneConfig
 from ...tverase_core.finetuning.memory_plan import GIB, MemoryPlan
 
-FOUND = (
-    "Found again in output/task_vectors/finished: this very fine-tune was done before, so nothing "
-    "was trained. Set finished_work to 'make anew' to train all the same."
-)
-
 
 def memory_text(plan: MemoryPlan, estimate: int, used: int) -> str:
     """The estimate beside what was used, in words; both beyond the model, in bytes."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from ...tverase_core.inversion.config import RANDOM, InversionConfig
 from ...tverase_core.sentences import SENTENCES
-from ..shared.widgets import Widgets, choice, number, seed, switch, text, whole
+from ..shared.kept_work import RESUMABLE
+from ..shared.widgets import Widgets, choice, number, seed, text, whole
 
 RATE_PER_PICTURE = 5e-3  # of arXiv 2308.01508's code, which multiplies it by the pictures a step
 DECAY = 0.01  # AdamW's own default, which that code leaves as it is
@@ -86,12 +87,7 @@ ATTACK_SETTINGS: Widgets = {
         "Same result up to rounding.",
         advanced=True,
     ),
-    "resumable": switch(
-        False,
-        "Keep unfinished work in output/inversion_sets/unfinished: a stopped run "
-        "then goes on where it was when queued again. Off, a stopped run leaves nothing.",
-        advanced=True,
-    ),
+    **RESUMABLE,
 }
 
 

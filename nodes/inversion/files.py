@@ -16,7 +16,7 @@ from ..shared.node_output import with_text
 from ..shared.saved_files import ReadsFile, utc_now
 from ..shared.sockets import CATEGORY, INVERSION_SET
 from ..shared.widgets import socket, text
-from .node import inversions_text
+from .output import inversions_text
 
 
 def _architecture(inversions: InversionSet) -> str:

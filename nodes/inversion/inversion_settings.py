@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...tverase_core.inversion.config import RANDOM, InversionConfig, paper_intervals
-from ..shared.widgets import Widgets, choice, number, seed, switch, text, whole
+from ..shared.kept_work import RESUMABLE
+from ..shared.widgets import Widgets, choice, number, seed, text, whole
 
 SPREADS = ("apart", "near to far")
 
@@ -72,10 +73,27 @@ SETTINGS: Widgets = {
         "out. Same result up to rounding.",
         advanced=True,
     ),
-    "resumable": switch(
-        False,
-        "Keep unfinished work in output/inversion_sets/unfinished: a stopped run "
-        "then goes on where it was when queued again. Off, a stopped run leaves nothing.",
+    **RESUMABLE,
+}
+
+BOUNDS: Widgets = {
+    "cosine_floor": number(
+        -1.0,
+        (-1.0, 1.0, 0.01),
+        "Pairs less alike than this (cosine) pull one another; `diversity` says how hard. -1 is "
+        "never. With `cosine_cap`, the interval of cosines among the embeddings.",
+        advanced=True,
+    ),
+    "word_low": number(
+        -1.0,
+        (-1.0, 1.0, 0.01),
+        "Least cosine of an embedding to the concept's word, where `spread` is 'apart'.",
+        advanced=True,
+    ),
+    "word_high": number(
+        1.0,
+        (-1.0, 1.0, 0.01),
+        "Largest cosine of an embedding to the concept's word, where `spread` is 'apart'.",
         advanced=True,
     ),
 }
@@ -83,8 +101,7 @@ SETTINGS: Widgets = {
 
 def inversion_config(widgets: Mapping[str, Any]) -> InversionConfig:
     """The widgets as settings of the engine. Raises ConfigError."""
-    count, bands = widgets["count"], paper_intervals()
-    near_to_far = tuple(bands[k % len(bands)] for k in range(count))
+    count = widgets["count"]
     return InversionConfig(
         count=count,
         vectors=widgets["vectors"],
@@ -95,8 +112,18 @@ def inversion_config(widgets: Mapping[str, Any]) -> InversionConfig:
         seed=widgets["seed"],
         diversity=widgets["diversity"],
         cosine_cap=widgets["cosine_cap"],
-        intervals=near_to_far if widgets["spread"] == SPREADS[1] else None,
+        intervals=_intervals(widgets),
         template=widgets["template"],
         start=widgets["start"].strip() or RANDOM,
         chunk=widgets["at_once"] or None,
+        cosine_floor=widgets.get("cosine_floor", -1.0),
     )
+
+
+def _intervals(widgets: Mapping[str, Any]) -> tuple[tuple[float, float], ...] | None:
+    """The cosines to the concept's word that each embedding may have; None for any."""
+    count, bands = widgets["count"], paper_intervals()
+    if widgets["spread"] == SPREADS[1]:
+        return tuple(bands[k % len(bands)] for k in range(count))
+    bounds = widgets.get("word_low", -1.0), widgets.get("word_high", 1.0)
+    return None if bounds == (-1.0, 1.0) else (bounds,) * count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,18 +10,16 @@ import torch
 from ...tverase_core.concept_set import ConceptSet
 from ...tverase_core.inversion.config import InversionConfig
 from ...tverase_core.inversion.diverse import Validation, diverse_inversion
-from ...tverase_core.inversion.engine import own_seeds
-from ...tverase_core.inversion.inversion_set import InversionSet
+from ...tverase_core.inversion.files import job_digest
 from ...tverase_core.judging.prototype_judge import check_names
 from ...tverase_core.judging.scoring import check_judge
-from ..pictures.cosine_matrix import cosine_matrix
-from ..pictures.figure import to_tensor
-from ..pictures.inversion_grid import inversion_grid
 from ..shared.drawing_settings import drawing_of, drawing_widgets
-from ..shared.node_output import with_pictures
+from ..shared.kept_work import FINISHED_WORK
 from ..shared.sockets import CATEGORY, CONCEPT_SET, INVERSION_SET, JUDGE
 from ..shared.widgets import socket
-from .inversion_settings import SETTINGS, inversion_config
+from .finished import FORM, FinishedInversion
+from .inversion_settings import BOUNDS, SETTINGS, inversion_config
+from .output import inversion_output, inversions_grid, original_numbers, preview
 from .text_memory import announced_memory
 
 PURPOSE = "Diverse Inversion"
@@ -43,7 +40,8 @@ class DiverseInversionNode:
                 "judge": socket(JUDGE, "Tells whether the concept is in a picture."),
                 **SETTINGS,
                 **drawing_widgets(),
-            }
+            },
+            "optional": {**BOUNDS, **FINISHED_WORK},
         }
 
     RETURN_TYPES = (INVERSION_SET, "IMAGE", "STRING")
@@ -71,20 +69,49 @@ class DiverseInversionNode:
         judge: Any,
         **widgets: Any,
     ) -> dict[str, Any]:
-        from ..host.app.progress import NodeProgress
-        from ..host.drawing.studio import open_studio
-        from ..host.model.at_use import without_edits
         from ..host.model.own_pictures import require_own_pictures
-        from ..host.training.unfinished import unfinished_inversion
+        from ..host.text.encoder import HostTextEncoder
+        from ..host.training.finished import finished_work
 
         check_names(judge, (concept_set.concept,))
         require_own_pictures(model, concept_set)
         config = inversion_config(widgets)
+        prompt = widgets["prompt"].strip() or config.template.replace("{}", concept_set.concept)
+
+        def parts() -> list[Any]:
+            encoder = HostTextEncoder(model, clip)
+            texts = job_digest(config, concept_set, encoder), encoder.encode([prompt, ""])
+            checks = [widgets[name] for name in ("checks", "restarts")]
+            return [*texts, config, vae, judge, drawing_of(widgets), *checks]
+
+        choice = widgets.get("finished_work", "")
+        kept = finished_work(FORM, choice, model, PURPOSE, parts)
+        made = kept.found()
+        if made is None:
+            made = self._inverted(model, clip, vae, concept_set, judge, config, prompt, widgets)
+            kept.keep(made)
+        return inversion_output(made, kept.note)
+
+    def _inverted(
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        concept_set: ConceptSet,
+        judge: Any,
+        config: InversionConfig,
+        prompt: str,
+        widgets: dict[str, Any],
+    ) -> FinishedInversion:
+        from ..host.app.progress import NodeProgress
+        from ..host.drawing.studio import open_studio
+        from ..host.model.at_use import without_edits
+        from ..host.training.unfinished import unfinished_inversion
+
         at_once = (config.chunk or config.count) * config.batch
         needed = announced_memory(model, clip, concept_set, config, at_once)
         drawn: dict[int, torch.Tensor] = {}
         bar = NodeProgress(lambda: preview(config.count, drawn))
-        prompt = widgets["prompt"].strip() or config.template.replace("{}", concept_set.concept)
         seeds = range(CHECK_SEEDS, CHECK_SEEDS + widgets["checks"])
         drawing, base = drawing_of(widgets), without_edits(model)
         if base is not None:
@@ -121,51 +148,6 @@ class DiverseInversionNode:
                 )
         found = replace(found, notes=(*found.notes, *encoder.remarks()))
         origins = original_numbers(found, config, widgets["restarts"])
-        return inversion_output(found, {place: drawn[k] for place, k in enumerate(origins)})
-
-
-def preview(count: int, drawn: Mapping[int, torch.Tensor]) -> Any:
-    """What the embeddings have drawn so far."""
-    return inversion_grid([str(k + 1) for k in range(count)], drawn, 8) if drawn else None
-
-
-def original_numbers(found: InversionSet, config: InversionConfig, restarts: int) -> list[int]:
-    """Which of the inversions that were started each kept one is: its seed tells."""
-    started = {
-        seed: number
-        for generation in range(restarts + 1)
-        for number, seed in enumerate(own_seeds(config, generation).tolist())
-    }
-    return [started[seed] for seed in found.seeds.tolist()]
-
-
-def inversion_output(found: InversionSet, drawn: Mapping[int, torch.Tensor]) -> dict[str, Any]:
-    """The node's outputs and pictures; drawn: by place in the set."""
-    rates = found.hit_rates
-    labels = [
-        f"{k + 1}: loss {float(found.losses[k]):.4f}"
-        + ("" if rates is None else f", seen in {float(rates[k]):.0%}")
-        for k in range(len(found))
-    ]
-    grid = inversion_grid(labels, drawn, 8)
-    pictures = {"inversions": grid}
-    if len(found) > 1:
-        pictures["cosines"] = cosine_matrix(found.cosine_matrix(), f"{found.concept}: likeness")
-    text = inversions_text(found)
-    return with_pictures(pictures, (found, to_tensor(grid), text), text)
-
-
-def inversions_text(found: InversionSet) -> str:
-    """The set in a few plain lines."""
-    nearest = found.max_cosine()
-    lines = [
-        f"{int(found.valid.sum())} embeddings that draw {found.concept!r}",
-        f"denoising loss {float(found.losses.mean()):.4f} on average",
-        *([] if nearest is None else [f"the most alike pair has cosine {nearest:.2f}"]),
-        *found.notes,
-    ]
-    if len(found) == 1:
-        lines.append(
-            "one embedding alone cannot be split: Auto-Strength will not be able to verify"
+        return FinishedInversion(
+            found, inversions_grid(found, {place: drawn[k] for place, k in enumerate(origins)})
         )
-    return "\n".join(lines)

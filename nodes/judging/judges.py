@@ -103,12 +103,12 @@ class JudgeFromExamples(TakesLists):
         counter_examples: Sequence[torch.Tensor],
         others: Any = None,
     ) -> tuple[Any, str]:
-        from ..host.app.vision import vision_features
+        from ..host.app.vision import VisionFeatures
 
         name = concept.strip()
         if not name:
             raise ConfigError("The judge's concept has no name. Write it into `concept`.")
-        features = vision_features(clip_vision)
+        features = VisionFeatures(clip_vision)
         # Batch by batch: the vision model brings pictures of any size to its own.
         positive, counter = (
             torch.cat([features(rgb(name, batch)) for batch in batches])

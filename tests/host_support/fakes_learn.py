@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tverase_core.concept_set import ConceptSet, concept_set
-from tverase_core.ports import Context
+from tverase_core.ports import Context, joined
 from tverase_core.schedule import NoiseSchedule
 
 CHANNELS, SIZE, TOKENS = 3, 4, 6
@@ -122,7 +122,10 @@ class TinyEncoder:
         ]
         return Context(torch.cat([context.tokens for context in per_text]))
 
-    def encode_with(self, vectors: Mapping[str, Tensor], template: str) -> Context:
+    def encode_with(self, vectors: Mapping[str, Tensor], template: str | Sequence[str]) -> Context:
+        if not isinstance(template, str):
+            ones = ({k: v[i : i + 1] for k, v in vectors.items()} for i in range(len(template)))
+            return joined(*map(self.encode_with, ones, template))
         before, after = re.split(r"\{\}", template)
         count = len(next(iter(vectors.values())))
         embedded = {

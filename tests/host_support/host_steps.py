@@ -14,6 +14,19 @@ from tverase_core.concept_set import ConceptSet, concept_set
 from tverase_core.ports import Context
 
 PREFIX = "diffusion_model."
+# Widgets of the shortest fine-tune.
+TUNING: dict[str, Any] = {
+    "steps": 2,
+    "learning_rate": 1e-3,
+    "batch_size": 2,
+    "accumulation": 1,
+    "seed": 3,
+    "flip": True,
+    "ema": True,
+    "weight_decay": 0.01,
+    "gradient_clip": 1.0,
+    "rank": 0,
+}
 
 
 def node(pack: Any, name: str, /, **inputs: Any) -> Any:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tverase_core.ports import Context
+from tverase_core.ports import Context, joined
 from tverase_core.schedule import NoiseSchedule, Prediction
 
 WIDTH = 16  # channels inside the denoiser
@@ -163,8 +163,11 @@ class TinyTextEncoder:
         rows = [self._finish({n: t[self._ids(x)] for n, t in self.tables.items()}) for x in texts]
         return self._stack(rows)
 
-    def encode_with(self, vectors: Mapping[str, Tensor], template: str) -> Context:
+    def encode_with(self, vectors: Mapping[str, Tensor], template: str | Sequence[str]) -> Context:
         """Learned vectors [n, t, d] by tower in place of `{}`; gradients flow back."""
+        if not isinstance(template, str):
+            ones = ({k: v[i : i + 1] for k, v in vectors.items()} for i in range(len(template)))
+            return joined(*map(self.encode_with, ones, template))
         before, after = template.split("{}")
         count = len(next(iter(vectors.values())))
         parts = [

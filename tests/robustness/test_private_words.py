@@ -26,7 +26,8 @@ def test_files_hold_no_private_words(
     from tverase_pack.nodes.concept_list.summary import save_combined, save_table
     from tverase_pack.nodes.host.model.weights import layout_of
 
-    from bench.fault_parts.stages import TUNING, World
+    from bench.fault_parts.world import World
+    from host_support.host_steps import TUNING
     from tverase_core.concept_set import concept_set
     from tverase_core.files.task_vector_file import save_task_vector
 
@@ -68,7 +69,7 @@ def test_files_hold_no_private_words(
     save_table(root, vectors, [1.0, 0.5], layout_of(world.model))
     written = [path for path in root.rglob("*") if path.is_file()]
     kinds = {path.parent.relative_to(root).as_posix() for path in written}
-    assert {"loras", "task_vectors/finished", "task_vectors/unfinished", "inversion_sets"} <= kinds
+    assert {"loras", "finished_work", "task_vectors/unfinished", "inversion_sets"} <= kinds
     assert {"embeddings", ".", "temp"} <= kinds
     words = {SECRET, "word-of-the-environment", str(Path.home()), socket.gethostname()}
     words |= {str(Path(torch.__file__).parent), os.getcwd(), getpass.getuser()}

@@ -30,7 +30,8 @@ class InversionConfig:
     batch: pictures an inversion sees per step; their noise and timesteps are fixed by its seed.
     chunk: inversions that a forward pass holds at most, draws_at_once: pictures of each, to bound
     memory; None is all.
-    diversity: weight of the closeness penalty, whose cosines count above `cosine_cap`.
+    diversity: weight of the spread penalty, which acts on cosines among the embeddings above
+    `cosine_cap` and below `cosine_floor`.
     intervals: one (low, high) per inversion, the allowed cosine to the concept's own word; the
     norm is then held at the vocabulary's median.
     template: the sentence with one {} that the embeddings are for. sentences: others to be shown
@@ -58,6 +59,7 @@ class InversionConfig:
     sentences: tuple[str, ...] = ()
     weight_decay: float = 0.0
     draws_at_once: int | None = None
+    cosine_floor: float = -1.0
 
     def __post_init__(self) -> None:
         counts = ("count", "vectors", "steps", "batch", "judged_draws")
@@ -67,12 +69,14 @@ class InversionConfig:
             "final_rate": between(0, 1),
             "seed": SEED,
             **dict.fromkeys(("diversity", "weight_decay"), NOT_NEGATIVE),
-            "cosine_cap": between(-1, 1),
+            **dict.fromkeys(("cosine_cap", "cosine_floor"), between(-1, 1)),
             "template": TEMPLATE,
             "start": WORD,
             **dict.fromkeys(("chunk", "draws_at_once"), optional(COUNT)),
         }
         more = _interval_problems(self.intervals, self.count)
+        if self.cosine_floor > self.cosine_cap:
+            more.append("cosine_floor must not be above cosine_cap")
         if self.sentences:
             rules["sentences"] = TEMPLATES
         check_settings(self, rules, more, "Inversion settings")
@@ -86,7 +90,7 @@ class InversionConfig:
         """Every setting, ready for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         spans = [list(span) for span in self.intervals] if self.intervals else None
-        return {**values, "intervals": spans}
+        return {**values, "intervals": spans, "sentences": list(self.sentences)}
 
 
 def _interval_problems(intervals: Sequence[tuple[float, float]] | None, count: int) -> list[str]:

@@ -20,18 +20,20 @@ def cosines(first: Tensor, second: Tensor) -> Tensor:
     return unit_first @ unit_second.T
 
 
-def closeness_penalty(vectors: Tensor, fixed: Tensor, cap: float) -> Tensor:
-    """Mean over the others of max(0, cosine - cap), for each inversion; float [n].
+def spread_penalty(vectors: Tensor, fixed: Tensor, floor: float, cap: float) -> Tensor:
+    """Mean over the others of how far the cosine lies outside [floor, cap], for each inversion;
+    float [n].
 
     vectors: float [n, t, d]; fixed: [m, t, d] further ones that do not move. Our derivation: of
-    the paper's diversity term only is known that it acts on cosines.
+    the paper's diversity term only is known that it acts on cosines, within two bounds.
     """
     count, others = len(vectors), len(vectors) + len(fixed) - 1
     if others == 0:
         return vectors.sum() * torch.zeros(count)
-    excess = (cosines(vectors, torch.cat([vectors, fixed])) - cap).clamp_min(0)
+    found = cosines(vectors, torch.cat([vectors, fixed]))
+    outside = (found - cap).clamp_min(0) + (floor - found).clamp_min(0)
     own = torch.eye(count, count + len(fixed), dtype=torch.bool, device=vectors.device)
-    return excess.masked_fill(own, 0).sum(1) / others
+    return outside.masked_fill(own, 0).sum(1) / others
 
 
 def project(vectors: Tensor, word: Tensor, low: Tensor, high: Tensor, norm: float) -> Tensor:

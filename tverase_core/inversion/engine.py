@@ -20,10 +20,10 @@ from torch import Tensor
 
 from ..concept_set import ConceptSet
 from ..errors import ConfigError, NonFiniteError
-from ..ports import Context, Denoiser, Progress, TextEncoder, joined
+from ..ports import Context, Denoiser, Progress, TextEncoder
 from ..storage.training_state import TrainingState
 from .config import InversionConfig
-from .cosines import closeness_penalty
+from .cosines import spread_penalty
 from .inversion_set import InversionSet, encoder_digest
 from .space import Space
 
@@ -44,10 +44,10 @@ def invert(
     """Find `config.count` embeddings under which the denoiser explains the concept's pictures.
 
     Loss of inversion k: mean (prediction - target)^2 in the native prediction over its own draws,
-    plus diversity * closeness (cosines.py), averaged over towers. Losses are summed, not averaged,
-    over k: without diversity an inversion goes the same way alone as in company. The optimizer is
-    AdamW (arXiv 1711.05101). The set is not validated: every embedding counts as valid; its losses
-    are all on the same draws.
+    plus diversity * spread penalty (cosines.py), averaged over towers. Losses are summed, not
+    averaged, over k: without diversity an inversion goes the same way alone as in company. The
+    optimizer is AdamW (arXiv 1711.05101). The set is not validated: every embedding counts as
+    valid; its losses are all on the same draws.
 
     seeds: int64 [n], distinct, else derived from config.seed. fixed: by tower [m, t, d], others to
     stay away from. state: go on from there; the result is the same bits as without the break.
@@ -176,7 +176,7 @@ class _Engine:
                 total += loss.detach().cpu()
             losses.append(total)
         if config.diversity:
-            torch.autograd.backward(config.diversity * self._closeness(vectors).sum())
+            torch.autograd.backward(config.diversity * self._spread(vectors).sum())
         return torch.cat(losses)
 
     @torch.no_grad()
@@ -228,23 +228,14 @@ class _Engine:
         if draws.sentences is None:
             encoded = self.encoder.encode_with(vectors, self.config.template)
             return encoded.pick(owners.to(encoded.tokens.device))
-        told = draws.sentences.flatten()
-        groups = [(told == number).nonzero()[:, 0] for number in sorted(set(told.tolist()))]
-        encoded = joined(
-            *(
-                self.encoder.encode_with(
-                    {tower: value[owners[rows]] for tower, value in vectors.items()},
-                    self.config.sentences[int(told[rows[0]])],
-                )
-                for rows in groups
-            )
-        )
-        return encoded.pick(torch.cat(groups).argsort().to(encoded.tokens.device))
+        told = [self.config.sentences[k] for k in draws.sentences.flatten().tolist()]
+        return self.encoder.encode_with({t: value[owners] for t, value in vectors.items()}, told)
 
-    def _closeness(self, vectors: Mapping[str, Tensor]) -> Tensor:
+    def _spread(self, vectors: Mapping[str, Tensor]) -> Tensor:
         """[n], averaged over towers."""
+        bounds = self.config.cosine_floor, self.config.cosine_cap
         parts = [
-            closeness_penalty(value, self.fixed.get(tower, value[:0]), self.config.cosine_cap)
+            spread_penalty(value, self.fixed.get(tower, value[:0]), *bounds)
             for tower, value in vectors.items()
         ]
         return torch.stack(parts).mean(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -29,13 +30,19 @@ PathLike = str | os.PathLike[str]
 
 
 def save_inversion_set(
-    path: PathLike, inversions: InversionSet, architecture: str, created: str = ""
+    path: PathLike,
+    inversions: InversionSet,
+    architecture: str,
+    created: str = "",
+    beside: Mapping[str, Tensor] | None = None,
 ) -> str:
     """Write the set in one stroke; equal sets give equal bytes. Returns the content hash.
 
-    architecture: the base's ModelSpec id, as in its fingerprint. created: UTC, or "".
+    architecture: the base's ModelSpec id, as in its fingerprint. created: UTC, or "". beside: other
+    tensors for the file, which readers of a set pass over.
     """
     tensors: dict[str, Tensor] = {
+        **(beside or {}),
         "losses": inversions.losses,
         "seeds": inversions.seeds,
         "valid": inversions.valid.to(torch.uint8),

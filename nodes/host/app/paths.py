@@ -145,9 +145,9 @@ def unfinished_path(job: str, kind: str) -> Path:
     return root / f"{job}.safetensors"
 
 
-def finished_folder(kind: str) -> Path:
-    """Where finished work towards files of that kind is kept for the next run."""
-    return Path(folder_paths.get_output_directory()) / kind / "finished"
+def finished_folder() -> Path:
+    """Where finished work is kept for the next run."""
+    return Path(folder_paths.get_output_directory()) / "finished_work"
 
 
 def may_map() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,15 +10,16 @@ import torch
 BATCH = 32
 
 
-def vision_features(clip_vision: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function: pictures float [n, H, W, 3] in 0..1 -> float32 [n, d] on the CPU."""
+@dataclass(frozen=True, slots=True)
+class VisionFeatures:
+    """Pictures float [n, H, W, 3] in 0..1 -> float32 [n, d] on the CPU."""
+
+    clip_vision: Any
 
     @torch.no_grad()
-    def features(images: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
         parts = [
-            clip_vision.encode_image(part.clone())["image_embeds"].float().cpu()
+            self.clip_vision.encode_image(part.clone())["image_embeds"].float().cpu()
             for part in images.split(BATCH)
         ]
         return torch.cat(parts).clone()
-
-    return features

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 
 from ....tverase_core.errors import KeyMismatchError, listed
 from ..storage.formats import is_packed, stored_scale, values
+
+Acting: TypeAlias = list[tuple[torch.Tensor, float]]  # deltas of one weight and their factors
 
 
 class Attachment:
@@ -44,7 +47,8 @@ class WeightSlot:
     layer: whose parameter it is, as stored. Where the host computes in bfloat16 it hands over W
     rounded to that, and W + delta, rounded again, would be W for every delta below half a step: no
     small edit would act at all. From the stored W, of more digits, as many weights move as should.
-    Quantised weights have no more digits than what is handed over, unpacked.
+    Quantised weights have no more digits than what is handed over, unpacked. On a CPU such a sum is
+    kept for the next passes: there, of all that a pass computes, it takes a fifth.
     """
 
     def __init__(self, key: str, stack: list[Attachment], layer: torch.nn.Module):
@@ -52,6 +56,7 @@ class WeightSlot:
         self._name = key.rpartition(".")[2]
         self._packed = is_packed(layer, self._name, layer._parameters[self._name])
         self._unit = stored_scale(layer, self._name)
+        self._kept: tuple[Acting, torch.Tensor] | None = None
 
     def __call__(self, weight: torch.Tensor) -> torch.Tensor:
         # The host's parameters ask for gradients: undetached, each would gather a copy of its own.
@@ -63,10 +68,30 @@ class WeightSlot:
             for attachment in self._stack
             if attachment.scale != 0 and self._key in attachment.deltas
         ]
-        if acting and dtype == torch.bfloat16 and not self._packed:
-            weight = self._layer._parameters[self._name].detach().to(weight.device)
-        for delta, scale in acting:
-            weight = torch.add(weight.float(), delta.to(weight.device), alpha=scale / self._unit)
-        weight = weight.to(dtype)
+        if acting and dtype == torch.bfloat16:
+            if not self._packed:
+                weight = self._layer._parameters[self._name].detach().to(weight.device)
+            if weight.device.type == "cpu" and not any(delta.requires_grad for delta, _ in acting):
+                return self._kept_sum(weight, acting)
+        weight = self._sum(weight, acting).to(dtype)
         # Autograd may not save the loader's inference tensors, so it gets a copy.
         return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else weight
+
+    def _sum(self, weight: torch.Tensor, acting: Acting) -> torch.Tensor:
+        for delta, scale in acting:
+            weight = torch.add(weight.float(), delta.to(weight.device), alpha=scale / self._unit)
+        return weight
+
+    def _kept_sum(self, weight: torch.Tensor, acting: Acting) -> torch.Tensor:
+        """The sum in bfloat16, of the last call where the same deltas acted as strongly."""
+        if self._kept is None or not _same(self._kept[0], acting):
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = acting, self._sum(weight, acting).to(torch.bfloat16)
+        return self._kept[1]
+
+
+def _same(first: Acting, second: Acting) -> bool:
+    return len(first) == len(second) and all(
+        one is other and scale == factor
+        for (one, scale), (other, factor) in zip(first, second, strict=True)
+    )

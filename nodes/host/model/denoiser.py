@@ -24,7 +24,7 @@ from ..training.fits import refuse_too_large
 from .at_use import edits_at_use
 from .attachments import Attachment, WeightSlot, attached_to
 from .conditioning import is_masked, network_inputs
-from .numerics import compute_dtype, has_fast_bfloat16, plain_attention
+from .numerics import compute_dtype, plain_attention
 from .patching import plain_clone
 from .weights import patched_keys, trainable_shapes, wrappable_shapes
 
@@ -40,11 +40,9 @@ class HostDenoiser:
         patcher: ModelPatcher,
         stack: list[Attachment],
         schedule: Schedule,
-        autocast: bool = False,
         extra_memory_bytes: int = 0,
     ):
         self.patcher, self.schedule, self._extra = patcher, schedule, extra_memory_bytes
-        self._autocast = autocast and has_fast_bfloat16(patcher.load_device)
         self.device = patcher.load_device
         self._stack, self._shapes = stack, trainable_shapes(patcher)
         self._options = {"optimized_attention_override": plain_attention}
@@ -91,8 +89,6 @@ class HostDenoiser:
         """The same for texts of one size."""
         model = self.patcher.model
         dtype = model.manual_cast_dtype or model.get_dtype()
-        if self._autocast:
-            dtype = torch.bfloat16  # the host's layers compute in the dtype of what they are given
         with differentiable(model.diffusion_model):
             inputs = network_inputs(self.patcher, context, x_t.shape, self.device)
             made = model.diffusion_model(
@@ -129,8 +125,8 @@ def open_denoiser(
 ) -> Iterator[HostDenoiser]:
     """Load a clone of `model` whose every weight can carry deltas and gradients.
 
-    autocast: let `predict` compute in bfloat16 on CPUs that are fast at it; sampling is not
-    touched. Off, results are exact.
+    autocast: compute in bfloat16, drawing too, on CPUs that are fast at it (`compute_dtype`). Off,
+    results are exact.
 
     Leaves inference mode for its block. On the way out, by any way, the clone is unloaded and
     every wrapper is taken off the shared modules: a stale one would survive a partial load.
@@ -152,10 +148,10 @@ def open_denoiser(
             loose.append((key.removeprefix(PREFIX), slot))
     scales = [key for key in view_of(clone).scales if key.endswith("scale_weight")]
     loose += [(key.removeprefix(PREFIX), torch.Tensor.clone) for key in scales]
-    clone.set_model_compute_dtype(compute_dtype(clone.load_device))
+    clone.set_model_compute_dtype(compute_dtype(clone, fast=autocast))
     try:
         with torch.inference_mode(False), changed_when_read(network, loose):
-            yield HostDenoiser(clone, stack, schedule, autocast, extra_memory_bytes)
+            yield HostDenoiser(clone, stack, schedule, extra_memory_bytes)
     finally:
         stack.clear()
         with torch.inference_mode():

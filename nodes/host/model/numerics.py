@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import torch
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
 FEW_TOKENS = 1024  # up to here every pair of tokens fits in memory
 
 
-def compute_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device computes in it, else float32; float16 gradients underflow."""
-    if device.type == "cpu" or not comfy.model_management.should_use_bf16(device):
-        return torch.float32
-    return torch.bfloat16
+def compute_dtype(model: ModelPatcher, *, fast: bool = False) -> torch.dtype:
+    """bfloat16 where the device computes in it, else float32; float16 gradients underflow.
+
+    fast: bfloat16 also for float32 weights on a CPU with matrix units for it, in families that the
+    host computes in it, unless they are told a guidance: its embedding is of 1000 times the number,
+    which bfloat16 moves by up to 8 (docs/decisions/0023).
+    """
+    device, family = model.load_device, model.model.model_config
+    if device.type != "cpu":
+        half = comfy.model_management.should_use_bf16(device)
+    else:
+        half = fast and has_fast_bfloat16(device) and model.model.get_dtype() == torch.float32
+        half = half and torch.bfloat16 in family.supported_inference_dtypes
+        half = half and not family.unet_config.get("guidance_embed")
+    return torch.bfloat16 if half else torch.float32
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

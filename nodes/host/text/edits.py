@@ -66,7 +66,9 @@ class EditableHostTextEncoder(HostTextEncoder):
             with self._edited(), for_gradients(self._copy, tuple(self._towers.values())):
                 return to_context(self._model, self._encoded(texts))
 
-    def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:
+    def encode_with(
+        self, vectors: Mapping[str, torch.Tensor], template: str | Sequence[str]
+    ) -> Context:
         with autograd_as_it_is():
             self._ready()
             with self._edited():

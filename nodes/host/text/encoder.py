@@ -85,16 +85,18 @@ class HostTextEncoder:
             refuse_cut(tower, tokens[tower.place], text)
         return tokens
 
-    def encode_with(self, vectors: Mapping[str, torch.Tensor], template: str) -> Context:
-        count = self._check(vectors)
+    def encode_with(
+        self, vectors: Mapping[str, torch.Tensor], template: str | Sequence[str]
+    ) -> Context:
+        count, towers = self._check(vectors), tuple(self._towers.values())
         each = next(iter(vectors.values())).shape[1]
-        towers = tuple(self._towers.values())
-        if (template, each) not in self._templates:
-            self._templates[template, each] = marked_rows(self._clip, towers, template, each)
-        rows = self._templates[template, each]
+        told = [template] * count if isinstance(template, str) else template
+        for text in dict.fromkeys(told):
+            if (text, each) not in self._templates:
+                self._templates[text, each] = marked_rows(self._clip, towers, text, each)
         items = [
-            filled(rows, towers, {name: value[k] for name, value in vectors.items()})
-            for k in range(count)
+            filled(self._templates[text, each], towers, {n: v[k] for n, v in vectors.items()})
+            for k, text in enumerate(told)
         ]
         with autograd_as_it_is():
             self._ready()

@@ -45,13 +45,14 @@ def in_one_pass(
 ) -> Iterator[None]:
     """Each tower encodes the items together, and then hands out their states one by one to the
     host, which joins those of several towers and cuts templates off. Prompts with weights are
-    encoded one by one: the host puts an empty one beside each."""
+    encoded one by one: the host puts an empty one beside each. So are those of unequal length."""
     covered = []
     try:
         for tower in towers:
             part, first = tower.of(text_model), items[0][tower.place]
-            if len(first) == 1 and all(weight == 1.0 for _, weight in first[0]):
-                rows = [[token for token, _ in item[tower.place][0]] for item in items]
+            rows = [[token for token, _ in item[tower.place][0]] for item in items]
+            even = len(first) == 1 and len({len(row) for row in rows}) == 1
+            if even and all(weight == 1.0 for _, weight in first[0]):
                 part.encode = _Queue(part.encode(rows), len(rows)).next
                 covered.append(part)
         yield

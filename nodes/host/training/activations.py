@@ -129,7 +129,7 @@ def activations(
     attention scores that the real pass does not keep: there the estimate is high.
     """
     config = dict(model.model.model_config.unet_config)
-    dtype = dtype or compute_dtype(model.load_device)
+    dtype = dtype or compute_dtype(model)
     meta = {"device": "meta", "dtype": dtype}
     kind = type(model.model.diffusion_model)
     with torch.inference_mode(False), torch.enable_grad():

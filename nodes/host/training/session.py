@@ -12,10 +12,11 @@ import torch
 from ....tverase_core.concept_set import ConceptSet
 from ....tverase_core.finetuning.config import FinetuneConfig
 from ....tverase_core.finetuning.memory_plan import MemoryPlan
-from ....tverase_core.finetuning.train import Checkpoints, OptimizerMaker
+from ....tverase_core.finetuning.train import Checkpoints, OptimizerMaker, finetune_job
 from ....tverase_core.model.block_mask import BlockMask
 from ....tverase_core.vector.provenance import Provenance
 from ....tverase_core.vector.task_vector import TaskVector
+from ..app.file_kinds import TASK_VECTORS
 from ..app.progress import NodeProgress
 from ..app.version import require_training
 from ..model.denoiser import HostDenoiser, open_denoiser, refuse_patched
@@ -24,10 +25,11 @@ from ..model.patching import patched_clone
 from ..model.weights import fingerprint, layout_of, trainable_shapes
 from ..storage.view import refuse_quantised
 from .adamw_8bit import eight_bit_adamw, require_eight_bit
+from .identity import Description
 from .peak import Peak, measured_peak
 from .plan import fitting_plan
 from .recompute import recomputed_blocks
-from .unfinished import unfinished_finetune
+from .unfinished import Unfinished
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -74,9 +76,15 @@ def checked_config(
     return replace(config, trainable=lambda key: mask.coefficient(key, layout) > 0)
 
 
-def trained_keys(model: ModelPatcher, config: FinetuneConfig) -> list[str]:
-    """The weights that a fine-tune moves."""
-    return [k for k, s in trainable_shapes(model).items() if config.allows(k, len(s))]
+def tuning_job(
+    model: ModelPatcher,
+    pictures: ConceptSet,
+    config: FinetuneConfig,
+    retained: ConceptSet | None = None,
+) -> str:
+    """Names the fine-tune of the weights that `config` allows, of this model on these pictures."""
+    trained = (k for k, s in trainable_shapes(model).items() if config.allows(k, len(s)))
+    return finetune_job(config, pictures, trained, Description(model).digest(), retained)
 
 
 @contextmanager
@@ -86,11 +94,11 @@ def tuning_session(
     config: FinetuneConfig,
     watch: Any,
     *,
+    job: str,
     recompute: bool | None,
     checkpoint_every: int,
-    retained: ConceptSet | None = None,
 ) -> Iterator[TuningSession]:
-    """Load the model for a fine-tune. config: a `checked_config`.
+    """Load the model for a fine-tune. config: a `checked_config`. job: its `tuning_job`.
 
     A fine-tune that does not fit is refused before the first step. recompute: blocks in the
     backward pass; None when nothing else fits.
@@ -102,12 +110,9 @@ def tuning_session(
     def progress(done: int, total: int, message: str) -> None:
         bar(done, total, watch.sentence())
 
-    trained = trained_keys(model, config)
     make = eight_bit_adamw if config.optimizer == "adamw8bit" else None
     with ExitStack() as stack:
-        unfinished = stack.enter_context(
-            unfinished_finetune(model, config, pictures, retained, trained, checkpoint_every > 0)
-        )
+        unfinished = stack.enter_context(Unfinished(job if checkpoint_every else "", TASK_VECTORS))
         denoiser = stack.enter_context(open_denoiser(model, plan.on(model.load_device)))
         if plan.recompute:
             stack.enter_context(recomputed_blocks(denoiser.patcher.model.diffusion_model))

@@ -73,7 +73,7 @@ class WordEncoder:
     def encode(self, texts: Sequence[str]) -> Context:
         return Context(torch.stack([self.table[:2] for _ in texts]))
 
-    def encode_with(self, vectors: Mapping[str, Tensor], template: str) -> Context:
+    def encode_with(self, vectors: Mapping[str, Tensor], template: str | Sequence[str]) -> Context:
         return Context(vectors["l"].mean(1, keepdim=True).expand(-1, 2, -1))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -29,8 +29,9 @@ class Listening(TinyEncoder):
         super().__init__()
         self.heard: list[tuple[str, int]] = []
 
-    def encode_with(self, vectors: Mapping[str, Tensor], template: str) -> Context:
-        self.heard.append((template, len(vectors["l"])))
+    def encode_with(self, vectors: Mapping[str, Tensor], template: str | Sequence[str]) -> Context:
+        if isinstance(template, str):
+            self.heard.append((template, len(vectors["l"])))
         return super().encode_with(vectors, template)
 
 

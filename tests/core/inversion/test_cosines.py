@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tverase_core.inversion.cosines import closeness_penalty, cosines, project
+from tverase_core.inversion.cosines import cosines, project, spread_penalty
 
 
 def exact_cosine(vectors: torch.Tensor, word: torch.Tensor) -> torch.Tensor:
@@ -47,14 +47,20 @@ def test_the_nearest_edge_is_chosen_by_hand() -> None:
 def test_penalty_by_hand() -> None:
     vectors = torch.tensor([[[1.0, 0.0]], [[0.6, 0.8]], [[0.0, 5.0]]])
     assert torch.allclose(cosines(vectors, vectors)[0], torch.tensor([1, 0.6, 0.0]))
-    penalty = closeness_penalty(vectors, vectors[:0], 0.2)
+    penalty = spread_penalty(vectors, vectors[:0], -1, 0.2)
     assert torch.allclose(penalty, torch.tensor([0.2, 0.5, 0.3]))
     fixed = torch.tensor([[[1.0, 0.0]]])
-    assert torch.allclose(closeness_penalty(vectors, fixed, 0.2)[0], torch.tensor(1.2 / 3))
+    assert torch.allclose(spread_penalty(vectors, fixed, -1, 0.2)[0], torch.tensor(1.2 / 3))
+
+
+def test_pairs_below_the_floor_pull_by_hand() -> None:
+    vectors = torch.tensor([[[1.0, 0.0]], [[0.6, 0.8]], [[0.0, 5.0]]])
+    penalty = spread_penalty(vectors, vectors[:0], 0.5, 0.7)
+    assert torch.allclose(penalty, torch.tensor([0.25, 0.05, 0.3]))
 
 
 def test_a_single_inversion_has_no_penalty() -> None:
     one = torch.ones(1, 1, 4, requires_grad=True)
-    closeness_penalty(one, one[:0].detach(), 0.0).sum().backward()
+    spread_penalty(one, one[:0].detach(), -1, 0.0).sum().backward()
     assert one.grad is not None
     assert float(one.grad.abs().sum()) == 0

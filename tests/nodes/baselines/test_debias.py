@@ -35,7 +35,7 @@ def debiased(pack: Any, model: Any, clip: Any, judge: Any, **changes: Any) -> An
 
     given = {**world.DRAWING, "rounds": 2, "pictures_per_prompt": 4, **changes}
     widgets = world.defaults(pack.NODE_CLASS_MAPPINGS["TVEraseUCEDebias"], **given)
-    parts = {"model": model, "clip": clip, "vae": world.flat_vae(), "judge": judge}
+    parts = {"model": model, "clip": clip, "vae": world.FlatVAE(), "judge": judge}
     return node(pack, "UCEDebias", **parts, **widgets)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tverase_core.errors import ConfigError
 from tverase_core.ports import Context
 
 
@@ -51,6 +52,58 @@ def test_every_row_has_its_own_prompt_and_seed(pack: Any, tiny_model: Any, batch
     assert not torch.allclose(alone[0], alone[2], atol=1e-2)
 
 
+@pytest.mark.training
+def test_the_fast_way_draws_the_same(pack: Any, tiny_model: Any, monkeypatch: Any) -> None:
+    """bfloat16 has 8 bits, so latents agree to a few hundredths. Only float32 models have one."""
+    from tverase_pack.nodes.host.model import denoiser as host_denoiser
+    from tverase_pack.nodes.host.model import numerics
+
+    monkeypatch.setattr(numerics, "has_fast_bfloat16", lambda device: True)
+    found = []
+    for fast in (False, True):
+        with host_denoiser.open_denoiser(tiny_model, autocast=fast) as denoiser:
+            found.append(drawn(denoiser.patcher, texts()[0], [5]))
+    exact, fast_one = found
+    assert float((exact - fast_one).norm() / exact.norm()) < 0.08
+    assert torch.equal(exact, fast_one) == (tiny_model.model.get_dtype() == torch.float16)
+
+
+@pytest.mark.training
+def test_kept_sums_are_those_of_the_deltas_at_work(
+    pack: Any, make_tiny_model: Any, monkeypatch: Any
+) -> None:
+    """Strengths and deltas that change between passes give what a fresh denoiser gives."""
+    from tverase_pack.nodes.host.model import denoiser as host_denoiser
+    from tverase_pack.nodes.host.model import numerics
+
+    monkeypatch.setattr(numerics, "has_fast_bfloat16", lambda device: True)
+    model, source = make_tiny_model(), torch.Generator().manual_seed(3)
+    x, context = torch.randn(1, 4, 8, 8, generator=source), texts()[0]
+
+    def found(denoiser: Any, deltas: Any, scales: Any) -> list[torch.Tensor]:
+        made = []
+        with torch.no_grad(), denoiser.attached(deltas) as attachment:
+            for scale in scales:
+                attachment.scale = scale
+                made.append(denoiser.predict(x, torch.tensor([500]), context))
+        return made
+
+    with host_denoiser.open_denoiser(model, autocast=True) as denoiser:
+        shapes = denoiser.weight_shapes()
+        first, second = (
+            {k: torch.randn(s, generator=source) * 0.05 for k, s in shapes.items()}
+            for _ in range(2)
+        )
+        scales = (1.0, -0.5, -0.5, 0.0, 1.0)
+        made = [*found(denoiser, first, scales), *found(denoiser, second, scales)]
+    assert not torch.equal(made[0], made[1])
+    for number, one in enumerate(made):
+        with host_denoiser.open_denoiser(model, autocast=True) as denoiser:
+            deltas = first if number < len(scales) else second
+            fresh = found(denoiser, deltas, [scales[number % len(scales)]])
+        assert torch.equal(one, fresh[0]), number
+
+
 def test_decoded_pictures_lie_in_0_to_1_and_the_model_is_brought_back(
     pack: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,3 +126,12 @@ def test_decoded_pictures_lie_in_0_to_1_and_the_model_is_brought_back(
     assert (pictures.dtype, tuple(pictures.shape)) == (torch.float32, (3, 2, 2, 3))
     assert pictures[0, 0, 0].tolist() == [0.0, 0.25, 1.0]
     assert done == ["decoded", "loaded"]
+
+
+@pytest.mark.parametrize("cfg", [float("nan"), float("inf"), -1.0])
+def test_guidance_that_is_no_number_is_refused(pack: Any, cfg: float) -> None:
+    """ComfyUI's own limits let NaN through."""
+    from tverase_pack.nodes.host.drawing.sampling import SamplerSettings
+
+    with pytest.raises(ConfigError, match="cfg: expected a finite number >= 0"):
+        SamplerSettings(4, cfg, "euler", "simple", 64, 64)

@@ -18,7 +18,7 @@ def acting(
     """(W as computed with, W + delta as computed with), float32; delta is `size` everywhere."""
     import tverase_pack.nodes.host.model.denoiser as host_denoiser
 
-    monkeypatch.setattr(host_denoiser, "compute_dtype", lambda device: compute)
+    monkeypatch.setattr(host_denoiser, "compute_dtype", lambda model, fast: compute)
     model = make()
     stored = model.model.get_submodule(KEY.rpartition(".")[0]).weight
     with host_denoiser.open_denoiser(model) as denoiser:

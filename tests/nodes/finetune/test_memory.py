@@ -16,18 +16,6 @@ from tverase_core.finetuning.config import FinetuneConfig
 from tverase_core.ports import Context
 
 pytestmark = pytest.mark.training
-SETTINGS: dict[str, Any] = {
-    "steps": 3,
-    "learning_rate": 1e-3,
-    "batch_size": 2,
-    "accumulation": 1,
-    "seed": 3,
-    "flip": True,
-    "ema": True,
-    "weight_decay": 0.01,
-    "gradient_clip": 1.0,
-    "rank": 0,
-}
 
 
 @pytest.fixture
@@ -39,7 +27,8 @@ def tune(pack: Any, model: Any, pictures: ConceptSet | None = None, **changes: A
     """What the node returns, text and all."""
     from host_support import host_steps
 
-    given = {"model": model, "concept_set": pictures or host_steps.pictures(), **SETTINGS}
+    pictures = pictures or host_steps.pictures()
+    given = {"model": model, "concept_set": pictures, **host_steps.TUNING, "steps": 3}
     with torch.inference_mode():
         return pack.NODE_CLASS_MAPPINGS["TVEraseConceptFinetune"]().tune(**{**given, **changes})
 

@@ -32,7 +32,7 @@ def attack(pack: Any, edited: Any, base: Any, clip: Any, judge: Any = None, **ch
 
     node_class = pack.NODE_CLASS_MAPPINGS["TVEraseConceptInversionAttack"]
     given = world.defaults(node_class, **{**world.DRAWING, **SMALL})
-    parts = {"model": edited, "base": base, "clip": clip, "vae": world.flat_vae()}
+    parts = {"model": edited, "base": base, "clip": clip, "vae": world.FlatVAE()}
     parts |= {"concept_set": pictures(), "judge": judge or world.MeanJudge()}
     return node(pack, "ConceptInversionAttack", **{**parts, **given, **changes})
 

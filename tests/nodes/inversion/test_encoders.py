@@ -106,6 +106,18 @@ def test_prompts_of_unequal_length_stay_what_they_are(world: World) -> None:
     assert sorted(seen) == [0, 1, 2]
 
 
+def test_each_vector_stands_in_a_template_of_its_own(world: World) -> None:
+    """Of unequal length, where the family's texts are."""
+    encoder, told = world.encoder(), [world.template, f"{world.template} on a mat"]
+    given = {tower: value[:2] for tower, value in vectors(encoder).items()}
+    together = encoder.encode_with(given, told)
+    for number, text in enumerate(told):
+        alone = encoder.encode_with({t: v[number : number + 1] for t, v in given.items()}, text)
+        ((_, mine),) = together.pick(torch.tensor([number])).even()
+        for name, part in alone.parts().items():
+            assert torch.allclose(mine.parts()[name], part, atol=1e-5), (number, name)
+
+
 def test_what_a_text_encoder_says_of_itself(world: World) -> None:
     """The files' keys, and whether this host reads them by name."""
     fresh = build(world.name, folder=str(world.folder))
@@ -281,7 +293,7 @@ def test_the_node_learns_and_exports_in_a_language_model(
         "DiverseInversion",
         model=model,
         clip=clip,
-        vae=world.flat_vae(),
+        vae=world.FlatVAE(),
         judge=Agreeing(),
         **world.defaults(cls, concept_set=pictures, **given),
     )

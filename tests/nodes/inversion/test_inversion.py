@@ -81,6 +81,16 @@ def test_a_words_own_vectors_in_its_place_change_nothing(
     assert torch.allclose(made.tokens, encoder.encode([f"a {word} on a mat"] * 2).tokens, atol=1e-6)
 
 
+def test_each_vector_has_a_template_of_its_own(fresh_model: Any, tiny_clip: Any) -> None:
+    encoder = encoder_of(fresh_model, tiny_clip)
+    vectors, told = torch.randn(3, 1, 32), ["a {}", "a {} on a mat", "a {}"]
+    made = encoder.encode_with({"l": vectors}, told).tokens
+    alone = [
+        encoder.encode_with({"l": v[None]}, t).tokens for v, t in zip(vectors, told, strict=True)
+    ]
+    assert torch.allclose(made, torch.cat(alone), atol=1e-6)
+
+
 def test_gradients_reach_the_vectors_and_nothing_else(fresh_model: Any, tiny_clip: Any) -> None:
     before = {k: v.clone() for k, v in tiny_clip.cond_stage_model.state_dict().items()}
     encoder = encoder_of(fresh_model, tiny_clip)
@@ -159,7 +169,7 @@ def run(pack: Any, model: Any, clip: Any, judge: Any = None, **changes: Any) -> 
         "DiverseInversion",
         model=model,
         clip=clip,
-        vae=world.flat_vae(),
+        vae=world.FlatVAE(),
         judge=judge or world.MeanJudge(),
         **world.defaults(cls, **given),
     )
@@ -223,6 +233,9 @@ def test_one_embedding_and_near_to_far(pack: Any, fresh_model: Any, tiny_clip: A
     bands = ((-1, -0.8), (-0.8, -0.6), (-0.6, -0.4))
     for value, (low, high) in zip(near.tolist(), bands, strict=True):
         assert low - 1e-4 <= value <= high + 1e-4
+    held = run(pack, fresh_model, tiny_clip, count=3, word_low=0.3, word_high=0.5)[0]
+    near = functional.cosine_similarity(held.vectors["l"].mean(1), word[None])
+    assert 0.3 - 1e-4 <= float(near.min()) <= float(near.max()) <= 0.5 + 1e-4
 
 
 @pytest.mark.parametrize("resumable", [False, True])
@@ -275,8 +288,8 @@ def test_a_resumable_job_belongs_to_one_edited_model(pack: Any, make_tiny_model:
     """Equal edits made anew are the same job; other values, strengths or ways are not."""
     from tverase_pack.nodes.host.model.exact import exact_clone
     from tverase_pack.nodes.host.model.patching import patched_clone
-    from tverase_pack.nodes.host.model.weights import fingerprint, model_shapes
-    from tverase_pack.nodes.host.training.unfinished import model_identity
+    from tverase_pack.nodes.host.model.weights import model_shapes
+    from tverase_pack.nodes.host.training.identity import Description
 
     def plan(seed: int, scale: float = -1.0) -> dict[float, dict[str, torch.Tensor]]:
         source = torch.Generator().manual_seed(seed)
@@ -289,7 +302,6 @@ def test_a_resumable_job_belongs_to_one_edited_model(pack: Any, make_tiny_model:
         assert clone.add_patches(lora_of(seed), 0.5)
         return clone
 
-    base = make_tiny_model()
     makers = {
         "base": make_tiny_model,
         "other base": lambda: make_tiny_model(seed=1),
@@ -304,10 +316,9 @@ def test_a_resumable_job_belongs_to_one_edited_model(pack: Any, make_tiny_model:
         "LoRA": lambda: lora(1),
         "another LoRA": lambda: lora(2),
     }
-    found = {name: model_identity(make()) for name, make in makers.items()}
+    found = {name: Description(make()).digest() for name, make in makers.items()}
     assert len(set(found.values())) == len(found)
-    assert found == {name: model_identity(make()) for name, make in makers.items()}
-    assert found["base"] == f"{fingerprint(base).sample_sha256}[]"  # of files stopped before
+    assert found == {name: Description(make()).digest() for name, make in makers.items()}
 
 
 def pack_progress() -> Any:
@@ -361,10 +372,11 @@ def test_a_set_from_another_text_encoder(pack: Any, fresh_model: Any, tiny_clip:
 def test_the_fast_way_computes_the_same(pack: Any, fresh_model: Any, monkeypatch: Any) -> None:
     """bfloat16 has 8 bits, so predictions and gradients agree to a few hundredths."""
     from tverase_pack.nodes.host.model import denoiser as host_denoiser
+    from tverase_pack.nodes.host.model import numerics
 
     from tverase_core.ports import Context
 
-    monkeypatch.setattr(host_denoiser, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(numerics, "has_fast_bfloat16", lambda device: True)
     source = torch.Generator().manual_seed(4)
     x, noise = torch.randn(2, 4, 8, 8, generator=source), torch.randn(2, 4, 8, 8, generator=source)
     found = []

@@ -83,7 +83,7 @@ def choose(
             "AutoStrength",
             model=model,
             clip=clip,
-            vae=world.flat_vae(),
+            vae=world.FlatVAE(),
             inversion_set=found,
             **world.defaults(cls, **given),
         )
@@ -111,7 +111,7 @@ def rate_at(model: Any, clip: Any, pack: Any, strength: float) -> float:
         context = to_context(model, encode_texts(clip, ["a cat"] * 8))
         empty = to_context(model, encode_texts(clip, [""]))
         drawn = sample_latents(erased, context, empty, range(8), settings)
-    pictures = world.flat_vae().decode(drawn)
+    pictures = world.FlatVAE().decode(drawn)
     return float(world.MeanJudge().score(pictures, "cat").mean())
 
 
@@ -442,7 +442,7 @@ def interfere(pack: Any, model: Any, clip: Any, **changes: Any) -> Any:
         **changes,
     }
     given = world.defaults(cls, **given)
-    return node(pack, "MeasureInterference", model=model, clip=clip, vae=world.flat_vae(), **given)
+    return node(pack, "MeasureInterference", model=model, clip=clip, vae=world.FlatVAE(), **given)
 
 
 def test_interference_is_measured_with_pictures(pack: Any, model: Any, tiny_clip: Any) -> None:

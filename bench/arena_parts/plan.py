@@ -1,0 +1,105 @@
+"""Which jobs there are, in which order, and what each waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from .settings import BASE, CONCEPTS, KINDS, METHODS, SEEDS
+
+# What is measured of a method; each is a file of its own.
+TUNE, COUNT, ATTACK, AGAIN = "tune", "count", "attack", "attack_again"
+CLAIMS = ("strength", "diversity", "mask")  # jobs of the paper's own vector: claims 2, 3 and 4
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file of results."""
+
+    method: str
+    concept: str
+    seed: int
+    part: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.concept}-{self.seed}-{self.method}-{self.part}"
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Jobs that one process does in turn; it starts when all that it `needs` are done."""
+
+    jobs: tuple[Job, ...]
+    needs: tuple[Job, ...] = ()
+
+    @property
+    def name(self) -> str:
+        first = self.jobs[0]
+        parts = "+".join(job.part for job in self.jobs)
+        return f"{first.concept}/{first.seed} {first.method}: {parts}"
+
+
+def chooser(concept: str) -> str:
+    """The concept whose first seed chooses a method's setting for this one."""
+    return next(other for other in CONCEPTS if KINDS[other] == KINDS[concept])
+
+
+def first_tuning(method: str, concept: str) -> Job:
+    """The job that chooses the method's setting."""
+    return Job(method, chooser(concept), SEEDS[0], TUNE)
+
+
+def legs(
+    methods: Sequence[str], concepts: Sequence[str], seeds: Sequence[int], claims: Sequence[str]
+) -> list[Leg]:
+    """All of them, the most telling first.
+
+    Of the first seed: every method on the first object, then on the style, then on the second
+    object; then the claims, then the attacks' second starts; then the other seeds in the same way.
+    """
+    found: list[Leg] = []
+    for seed in seeds:
+        for concept in concepts:
+            found += main_legs(methods, concept, seed)
+        for concept in concepts:
+            found += claim_legs(claims, concept, seed)
+        for concept in concepts:
+            found += again_legs(methods, concept, seed)
+    return found
+
+
+def main_legs(methods: Sequence[str], concept: str, seed: int) -> Iterator[Leg]:
+    """The base first, since its attack tells whether the others' count."""
+    yield Leg(jobs_of(BASE, concept, seed, COUNT, ATTACK))
+    for method in methods:
+        chosen = first_tuning(method, concept)
+        mine = jobs_of(method, concept, seed, TUNE, COUNT, ATTACK)
+        yield Leg(mine, () if chosen in mine else (chosen,))
+
+
+def again_legs(methods: Sequence[str], concept: str, seed: int) -> Iterator[Leg]:
+    for method in (BASE, *methods):
+        needs = () if method == BASE else (Job(method, concept, seed, TUNE),)
+        yield Leg(jobs_of(method, concept, seed, AGAIN), needs)
+
+
+def claim_legs(claims: Sequence[str], concept: str, seed: int) -> Iterator[Leg]:
+    for claim in claims:
+        needs = (Job("tv_paper", concept, seed, TUNE),)
+        yield Leg(jobs_of("tv_paper", concept, seed, claim), needs)
+
+
+def jobs_of(method: str, concept: str, seed: int, *parts: str) -> tuple[Job, ...]:
+    return tuple(Job(method, concept, seed, part) for part in parts)
+
+
+def every_job() -> list[Job]:
+    """Of the whole arena."""
+    found = legs(tuple(METHODS), CONCEPTS, SEEDS, CLAIMS)
+    return [job for leg in found for job in leg.jobs]
+
+
+def next_ready(waiting: Sequence[Leg], done: Collection[Job]) -> Leg | None:
+    """The first leg that can start: all that it needs is done."""
+    return next((leg for leg in waiting if all(job in done for job in leg.needs)), None)
