@@ -41,6 +41,7 @@ PRESET_OF = {
     "TVEraseAutoStrength": "quick",
 }
 SHOWS_PICTURES = {
+    "TVEraseBlockMask",
     "PreviewImage",
     "SaveImage",
     "TVEraseAutoStrength",
