@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from workflows import flow_notes
-from workflows.flow_graphs import Family, Memory, sampler
+from workflows.flow_family import Family, Memory, sampler
 
+NEWER_HOST = "Needs a ComfyUI of 2026: 0.3.75 cannot load its text encoder, 0.33 can."
+NEWER_MODEL = "Needs a ComfyUI of 2026: 0.3.75 does not know the model, 0.33 does."
 QWEN_3_4B = "qwen_3_4b.safetensors"
 T5_AND_CLIP = {"clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp16.safetensors"}
 
@@ -61,7 +62,7 @@ FAMILIES: dict[str, Family] = {
         latent="EmptyFlux2LatentImage",
         strength=0.4,
         used=("flux-2-klein-4b.safetensors", sampler(4, 1.0, "euler")),
-        host=flow_notes.NEWER_HOST,
+        host=NEWER_HOST,
         extra="ComfyUI's template draws with *Flux2Scheduler*, which spaces the steps a little "
         "otherwise than *simple* does.",
     ),
@@ -87,6 +88,6 @@ FAMILIES: dict[str, Family] = {
         ),
         vae="qwen_image_vae.safetensors",
         latent="EmptyLatentImage",
-        host=flow_notes.NEWER_MODEL,
+        host=NEWER_MODEL,
     ),
 }

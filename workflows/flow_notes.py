@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from workflows import notes
+from workflows.flow_family import Family
 from workflows.graph_parts import Recipe
 
-if TYPE_CHECKING:
-    from workflows.flow_graphs import Family
-
-ANY_HOST = "Needs ComfyUI 0.3.75 or newer."
-NEWER_HOST = "Needs a ComfyUI of 2026: 0.3.75 cannot load its text encoder, 0.33 can."
-NEWER_MODEL = "Needs a ComfyUI of 2026: 0.3.75 does not know the model, 0.33 does."
 FILES = "Choose the files in the loaders first; their names are those of ComfyUI's own templates."
 DISTILLATE = """**{file}** draws in {steps} steps, and a fine-tune would undo what makes it fast. \
 So the vector is learned on **{base}**, and subtracted from the other. **other_weights** is \

@@ -110,8 +110,8 @@ HOSTING: dict[str, list[Fault]] = {
         ),
         Fault(
             "deltas are added to a weight already rounded to bfloat16",
-            "if acting and dtype == torch.bfloat16 and not self._packed:",
-            "if False:",
+            "            if not self._packed:\n",
+            "            if False:\n",
             (HALF,),
         ),
         Fault(
@@ -512,6 +512,7 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("half of the noise chooses", "(1 - EARLY) * len", "0.5 * len"),
     ],
     "nodes/host/drawing/sampling.py": [
+        Fault("guidance may be no number", '{"cfg": NOT_NEGATIVE, **sizes}', "{**sizes}"),
         Fault(
             "pictures of a batch share one seed",
             "manual_seed(seeds[i])) for i in rows]",
@@ -702,12 +703,6 @@ HOSTING: dict[str, list[Fault]] = {
     ],
     "nodes/strength/triggers.py": [
         Fault(
-            "the strength is measured the slow way",
-            "drawing, autocast=True, **loading)",
-            "drawing, **loading)",
-            harmless="the same pictures to the judge, later (docs/decisions/0023)",
-        ),
-        Fault(
             "the plain prompt is no trigger",
             "triggers = joined(plain, *(",
             "triggers = joined(*(",
@@ -725,6 +720,12 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/strength/node.py": [
+        Fault(
+            "the strength is measured the slow way",
+            ", autocast=True, **loading)",
+            ", **loading)",
+            harmless="the same pictures to the judge, later (docs/decisions/0023)",
+        ),
         Fault(
             "the mask is not measured with",
             "model, task_vector, block_mask, allow_other_weights=allow)",

@@ -441,6 +441,7 @@ VECTORS: dict[str, list[Fault]] = {
     "tverase_core/model/mask_text.py": [
         Fault("a range leaves its last block out", "known[start : end + 1]", "known[start:end]"),
         Fault("an exclusion is forgotten", "        value = 0.0\n", "        value = None\n"),
+        Fault("a pattern may be read in many ways", r"[^\n\\])*?/", r"[^\n])*?/"),
     ],
     "tverase_core/model/layout.py": [
         Fault(

@@ -27,8 +27,12 @@ PRESETS = {
     "no_time": "!TIME, !kind:embed",
 }
 
-# A regular expression between slashes, else anything up to a separator or a comment.
-_TOKEN = re.compile(r"\s*!?\s*/(?:\\.|[^\n])*?/(?=\s*(?:=|,|;|\n|#|$))[^,;\n#]*|#[^\n]*|[^,;\n#]+")
+# A regular expression between slashes, else anything up to a separator or a comment. A text is read
+# in one way only: where two alternatives both fit, a hostile mask would take for ever.
+_TOKEN = re.compile(
+    r"[^\S\n]*(?:![^\S\n]*)?/(?:\\.|[^\n\\])*?/(?=[^\S\n]*(?:=|,|;|\n|#|$))[^,;\n#]*"
+    r"|#[^\n]*|[^,;\n#]+"
+)
 
 
 @dataclass

@@ -10,6 +10,7 @@ import comfy.sample
 import comfy.samplers
 import torch
 
+from ....tverase_core.checks import COUNT, NOT_NEGATIVE, check_settings
 from ....tverase_core.ports import Context
 from ..model.conditioning import conditioning, drawn_as_one
 from ..network.latents import latent_shape, with_time, without_time
@@ -23,7 +24,7 @@ SCHEDULERS = list(comfy.samplers.KSampler.SCHEDULERS)
 
 @dataclass(frozen=True, slots=True)
 class SamplerSettings:
-    """What a KSampler node holds, and the size of a picture in pixels."""
+    """What a KSampler node holds, and the size of a picture in pixels. Raises ConfigError."""
 
     steps: int
     cfg: float
@@ -32,6 +33,11 @@ class SamplerSettings:
     height: int
     width: int
     batch: int = 16
+
+    def __post_init__(self) -> None:
+        # The host's own limits let NaN through: it is neither below nor above them.
+        sizes = dict.fromkeys(("steps", "height", "width", "batch"), COUNT)
+        check_settings(self, {"cfg": NOT_NEGATIVE, **sizes}, title="Drawing")
 
 
 def drawn_together(context: Context, count: int, batch: int) -> Iterator[torch.Tensor]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import random
+import time
 
 import pytest
 
@@ -109,6 +111,19 @@ def test_grammar_of_kinds_and_patterns() -> None:
 def test_patterns_may_hold_separators() -> None:
     mask = parse_mask(r"full, /a{1,2}=b;c#d/=0.5, !/x,y/", SD1)
     assert mask.patterns == (("a{1,2}=b;c#d", 0.5), ("x,y", 0.0))
+
+
+def test_a_pattern_that_never_ends_is_read_in_time() -> None:
+    """Time grows with the text's length, not with the ways of reading it."""
+    began = time.process_time()
+    for text in (
+        "/blocks." + r"\d+\cks\." * 200 + "\nb",
+        "\n" * 20_000 + "full",
+        "/" * 2_000 + "\n",
+    ):
+        with contextlib.suppress(ConfigError, EmptyMaskError, UnknownBlockError):
+            parse_mask(text, LAYOUT.blocks())
+    assert time.process_time() - began < 5
 
 
 def test_generic_block_names() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tverase_core.errors import ConfigError
 from tverase_core.ports import Context
 
 
@@ -125,3 +126,12 @@ def test_decoded_pictures_lie_in_0_to_1_and_the_model_is_brought_back(
     assert (pictures.dtype, tuple(pictures.shape)) == (torch.float32, (3, 2, 2, 3))
     assert pictures[0, 0, 0].tolist() == [0.0, 0.25, 1.0]
     assert done == ["decoded", "loaded"]
+
+
+@pytest.mark.parametrize("cfg", [float("nan"), float("inf"), -1.0])
+def test_guidance_that_is_no_number_is_refused(pack: Any, cfg: float) -> None:
+    """ComfyUI's own limits let NaN through."""
+    from tverase_pack.nodes.host.drawing.sampling import SamplerSettings
+
+    with pytest.raises(ConfigError, match="cfg: expected a finite number >= 0"):
+        SamplerSettings(4, cfg, "euler", "simple", 64, 64)
