@@ -49,6 +49,13 @@ ERASING: dict[str, list[Fault]] = {
             harmless="the search itself refuses it, later",
         ),
     ],
+    "nodes/inversion/inversion_settings.py": [
+        Fault(
+            "bounds to the word are not held",
+            "return None if bounds == (-1.0, 1.0) else (bounds,) * count",
+            "return None",
+        ),
+    ],
     "nodes/inversion/attack_settings.py": [
         Fault("the rate is one picture's", "RATE_PER_PICTURE * batch", "RATE_PER_PICTURE"),
     ],

@@ -351,6 +351,13 @@ LEARNING: dict[str, list[Fault]] = {
             "done, history = 0, state.losses",
         ),
     ],
+    "tverase_core/inversion/config.py": [
+        Fault(
+            "a floor above the cap passes",
+            "        if self.cosine_floor > self.cosine_cap:\n",
+            "        if False:\n",
+        ),
+    ],
     "tverase_core/inversion/cosines.py": [
         Fault("the cap is ignored", "(found - cap).clamp_min(0)", "found.clamp_min(0)"),
         Fault("the floor is ignored", " + (floor - found).clamp_min(0)", ""),

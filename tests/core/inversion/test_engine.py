@@ -297,7 +297,12 @@ def test_concept_inversion_has_no_diversity_term() -> None:
 def test_all_bad_settings_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         InversionConfig(
-            count=2, steps=0, learning_rate=0, template="a cat", intervals=((0.5, 0.2),)
+            count=2,
+            steps=0,
+            learning_rate=0,
+            template="a cat",
+            intervals=((0.5, 0.2),),
+            cosine_floor=0.3,
         )
-    for word in ("steps", "learning_rate", "template", "(0.5, 0.2)", "1 for 2"):
+    for word in ("steps", "learning_rate", "template", "(0.5, 0.2)", "1 for 2", "cosine_floor"):
         assert word in str(caught.value)
