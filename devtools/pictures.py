@@ -279,11 +279,20 @@ def flow_pictures(s: PictureMaker) -> None:
         prompts = [f"a {subject} in {style} style" for subject in SUBJECTS]
         rows.append((f"{style} style", flow.draw(flow.model, prompts, len(prompts))))
     help_picture("demo_flow", compare(rows, 8))
-    erased = flow.erase(flow.learn(FLOW)[1], FLOW.strength)
-    both = [flow.draw(model, ["a cat"], 8) for model in (flow.model, erased)]
-    thumbnail("erase_concept_flow", rows_card(both, ("a cat", "the same seeds, erased")))
-    both = [flow.draw(model, ["a dog"], 8) for model in (flow.model, erased)]
-    thumbnail("erase_concept_flow_auto", rows_card(both, ("a dog", "the cat erased")))
+    models = {"before": flow.model, "after": flow.erase(flow.learn(FLOW)[1], FLOW.strength)}
+    shown = {
+        (name, when): flow.draw(model, [f"a {name}"], 8)
+        for name in ("cat", "dog", "house")
+        for when, model in models.items()
+    }
+    rows = [(f"a {name}: {when}", images) for (name, when), images in shown.items()]
+    help_picture("before_after_flow", compare(rows, 8))
+    for workflow, name, label in (
+        ("erase_concept_flow", "cat", "the same seeds, erased"),
+        ("erase_concept_flow_auto", "dog", "the cat erased"),
+    ):
+        both = [shown[name, when] for when in models]
+        thumbnail(workflow, rows_card(both, (f"a {name}", label)))
 
 
 STAGES = {

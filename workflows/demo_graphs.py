@@ -50,7 +50,7 @@ AUTO = replace(
 FLOW = replace(
     AUTO,
     draw={"steps": 16, "cfg": 5.0, "sampler_name": "euler", "scheduler": "simple"},
-    strength=1.3,
+    strength=1.6,
 )
 INVERT = {"count": 12, "steps": 150, "learning_rate": 5e-2, "batch": 4}
 RETAINED = "\n".join(f"a {name} | {name}" for name in KEPT)
