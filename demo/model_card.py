@@ -38,13 +38,15 @@ NAMES = {
 
 
 def table(document: Mapping[str, Any]) -> str:
-    """The figures as a Markdown table and one sentence on those that fell short."""
+    """The figures that tell of the model as a Markdown table, and one sentence on those that fell
+    short; evidence on methods is not the card's."""
     lines = ["| figure | measured | asked | met |", "|---|---|---|---|"]
-    for name, entry in document["figures"].items():
-        label = NAMES.get(name, name) + (f" (n = {entry['n']})" if "n" in entry else "")
+    figures = {NAMES[name]: e for name, e in document["figures"].items() if name in NAMES}
+    for name, entry in figures.items():
+        label = name + (f" (n = {entry['n']})" if "n" in entry else "")
         met = {True: "yes", False: "no", None: ""}[entry.get("met")]
         lines.append(f"| {label} | {shown(entry)} | {entry.get('target', '')} | {met} |")
-    short = [NAMES.get(k, k) for k, e in document["figures"].items() if e.get("met") is False]
+    short = [name for name, entry in figures.items() if entry.get("met") is False]
     verdict = f"Short of what was asked: {'; '.join(short)}." if short else "All were met."
     where = f"Measured {document['date']} with {document['environment']['host']} on a CPU by"
     return "\n".join([*lines, "", verdict, f"{where} `{document['command']}`."])
