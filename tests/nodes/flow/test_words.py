@@ -9,7 +9,7 @@ import torch
 from host_support.tiny_flow import TEXT, build
 from tverase_core.ports import Context
 
-WORDS = {"short": [5, 7, 1], "long": [5, 9, 11, 0, 1]}
+WORDS = {"short": [5, 7, 1], "long": [5, 9, 11, 0, 1], "as short": [5, 8, 1]}
 
 
 def reader() -> Any:
@@ -48,9 +48,11 @@ def test_pictures_of_one_text_are_drawn_together_and_no_others(pack: Any, comfy_
     from tverase_pack.nodes.host.drawing.sampling import drawn_together
     from tverase_pack.nodes.host.model.conditioning import conditioning
 
-    rows = contexts("short", "long").pick(torch.tensor([0, 1, 0, 1, 1]))
-    batches = list(drawn_together(rows, 5, 4))
-    assert sorted(batch.tolist() for batch in batches) == [[0, 2], [1, 3], [4]]
+    rows = contexts("short", "long", "as short").pick(torch.tensor([0, 1, 0, 1, 1, 2]))
+    batches = list(drawn_together(rows, 6, 4))
+    assert sorted(batch.tolist() for batch in batches) == [[0, 2], [1, 3], [4], [5]]
+    of_one_length = drawn_together(contexts("short", "as short"), 2, 4)
+    assert sorted(batch.tolist() for batch in of_one_length) == [[0], [1]]
     _, even = next(iter(rows.pick(batches[0]).even()))
     ((tokens, beside),) = conditioning(even)
     assert tokens.shape == (1, 4, TEXT)
