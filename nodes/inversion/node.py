@@ -77,9 +77,9 @@ class DiverseInversionNode:
         require_own_pictures(model, concept_set)
         config = inversion_config(widgets)
         prompt = widgets["prompt"].strip() or config.template.replace("{}", concept_set.concept)
+        encoder = HostTextEncoder(model, clip)
 
         def parts() -> list[Any]:
-            encoder = HostTextEncoder(model, clip)
             texts = job_digest(config, concept_set, encoder), encoder.encode([prompt, ""])
             checks = [widgets[name] for name in ("checks", "restarts")]
             return [*texts, config, vae, judge, drawing_of(widgets), *checks]
@@ -88,7 +88,9 @@ class DiverseInversionNode:
         kept = finished_work(FORM, choice, model, PURPOSE, parts)
         made = kept.found()
         if made is None:
-            made = self._inverted(model, clip, vae, concept_set, judge, config, prompt, widgets)
+            made = self._inverted(
+                model, clip, vae, encoder, concept_set, judge, config, prompt, widgets
+            )
             kept.keep(made)
         return inversion_output(made, kept.note)
 
@@ -97,6 +99,7 @@ class DiverseInversionNode:
         model: Any,
         clip: Any,
         vae: Any,
+        encoder: Any,
         concept_set: ConceptSet,
         judge: Any,
         config: InversionConfig,
@@ -118,12 +121,8 @@ class DiverseInversionNode:
             with open_studio(base, clip, vae, drawing, purpose=PURPOSE) as studio:
                 plain = studio.encoder.encode([prompt])
                 check_judge(studio.sampler, judge, concept_set.concept, plain, seeds)
-        with open_studio(
-            *(model, clip, vae, drawing),
-            purpose=PURPOSE,
-            extra_memory_bytes=needed,
-            autocast=True,
-        ) as studio:
+        loading = {"purpose": PURPOSE, "extra_memory_bytes": needed, "encoder": encoder}
+        with open_studio(model, clip, vae, drawing, autocast=True, **loading) as studio:
             checks = Validation(
                 studio.sampler,
                 judge,
@@ -134,8 +133,8 @@ class DiverseInversionNode:
                 on_pictures=drawn.__setitem__,
                 edited=base is not None,
             )
-            encoder, resumable = studio.encoder, widgets["resumable"]
-            with unfinished_inversion(model, config, concept_set, encoder, resumable) as u:
+            job = (model, config, concept_set, encoder, widgets["resumable"])
+            with unfinished_inversion(*job) as u:
                 found = diverse_inversion(
                     studio.denoiser,
                     encoder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ...tverase_core.inversion.inversion_set import InversionSet
@@ -24,12 +25,12 @@ from ..pictures.strength_curve import strength_curve
 from ..shared.drawing_settings import drawing_of, drawing_widgets
 from ..shared.kept_work import FINISHED_WORK
 from ..shared.node_output import with_pictures
-from ..shared.retained_prompts import RetainedPrompts, parse_retained
+from ..shared.retained_prompts import parse_retained
 from ..shared.sockets import BLOCK_MASK, CATEGORY, INVERSION_SET, JUDGE, TASK_VECTOR
 from ..shared.widgets import socket
 from .report import counts, strength_report
 from .strength_settings import SETTINGS, held_out_seeds, search_config
-from .triggers import Split, split_triggers
+from .triggers import Texts, split_triggers
 
 PURPOSE = "Auto-Strength"
 FORM = Form(save_choice, load_choice)
@@ -106,20 +107,20 @@ class AutoStrength:
         config, split = search_config(widgets), split_triggers(inversion_set, widgets, attack)
         allow = widgets["other_weights"] == "allow"
         deltas = checked_deltas(model, task_vector, block_mask, allow_other_weights=allow)
-        progress = NodeProgress()
+        progress, encoder = NodeProgress(), HostTextEncoder(model, clip)
+        texts = split.texts(encoder, retained)
 
         def parts() -> list[Any]:
-            encoder = HostTextEncoder(model, clip)
-            texts = (*split.texts(encoder, retained), encoder.encode([""]))
+            told = (*texts, encoder.encode([""]))
             drawn = (vae, drawing_of(widgets), judge, concept, retained.concepts)
-            return [texts, drawn, deltas, config, held_out_seeds(widgets)]
+            return [told, drawn, deltas, config, held_out_seeds(widgets)]
 
         reuse = widgets.get("finished_work", "")
         kept = finished_work(FORM, reuse, model, PURPOSE, parts)
         choice = kept.found()
         if choice is None:
-            given = (deltas, split, retained, config, widgets)
-            choice = self._searched(model, clip, vae, judge, progress, *given)
+            drawing = (model, clip, vae, encoder, judge, concept, retained.concepts)
+            choice = self._searched(*drawing, progress, deltas, texts, config, widgets)
             kept.keep(choice)
         notes = (*retained.warnings, *split.notes)
         text = strength_report(choice, concept, split.names, retained.prompts, notes)
@@ -136,11 +137,13 @@ class AutoStrength:
         model: Any,
         clip: Any,
         vae: Any,
+        encoder: Any,
         judge: Any,
+        concept: str,
+        kept_concepts: Sequence[str],
         progress: Progress,
         deltas: Plan,
-        split: Split,
-        retained: RetainedPrompts,
+        texts: Texts,
         config: SearchConfig,
         widgets: dict[str, Any],
     ) -> StrengthChoice:
@@ -148,17 +151,16 @@ class AutoStrength:
         from ..host.drawing.studio import open_studio
         from ..host.model.edits import on_device, plan_bytes
 
-        loading = {"purpose": PURPOSE, "extra_memory_bytes": plan_bytes(deltas)}
+        triggers, others, keep = texts
+        loading = {"purpose": PURPOSE, "extra_memory_bytes": plan_bytes(deltas), "encoder": encoder}
         with (
             open_studio(model, clip, vae, drawing_of(widgets), autocast=True, **loading) as studio,
             studio.denoiser.attached(on_device(deltas, studio.denoiser.device)) as attachment,
         ):
             # The check draws the same prompts as the search, at other seeds: too few are given to
             # set some aside.
-            triggers, others, keep = split.texts(studio.encoder, retained)
-
             def measurement(shown: Context) -> ModelMeasurement:
-                concepts = split.tuning.concept, shown, keep, retained.concepts
+                concepts = concept, shown, keep, kept_concepts
                 return ModelMeasurement(attachment, studio.sampler, judge, *concepts)
 
             choice = find_strength(measurement(triggers), config, progress=progress)

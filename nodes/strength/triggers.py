@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from ...tverase_core.errors import ConfigError
 from ...tverase_core.inversion.inversion_set import InversionSet
 from ...tverase_core.ports import Context, TextEncoder, joined
 from ..shared.retained_prompts import RetainedPrompts
+
+Texts: TypeAlias = tuple[Context, Context | None, Context]  # as `Split.texts` gives them
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +25,7 @@ class Split:
     names: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def texts(
-        self, encoder: TextEncoder, retained: RetainedPrompts
-    ) -> tuple[Context, Context | None, Context]:
+    def texts(self, encoder: TextEncoder, retained: RetainedPrompts) -> Texts:
         """Encoded: the plain prompt and what tunes, what is held out, what must stay."""
         tuning = [self.tuning, *([self.attacks] if self.attacks else [])]
         plain = encoder.encode([self.prompt])

@@ -62,12 +62,14 @@ def open_studio(
     purpose: str,
     extra_memory_bytes: int = 0,
     autocast: bool = False,
+    encoder: HostTextEncoder | None = None,
 ) -> Iterator[Studio]:
     """Load a clone of the model for drawing and gradients; see `open_denoiser`.
 
-    vae: None where only latents are wanted.
+    vae: None where only latents are wanted. encoder: this MODEL's of this CLIP, where there is one
+    already; each holds a copy of the text model.
     """
-    encoder = HostTextEncoder(model, clip)
+    encoder = encoder or HostTextEncoder(model, clip)
     empty = encoder.encode([""])
     with open_denoiser(model, extra_memory_bytes, purpose=purpose, autocast=autocast) as denoiser:
         yield Studio(denoiser, encoder, HostSampler(denoiser, vae, empty, settings), empty)
