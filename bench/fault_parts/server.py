@@ -39,9 +39,11 @@ Graph = dict[str, Any]
 
 @dataclass
 class Endured:
-    """held: bytes of the server after each prompt. ended: prompts by how. wrong: in words."""
+    """Of a server after each prompt, in bytes: held, when the C library has given back what it
+    keeps free, and resident, before. ended: prompts by how. wrong: in words."""
 
     held: list[int] = field(default_factory=list)
+    resident: list[int] = field(default_factory=list)
     ended: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
@@ -64,14 +66,16 @@ def endure(tree: Path, base: Path, prompts: int, seed: int) -> Endured:
     """So many prompts of the quick demo's graph in one server, cancelled while they run, taken
     out of the queue, or left alone; then the first one again."""
     source, made = random.Random(f"{seed} server"), Endured()
-    with _server(tree, base) as server:
+    with _server(tree, base, {"give_back": Path(__file__).parent / "give_back"}) as server:
         client = Client(server.url, server.base)
         expected = _pictures(client, client.run(_erasure(0)))
         for number in range(1, prompts + 1):
             how = source.choice(("interrupt", "delete", "let run"))
             ended = _one(client, _erasure(number), how, source.randrange(1, 40))
             made.ended[ended] = made.ended.get(ended, 0) + 1
-            made.held.append(_held(server, client))
+            made.resident.append(_resident(server, client))
+            client.run({"1": {"class_type": "BenchGiveBack", "inputs": {"number": number}}})
+            made.held.append(_resident(server, client))
         if _pictures(client, client.run(_erasure(0))) != expected:
             made.wrong.append("the next run's pictures")
     return made
@@ -98,10 +102,10 @@ def kill_and_go_on(tree: Path, base: Path, seed: int) -> Killed:
     return told
 
 
-def _server(tree: Path, base: Path) -> Server:
+def _server(tree: Path, base: Path, packs: Mapping[str, Path] | None = None) -> Server:
     assets = os.environ.get("PYTHONPATH")
     host = Host(tree.name, tree, Path(assets) if assets else None)
-    return Server(host, Path(sys.executable), threads=1, base=base)
+    return Server(host, Path(sys.executable), threads=1, base=base, extra_packs=packs)
 
 
 def _erasure(seed: int) -> Graph:
@@ -134,7 +138,7 @@ def _one(client: Client, graph: Graph, how: str, after: int) -> str:
     return "deleted" if how == "delete" else "done"
 
 
-def _held(server: Server, client: Client) -> int:
+def _resident(server: Server, client: Client) -> int:
     """Bytes of the server's process when it has let go of models and results."""
     assert server.process is not None
     client.post("/free", {"unload_models": True, "free_memory": True})
