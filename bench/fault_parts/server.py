@@ -29,6 +29,7 @@ from tverase_core.inversion.files import load_inversion_set
 from .digest import digest_of
 
 SETTLED = 5  # prompts until every cache is full
+KILLED_AT = (0.4, 0.8)  # of the work
 SHORT = {
     "TVEraseConceptSetFromPrompt": {"count": 8, "batch_size": 8, "steps": 2},
     "TVEraseConceptFinetune": {"steps": 4, "batch_size": 8, "finished_work": "make anew"},
@@ -92,7 +93,7 @@ def kill_and_go_on(tree: Path, base: Path, seed: int) -> Killed:
         for _ in range(2):
             shutil.rmtree(place / "output")
             with _server(tree, place) as server:
-                _kill_at(server, job, source.randrange(*job.moments))
+                _kill_at(server, job, source.uniform(*KILLED_AT))
             told.kills += 1
             told.gone_on += any((place / "output").rglob("unfinished/*.safetensors"))
             with _server(tree, place) as server:
@@ -157,11 +158,10 @@ def _pictures(client: Client, outputs: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Job:
-    """A prompt that saves one file. moments: messages of its node 6 after which the kill comes."""
+    """A prompt that saves one file; its node 6 does the work."""
 
     name: str
     graph: Graph
-    moments: tuple[int, int]
     ending: str
     load: Callable[[Path], Any]
 
@@ -176,7 +176,7 @@ def _tuning() -> _Job:
     graph["6"]["inputs"] |= {"steps": 60, "checkpoint_every": 5}
     graph["8"]["inputs"] |= {"task_vector": ["6", 2], "filename_prefix": "killed"}
     kept = {name: graph[name] for name in ("1", "3", "6", "8")}
-    return _Job("tuning", kept, (30, 90), ".tv.safetensors", load_task_vector)
+    return _Job("tuning", kept, ".tv.safetensors", load_task_vector)
 
 
 def _inversion() -> _Job:
@@ -193,17 +193,16 @@ def _inversion() -> _Job:
         "6": node,
         "8": {"class_type": "TVEraseSaveInversionSet", "inputs": saving},
     }
-    return _Job("inversion", kept, (130, 250), ".inversions.safetensors", load_inversion_set)
+    return _Job("inversion", kept, ".inversions.safetensors", load_inversion_set)
 
 
-def _kill_at(server: Server, job: _Job, after: int) -> None:
-    """Kill the server when node 6 has told so often how far it is."""
-    told = 0
+def _kill_at(server: Server, job: _Job, share: float) -> None:
+    """Kill the server when node 6 has done that share of its work."""
 
     def watch(message: Message | None) -> None:
-        nonlocal told
-        told += message is not None and str(message.data.get("node")) == "6"
-        if told == after:
+        if message is None or message.kind != "progress" or str(message.data["node"]) != "6":
+            return
+        if message.data["value"] >= share * message.data["max"]:
             assert server.process is not None
             os.killpg(server.process.pid, signal.SIGKILL)
 
