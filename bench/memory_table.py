@@ -77,7 +77,8 @@ def rows(name: str, size: int) -> list[str]:
     ):
         config = FinetuneConfig(accumulation=16, rank=rank, trainable=chosen)
         trained = {key for key, shape in weights.items() if config.allows(key, len(shape))}
-        counted = activations(model, (1, 4, size, size), trained.__contains__, text, torch.bfloat16)
+        asked = (model, (1, 4, size, size), trained.__contains__, text, torch.bfloat16)
+        counted = activations(*asked, low_rank=rank is not None)
         for optimizer in ("adamw", "adamw8bit"):
             whole = FinetuneConfig(
                 accumulation=16, rank=rank, trainable=chosen, optimizer=optimizer

@@ -7,6 +7,7 @@ from .fault import Fault
 HALF = "tests/nodes/finetune/test_half_precision.py"
 REFUSALS = "tests/nodes/test_refusals.py"
 QUANTISED = "tests/nodes/finetune/test_quantised_base.py"
+FROZEN = "tests/nodes/finetune/test_frozen_weight.py"
 FLOW = "tests/nodes/flow/test_families.py"
 PASSED_OVER = "tests/nodes/flow/test_passed_over.py"
 FINETUNE = "tests/nodes/finetune/test_finetune.py"
@@ -126,6 +127,27 @@ HOSTING_MODELS: dict[str, list[Fault]] = {
             "    if unknown:\n",
             "    if False:\n",
             (FINETUNE, REFUSALS, "tests/nodes/baselines/test_few_shot.py"),
+        ),
+    ],
+    "nodes/host/model/frozen_weight.py": [
+        Fault(
+            "a branch of low rank is left out",
+            "made = made + branch.of(x)",
+            "made = made + 0.0 * branch.of(x)",
+            (FROZEN,),
+        ),
+        Fault("a branch has the whole strength", " * self.scale", "", (FROZEN,)),
+        Fault(
+            "what else reads the weight sees no delta",
+            "return value.dense() if isinstance(value, FrozenWeight) else value",
+            "return value",
+            (FROZEN,),
+        ),
+        Fault(
+            "biases of such layers do not learn",
+            "of_bias = grad.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None",
+            "of_bias = None",
+            (FROZEN,),
         ),
     ],
     "nodes/host/model/exact.py": [

@@ -26,8 +26,12 @@ class LowRankDeltas(Mapping[str, Tensor]):
         self._shapes, self._factors = shapes, factors
 
     def __getitem__(self, key: str) -> Tensor:
-        shape = self._shapes[key]
-        return (self._factors[f"{key}/{UP}"] @ self._factors[f"{key}/{DOWN}"]).view(shape)
+        up, down = self.factors(key)
+        return (up @ down).view(self._shapes[key])
+
+    def factors(self, key: str) -> tuple[Tensor, Tensor]:
+        """(up, down) of a weight, for those who need no dense delta."""
+        return self._factors[f"{key}/{UP}"], self._factors[f"{key}/{DOWN}"]
 
     def __contains__(self, key: object) -> bool:
         return key in self._shapes

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeAlias
 
 import torch
 
 from ....tverase_core.errors import KeyMismatchError, listed
+from ....tverase_core.finetuning.low_rank import LowRankDeltas
 from ..storage.formats import is_packed, stored_scale, values
+from .frozen_weight import Branch, FrozenWeight
 
 Acting: TypeAlias = list[tuple[torch.Tensor, float]]  # deltas of one weight and their factors
 
@@ -56,11 +59,36 @@ class WeightSlot:
         self._name = key.rpartition(".")[2]
         self._packed = is_packed(layer, self._name, layer._parameters[self._name])
         self._unit = stored_scale(layer, self._name)
+        self._linear = isinstance(layer, torch.nn.Linear) and self._name == "weight"
         self._kept: tuple[Acting, torch.Tensor] | None = None
 
     def __call__(self, weight: torch.Tensor) -> torch.Tensor:
         # The host's parameters ask for gradients: undetached, each would gather a copy of its own.
-        weight, dtype = weight.detach(), weight.dtype
+        weight = weight.detach()
+        if torch.is_grad_enabled() and self._linear and not self._packed:
+            branches = self._branches()
+            if branches is not None:
+                return self._frozen(weight, branches)
+        return self._with_deltas(weight)
+
+    def _branches(self) -> list[Branch] | None:
+        """What acts on the weight, or None where a delta is dense."""
+        acting = [a for a in self._stack if a.scale != 0 and self._key in a.deltas]
+        if not all(isinstance(attachment.deltas, LowRankDeltas) for attachment in acting):
+            return None
+        return [
+            Branch(*attachment.deltas.factors(self._key), attachment.scale / self._unit)
+            for attachment in acting
+            if isinstance(attachment.deltas, LowRankDeltas)
+        ]
+
+    def _frozen(self, weight: torch.Tensor, branches: list[Branch]) -> torch.Tensor:
+        stored = self._layer._parameters[self._name].detach()
+        stays = stored if stored.device == weight.device else weight
+        return FrozenWeight.of(weight, stays, branches, partial(self._with_deltas, weight))
+
+    def _with_deltas(self, weight: torch.Tensor) -> torch.Tensor:
+        dtype = weight.dtype
         if hasattr(weight, "_qdata"):  # hosts of 2025 hand over some of them packed
             weight = values(self._layer, self._name, weight).to(dtype)
         acting = [

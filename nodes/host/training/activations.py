@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ..model.conditioning import network_inputs
 from ..model.numerics import compute_dtype
 from ..network.backward import differentiable
 from ..network.latents import with_time
+from ..storage.formats import is_packed
 from .recompute import blocks_of
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ class _Ledger:
         self.inputs: dict[int, int] = {}
         self._seen: set[int] = set()
 
+    def pass_over(self, weight: torch.Tensor) -> None:
+        self._seen.add(weight.untyped_storage()._cdata)
+
     def keep(self, tensor: torch.Tensor) -> torch.Tensor:
         """What autograd shall hold for it: an alias, since an operation that keeps its own output
         would hold itself for ever."""
@@ -118,17 +122,21 @@ class _Ledger:
 def activations(
     model: ModelPatcher,
     shape: tuple[int, int, int, int],
-    trained: Callable[[str], bool],
+    trained: Callable[[str], bool] | None,
     text: Context,
     dtype: torch.dtype | None = None,
+    *,
+    low_rank: bool = False,
 ) -> Activations:
     """What autograd keeps of one forward pass of latents [b, c, h, w].
 
     The model's own network is built anew on the meta device, where tensors have a size and no
-    content, and run once with the trained weights asking for gradients. trained: by weight key.
-    text: one of its longest rows stands for all. dtype: what is computed in, where not what the
-    model's device computes in. A ComfyUI without `optimized_attention_override` (0.3.52) counts
-    attention scores that the real pass does not keep: there the estimate is high.
+    content, and run once with what learns asking for gradients. trained: by weight key; None where
+    the texts learn and no weight. text: one of its longest rows stands for all. dtype: what is
+    computed in, where not what the model's device computes in. low_rank: how weights learn. No
+    weight counts of linear layers where it stays as it is (`FrozenWeight`). A ComfyUI without
+    `optimized_attention_override` (0.3.52) counts attention scores that the real pass does not
+    keep: there the estimate is high.
     """
     config = dict(model.model.model_config.unet_config)
     dtype = dtype or compute_dtype(model)
@@ -137,19 +145,22 @@ def activations(
     with torch.inference_mode(False), torch.enable_grad():
         network = kind(**{**config, **meta}, operations=_WholeLayers)
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(trained(f"diffusion_model.{name}"))
+            parameter.requires_grad_(trained is not None and trained(f"diffusion_model.{name}"))
         for layer in network.modules():
             if hasattr(layer, "num_activated_experts"):
                 layer.forward = partial(_evenly_routed, layer)
             if hasattr(layer, "inv_freq"):
                 layer.forward = partial(_positions, layer)
         ledger = _Ledger()
+        for layer in _linear_layers(network, model.model.diffusion_model):
+            if low_rank or not layer.weight.requires_grad:
+                ledger.pass_over(layer.weight)
         for name, block in blocks_of(network).items():
             ledger.watch(name, block)
         rows = torch.full((shape[0],), _longest(text))
         _, row = next(iter(text.pick(rows).even()))
         given = network_inputs(model, row, shape, torch.device("cpu"))
-        inputs = {name: _on_meta(value, dtype) for name, value in given.items()}
+        inputs = {name: _on_meta(value, dtype, trained is None) for name, value in given.items()}
         hooks = torch.autograd.graph.saved_tensors_hooks(ledger.keep, lambda tensor: tensor)
         with hooks, differentiable(network):
             kept = network(
@@ -167,12 +178,21 @@ def activations(
     )
 
 
-def _on_meta(value: Any, dtype: torch.dtype) -> Any:
+def _linear_layers(network: torch.nn.Module, real: torch.nn.Module) -> Iterator[torch.nn.Linear]:
+    """Those whose counterparts in the real network hold weights that need no unpacking."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, torch.nn.Linear):
+            counterpart = real.get_submodule(name)
+            if not is_packed(counterpart, "weight", counterpart._parameters["weight"]):
+                yield layer
+
+
+def _on_meta(value: Any, dtype: torch.dtype, learns: bool) -> Any:
     if not torch.is_tensor(value):
         return value
-    return torch.empty_like(
-        value, device="meta", dtype=dtype if value.is_floating_point() else value.dtype
-    )
+    floating = value.is_floating_point()
+    made = torch.empty_like(value, device="meta", dtype=dtype if floating else value.dtype)
+    return made.requires_grad_(learns and floating)
 
 
 def _longest(text: Context) -> int:
@@ -184,7 +204,7 @@ def _longest(text: Context) -> int:
 def gradient_bytes(model: ModelPatcher, shape: Sequence[int], text: Context, at_once: int) -> int:
     """Memory that gradients through `at_once` latents (c, h, w) under such texts need."""
     c, h, w = shape
-    return activations(model, (at_once, c, h, w), lambda key: True, text).whole
+    return activations(model, (at_once, c, h, w), None, text).whole
 
 
 def gradient_bytes_for(model: ModelPatcher, pictures: ConceptSet, at_once: int) -> int:

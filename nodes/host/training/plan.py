@@ -39,6 +39,7 @@ def tuning_plan(
         (part, *pictures.latents.shape[1:]),
         trained.__contains__,
         pictures.contexts,
+        low_rank=config.rank is not None,
     )
     return memory_plan(shapes, config, counted, recompute)
 

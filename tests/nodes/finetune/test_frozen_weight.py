@@ -1,0 +1,117 @@
+"""A weight that stays: gradients as of the dense sum, and no copy of it in autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import linear
+
+from tverase_core.finetuning.low_rank import LowRankDeltas, starting_factors
+from tverase_core.ports import Context
+
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture
+def model(make_tiny_model: Callable[..., Any]) -> Any:
+    return make_tiny_model(storage=torch.float32)
+
+
+def given() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    source = torch.Generator().manual_seed(4)
+    x = torch.randn(2, 4, 16, 16, generator=source)
+    return x, torch.tensor([1, 700]), torch.randn(2, 77, 32, generator=source)
+
+
+def factors_of(denoiser: Any) -> tuple[dict[str, torch.Size], dict[str, torch.Tensor]]:
+    shapes = {key: size for key, size in denoiser.weight_shapes().items() if len(size) >= 2}
+    factors = starting_factors(shapes, 2, 0, denoiser.device)
+    source = torch.Generator().manual_seed(5)
+    for factor in factors.values():
+        factor.data.normal_(0, 0.1, generator=source)
+    return shapes, factors
+
+
+def test_factors_get_the_gradients_of_the_dense_sum(pack: Any, model: Any) -> None:
+    from tverase_pack.nodes.host.model.denoiser import open_denoiser
+
+    x, times, tokens = given()
+    made = []
+    for dense in (False, True):
+        with open_denoiser(model) as denoiser, torch.enable_grad():
+            shapes, factors = factors_of(denoiser)
+            deltas: Any = LowRankDeltas(shapes, factors)
+            with denoiser.attached(dict(deltas) if dense else deltas) as attachment:
+                attachment.scale = -0.7
+                text = tokens.clone().requires_grad_()
+                told = denoiser.predict(x, times, Context(text))
+                told.square().mean().backward()
+        assert text.grad is not None
+        made.append([told.detach(), text.grad, *(f.grad for f in factors.values())])
+    for branch, whole in zip(*made, strict=True):
+        assert branch is not None
+        assert bool(branch.any())
+        torch.testing.assert_close(branch, whole, rtol=1e-3, atol=1e-5)
+
+
+def test_autograd_keeps_no_weight_of_a_linear_layer(pack: Any, model: Any) -> None:
+    """Neither of the pass for texts that learn nor of one for factors; the plan counts none."""
+    from tverase_pack.nodes.host.model.denoiser import open_denoiser
+    from tverase_pack.nodes.host.training.activations import activations
+
+    x, times, tokens = given()
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    for low_rank in (False, True):
+        kept.clear()
+        with open_denoiser(model) as denoiser, torch.enable_grad():
+            network = denoiser.patcher.model.diffusion_model
+            layers = [m for m in network.modules() if isinstance(m, torch.nn.Linear)]
+            sums = {round(float(m.weight.double().square().sum()), 6) for m in layers}
+            shapes, factors = factors_of(denoiser)
+            deltas = LowRankDeltas(shapes, factors) if low_rank else {}
+            text = tokens.clone().requires_grad_(not low_rank)
+            with denoiser.attached(deltas), hooks:
+                denoiser.predict(x, times, Context(text))
+        found = {round(float(t.detach().double().square().sum()), 6) for t in kept.values()}
+        assert sums
+        assert not sums & found
+        trained = shapes.__contains__ if low_rank else None
+        counted = activations(model, (2, 4, 16, 16), trained, Context(tokens), low_rank=low_rank)
+        real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        assert 0.85 * real < counted.whole < 1.15 * real
+
+
+def test_any_other_use_of_it_sees_the_sum(pack: Any, comfy_host: Any) -> None:
+    from tverase_pack.nodes.host.model.frozen_weight import Branch, FrozenWeight
+
+    source = torch.Generator().manual_seed(6)
+    weight, x = torch.randn(3, 5, generator=source), torch.randn(2, 5, generator=source)
+    up = torch.randn(3, 1, generator=source).requires_grad_()
+    down, bias = torch.randn(1, 5, generator=source), torch.randn(3, generator=source)
+    bias.requires_grad_()
+    frozen = FrozenWeight.of(
+        weight, weight, [Branch(up, down, 0.5)], lambda: weight + 0.5 * up @ down
+    )
+    assert (frozen.shape, frozen.dtype) == ((3, 5), torch.float32)
+    whole = weight + 0.5 * (up @ down).detach()
+    for told in (x @ frozen.T, frozen.to(torch.float32) @ x.T, frozen.clone(), frozen * 2):
+        assert type(told) is torch.Tensor
+    torch.testing.assert_close(x @ frozen.T, x @ whole.T)
+    torch.testing.assert_close(frozen[1:] - 0.0, whole[1:])
+    for told in (linear(x, frozen, bias), linear(input=x, weight=frozen, bias=bias)):
+        torch.testing.assert_close(told, linear(x, whole, bias))
+        up.grad = bias.grad = None
+        told.sum().backward()
+        assert up.grad is not None
+        assert bias.grad is not None
+        torch.testing.assert_close(bias.grad, torch.full((3,), 2.0))
+        torch.testing.assert_close(up.grad, 0.5 * (x @ down.T).sum().expand(3, 1))
