@@ -126,7 +126,8 @@ function pictures() {
 
 // (page) Brings the nodes into view, all of them or those named; where they are in the window.
 function fit(ids) {
-  const chosen = window.app.graph.nodes.filter((n) => !ids || ids.includes(n.id));
+  const wanted = ids?.map(String); // newer frontends name nodes by texts
+  const chosen = window.app.graph.nodes.filter((n) => !ids || wanted.includes(String(n.id)));
   const boxes = chosen.map((n) => [n.pos[0], n.pos[1] - 80, ...n.size]);
   const left = Math.min(...boxes.map((b) => b[0])) - 30;
   const top = Math.min(...boxes.map((b) => b[1])) - 30;
@@ -138,6 +139,19 @@ function fit(ids) {
   view.offset = [60 / scale - left, 90 / scale - top];
   window.app.canvas.setDirty(true, true);
   return { x: 60, y: 90, width: width * scale, height: height * scale };
+}
+
+// (page) Where nodes and groups are and how big they have become, on the graph's own scale.
+function boxes() {
+  const { nodes, groups } = window.app.graph;
+  return {
+    nodes: nodes.map((n) => ({
+      id: n.id,
+      type: n.type,
+      box: [n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30],
+    })),
+    groups: groups.map((g) => ({ title: g.title, box: [...g.pos, ...g.size] })),
+  };
 }
 
 // (page) Brings a node's title to a free place of the window, and says where.
@@ -304,6 +318,10 @@ const requests = {
 
   async search(page, { words }) {
     return { found: await page.evaluate(searched, words) };
+  },
+
+  async boxes(page) {
+    return page.evaluate(boxes);
   },
 
   async refresh(page) {
