@@ -111,12 +111,14 @@ function watch({ timeout, node }) {
   window.watched = watched;
 }
 
-// (page) How many pictures each node shows; null while one is still loading.
+// (page) How many pictures each node shows that is not folded; null while one is still loading.
 function pictures() {
   const shown = {};
   for (const [id, output] of Object.entries(window.app.nodeOutputs)) {
     if (!output.images?.length) continue;
-    const drawn = window.app.graph.getNodeById(Number(id))?.imgs ?? []; // on the canvas
+    const node = window.app.graph.getNodeById(Number(id));
+    if (node?.flags.collapsed) continue;
+    const drawn = node?.imgs ?? []; // on the canvas
     const images = [...drawn, ...document.querySelectorAll(`[data-node-id="${id}"] img`)];
     if (!images.length || !images.every((i) => i.complete && i.naturalWidth > 0)) return null;
     shown[id] = images.length;
