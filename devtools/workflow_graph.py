@@ -5,7 +5,7 @@ It asks the node classes for the order of widgets, and refuses whatever they do 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,6 +148,7 @@ class Graph:
     packs: Mapping[str, str]  # version by registry name: {"comfy-core": ..., "tverase": ...}
     nodes: list[Node] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
+    models: Callable[[list[str]], list[dict[str, str]]] | None = None  # where files come from
     lanes: int = 0  # height of the first lane for wires, above the groups
     led: list[Output] = field(default_factory=list)
 
@@ -322,7 +323,11 @@ class Graph:
             for slot, (name, kind) in enumerate(zip(names, node_class.RETURN_TYPES, strict=True))
         ]
         pack = "tverase" if node.kind.startswith("TVErase") else "comfy-core"
-        facts = {"cnr_id": pack, "ver": self.packs[pack], "Node name for S&R": node.kind}
+        facts: dict[str, Any] = {"cnr_id": pack, "ver": self.packs[pack]}
+        facts["Node name for S&R"] = node.kind
+        files = [str(value) for name, value in node.values.items() if name in FROM_DISK]
+        if self.models and (offered := self.models(files)):
+            facts["models"] = offered
         if node.title:
             entry["title"] = node.title
         return {

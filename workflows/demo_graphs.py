@@ -10,13 +10,13 @@ from workflows.graph_parts import (
     BELOW_LOADER,
     BELOW_LOOK,
     COMPARED,
-    DRAWN,
     GREEN,
     LEARNED,
     NOTES,
     RED,
     SEEN,
     TOP,
+    VECTOR,
     WIDE,
     Learned,
     Recipe,
@@ -202,16 +202,15 @@ def erase_style(g: Graph) -> None:
 def apply_vector(g: Graph) -> None:
     """A file that somebody else made."""
     source = load(g, notes.ABOUT_VECTOR)
-    at = (DRAWN, TOP + BELOW_LOADER + 30)
-    vector = g.add("TVEraseLoadTaskVector", at, size=(WIDE, 0), file=SAVED_VECTOR)
-    erased = subtracted(g, (SEEN, TOP), source, vector.out(), DEMO.strength)
+    vector = g.add("TVEraseLoadTaskVector", (SEEN, TOP), size=(WIDE, 0), file=SAVED_VECTOR)
+    erased = subtracted(g, (LEARNED, TOP), source, vector.out(), DEMO.strength)
     g.lead(vector.out())
     g.note(SEEN, NOTES, notes.STAGE_VECTOR.format(strength=DEMO.strength), WIDE)
-    g.note(LEARNED, NOTES, notes.STAGE_3.format(stage=2), 270)
+    g.note(LEARNED, NOTES, notes.STAGE_3.format(stage=2), 300)
     g.group("1 The vector", [vector], GREEN)
     g.group("2 Subtract", [erased], RED)
     asked = notes.COMPARE_TWO.format(other="dog")
-    compare(g, LEARNED, 3, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
+    compare(g, VECTOR, 3, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
 
 
 def erase_two(g: Graph) -> None:

@@ -69,14 +69,20 @@ def erase(family: Family) -> Callable[[Graph], None]:
         trained, used, loaders = _loaders(g, family)
         left = min(node.at[0] for node in loaders)
         g.note(left, NOTES, flow_notes.about(family, recipe), DRAWN - 60 - left)
-        g.group("The model's files", loaders, BLUE)
-        mask = None
+        mask, title = None, "The model's files"
         if family.attention:
-            at = (DRAWN, TOP + 700)
-            blocks = g.add("TVEraseBlockMask", at, model=trained.model, preset="attention")
-            mask = blocks.out()
-            g.group("2 What is trained", [blocks], BLUE)
+            at = (TEXTS, TOP + 520)
+            blocks = g.add(
+                "TVEraseBlockMask",
+                at,
+                size=(WIDE, 0),
+                model=trained.model,
+                preset="attention",
+            )
+            mask, title = blocks.out(), f"{title}, and what is trained of it"
+            loaders.append(blocks)
             g.lead(mask)
+        g.group(title, loaders, BLUE)
         stage_2 = flow_notes.stage_2(family)
         _, found = learn(g, trained, recipe, notes.STAGE_1, stage_2, mask=mask, top=TOP)
         other = {"other_weights": "allow"} if family.used else {}

@@ -111,9 +111,10 @@ function watch({ timeout, node }) {
   window.watched = watched;
 }
 
-// (page) How many pictures each node shows that is not folded; null while one is still loading.
+// (page) How many pictures each node shows that is not folded, and how wide those are; null while
+// one is still loading.
 function pictures() {
-  const shown = {};
+  const [shown, wide] = [{}, {}];
   for (const [id, output] of Object.entries(window.app.nodeOutputs)) {
     if (!output.images?.length) continue;
     const node = window.app.graph.getNodeById(Number(id));
@@ -122,8 +123,9 @@ function pictures() {
     const images = [...drawn, ...document.querySelectorAll(`[data-node-id="${id}"] img`)];
     if (!images.length || !images.every((i) => i.complete && i.naturalWidth > 0)) return null;
     shown[id] = images.length;
+    wide[id] = images.map((i) => i.naturalWidth);
   }
-  return shown;
+  return { pictures: shown, wide };
 }
 
 // (page) Brings the nodes into view, all of them or those named; where they are in the window.
@@ -234,7 +236,7 @@ const requests = {
 
   async pictures(page) {
     const found = await page.waitForFunction(pictures);
-    return { pictures: await found.jsonValue() };
+    return found.jsonValue();
   },
 
   // On an empty canvas: makes a node, presses its question mark, reads the page that opens.
