@@ -134,7 +134,12 @@ def server_part(folder: Path, options: argparse.Namespace) -> Part:
         "server_resume_not_bit_equal": Figure(len(told.wrong), "<= 0", told.kills),
     }
     killed = {"killed": told.kills, "gone_on": told.gone_on, "wrong": told.wrong}
-    return figures, {"ended": held.ended, "held_bytes": held.held, **killed}
+    return figures, {
+        "ended": held.ended,
+        "held_bytes": held.held,
+        "resident_bytes": held.resident,
+        **killed,
+    }
 
 
 def guards_part(_folder: Path, _options: argparse.Namespace) -> Part:

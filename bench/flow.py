@@ -58,6 +58,11 @@ ASKED = {
     "flow_retained_ratio": ">= 0.93",
     "flow_demo_seconds": "<= 600",
 }
+# Written by `bench flow_families` and `bench encoders`; they belong to this picture too.
+ELSEWHERE = {
+    "flow_families": ("families_total", "families_trained", "flow_memory_estimate_error"),
+    "encoders": ("encoders_inverted",),
+}
 PARTS = ("base", "erased", "attacks", "strengths", "parts", "transfer")
 TASKS = {
     "strengths": ("drawn",),
@@ -111,6 +116,15 @@ def again(entry: Mapping[str, Any], asked: str | None) -> Figure:
     interval = tuple(entry["interval"]) if "interval" in entry else None
     kept = {name: entry.get(name) for name in ("n", "unit", "reason")}
     return Figure(entry["value"], asked, interval=interval, **kept)
+
+
+def elsewhere() -> dict[str, Figure]:
+    """The figures that other benches wrote to files of their own."""
+    found = {}
+    for bench, names in ELSEWHERE.items():
+        entries = read_figures(RESULT.with_name(f"{bench}.json"))["figures"]
+        found |= {name: again(entries[name], entries[name].get("target")) for name in names}
+    return found
 
 
 def measured(options: argparse.Namespace, settings: Settings, folder: Path) -> dict[str, Figure]:
@@ -171,7 +185,7 @@ def main() -> int:
     }
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     command = "python dev.py bench flow"
-    merged = figures if options.smoke else {**kept, **figures}
+    merged = figures if options.smoke else {**kept, **elsewhere(), **figures}
     document = figures_document("flow", command, today, environment, merged)
     if not options.smoke:
         write_figures(RESULT, document)

@@ -18,7 +18,7 @@ from demo.model_card import shown  # noqa: E402 - after the path is set
 from devtools.figures import read_figures  # noqa: E402
 
 README = ROOT / "README.md"
-MEASURED = ("demo", "claims", "quantised", "formats", "flow", "faults")
+MEASURED = ("demo", "claims", "quantised", "formats", "flow", "faults", "peers")
 SOURCES = ("demo/figures.json", *(f"bench/results/{name}.json" for name in MEASURED))
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 

@@ -29,6 +29,7 @@ from tverase_core.inversion.files import load_inversion_set
 from .digest import digest_of
 
 SETTLED = 5  # prompts until every cache is full
+KILLED_AT = (0.4, 0.8)  # of the work
 SHORT = {
     "TVEraseConceptSetFromPrompt": {"count": 8, "batch_size": 8, "steps": 2},
     "TVEraseConceptFinetune": {"steps": 4, "batch_size": 8, "finished_work": "make anew"},
@@ -39,9 +40,11 @@ Graph = dict[str, Any]
 
 @dataclass
 class Endured:
-    """held: bytes of the server after each prompt. ended: prompts by how. wrong: in words."""
+    """Of a server after each prompt, in bytes: held, when the C library has given back what it
+    keeps free, and resident, before. ended: prompts by how. wrong: in words."""
 
     held: list[int] = field(default_factory=list)
+    resident: list[int] = field(default_factory=list)
     ended: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
@@ -64,14 +67,16 @@ def endure(tree: Path, base: Path, prompts: int, seed: int) -> Endured:
     """So many prompts of the quick demo's graph in one server, cancelled while they run, taken
     out of the queue, or left alone; then the first one again."""
     source, made = random.Random(f"{seed} server"), Endured()
-    with _server(tree, base) as server:
+    with _server(tree, base, {"give_back": Path(__file__).parent / "give_back"}) as server:
         client = Client(server.url, server.base)
         expected = _pictures(client, client.run(_erasure(0)))
         for number in range(1, prompts + 1):
             how = source.choice(("interrupt", "delete", "let run"))
             ended = _one(client, _erasure(number), how, source.randrange(1, 40))
             made.ended[ended] = made.ended.get(ended, 0) + 1
-            made.held.append(_held(server, client))
+            made.resident.append(_resident(server, client))
+            client.run({"1": {"class_type": "BenchGiveBack", "inputs": {"number": number}}})
+            made.held.append(_resident(server, client))
         if _pictures(client, client.run(_erasure(0))) != expected:
             made.wrong.append("the next run's pictures")
     return made
@@ -88,7 +93,7 @@ def kill_and_go_on(tree: Path, base: Path, seed: int) -> Killed:
         for _ in range(2):
             shutil.rmtree(place / "output")
             with _server(tree, place) as server:
-                _kill_at(server, job, source.randrange(*job.moments))
+                _kill_at(server, job, source.uniform(*KILLED_AT))
             told.kills += 1
             told.gone_on += any((place / "output").rglob("unfinished/*.safetensors"))
             with _server(tree, place) as server:
@@ -98,10 +103,10 @@ def kill_and_go_on(tree: Path, base: Path, seed: int) -> Killed:
     return told
 
 
-def _server(tree: Path, base: Path) -> Server:
+def _server(tree: Path, base: Path, packs: Mapping[str, Path] | None = None) -> Server:
     assets = os.environ.get("PYTHONPATH")
     host = Host(tree.name, tree, Path(assets) if assets else None)
-    return Server(host, Path(sys.executable), threads=1, base=base)
+    return Server(host, Path(sys.executable), threads=1, base=base, extra_packs=packs)
 
 
 def _erasure(seed: int) -> Graph:
@@ -134,7 +139,7 @@ def _one(client: Client, graph: Graph, how: str, after: int) -> str:
     return "deleted" if how == "delete" else "done"
 
 
-def _held(server: Server, client: Client) -> int:
+def _resident(server: Server, client: Client) -> int:
     """Bytes of the server's process when it has let go of models and results."""
     assert server.process is not None
     client.post("/free", {"unload_models": True, "free_memory": True})
@@ -153,11 +158,10 @@ def _pictures(client: Client, outputs: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Job:
-    """A prompt that saves one file. moments: messages of its node 6 after which the kill comes."""
+    """A prompt that saves one file; its node 6 does the work."""
 
     name: str
     graph: Graph
-    moments: tuple[int, int]
     ending: str
     load: Callable[[Path], Any]
 
@@ -172,7 +176,7 @@ def _tuning() -> _Job:
     graph["6"]["inputs"] |= {"steps": 60, "checkpoint_every": 5}
     graph["8"]["inputs"] |= {"task_vector": ["6", 2], "filename_prefix": "killed"}
     kept = {name: graph[name] for name in ("1", "3", "6", "8")}
-    return _Job("tuning", kept, (30, 90), ".tv.safetensors", load_task_vector)
+    return _Job("tuning", kept, ".tv.safetensors", load_task_vector)
 
 
 def _inversion() -> _Job:
@@ -189,17 +193,16 @@ def _inversion() -> _Job:
         "6": node,
         "8": {"class_type": "TVEraseSaveInversionSet", "inputs": saving},
     }
-    return _Job("inversion", kept, (130, 250), ".inversions.safetensors", load_inversion_set)
+    return _Job("inversion", kept, ".inversions.safetensors", load_inversion_set)
 
 
-def _kill_at(server: Server, job: _Job, after: int) -> None:
-    """Kill the server when node 6 has told so often how far it is."""
-    told = 0
+def _kill_at(server: Server, job: _Job, share: float) -> None:
+    """Kill the server when node 6 has done that share of its work."""
 
     def watch(message: Message | None) -> None:
-        nonlocal told
-        told += message is not None and str(message.data.get("node")) == "6"
-        if told == after:
+        if message is None or message.kind != "progress" or str(message.data["node"]) != "6":
+            return
+        if message.data["value"] >= share * message.data["max"]:
             assert server.process is not None
             os.killpg(server.process.pid, signal.SIGKILL)
 

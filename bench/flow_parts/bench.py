@@ -57,7 +57,7 @@ class Bench:
             drawing = replace(drawing, cfg=cfg)
         found = self.triggers()
         parts = (model or job.model, job.clip, job.vae, drawing)
-        with open_studio(*parts, purpose="bench flow") as studio:
+        with open_studio(*parts, purpose="bench flow", autocast=True) as studio:
             yield battery_of(job, studio, found, self.settings.draws)
 
     def least(self, battery: Battery, deltas: Any) -> dict[str, Any]:

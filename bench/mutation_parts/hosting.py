@@ -322,6 +322,12 @@ HOSTING: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/model/numerics.py": [
+        Fault(
+            "every processor with the instructions counts as fast",
+            "(amd and has.get(",
+            "(has.get(",
+            ("tests/nodes/drawing",),
+        ),
         Fault("attention is not scaled", "(q * width**-0.5)", "(q * 1.0)", (INVERSION,)),
         Fault(
             "guidance is rounded on the fast way",

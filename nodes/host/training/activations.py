@@ -92,11 +92,13 @@ class _Ledger:
         self._seen: set[int] = set()
 
     def keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What autograd shall hold for it: an alias, since an operation that keeps its own output
+        would hold itself for ever."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self._seen:  # its address: a meta tensor has no data pointer
             self._seen.add(storage._cdata)
             self.bytes[self.block] = self.bytes.get(self.block, 0) + storage.nbytes()
-        return tensor
+        return tensor.detach()
 
     def watch(self, name: str, block: torch.nn.Module) -> None:
         def enter(_: Any, words: tuple[Any, ...], options: dict[str, Any]) -> None:

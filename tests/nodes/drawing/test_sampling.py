@@ -52,6 +52,26 @@ def test_every_row_has_its_own_prompt_and_seed(pack: Any, tiny_model: Any, batch
     assert not torch.allclose(alone[0], alone[2], atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("has", "fast"),
+    [
+        ({"cpu_name": "Intel(R) Xeon(R)", "amx_tile": True, "avx512_bf16": True}, True),
+        ({"cpu_name": "Intel(R) Xeon(R)", "amx_tile": False, "avx512_bf16": True}, False),
+        ({"cpu_name": "AMD EPYC", "amx_tile": False, "avx512_bf16": True}, True),
+        ({"cpu_name": "AMD Ryzen", "avx512_bf16": False}, False),
+        ({"architecture": "aarch64"}, False),
+    ],
+)
+def test_which_processors_are_fast_in_bfloat16(
+    pack: Any, comfy_host: Any, monkeypatch: Any, has: dict[str, Any], fast: bool
+) -> None:
+    from tverase_pack.nodes.host.model import numerics
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    assert numerics.has_fast_bfloat16(torch.device("cpu")) == fast
+    assert not numerics.has_fast_bfloat16(torch.device("cuda"))
+
+
 @pytest.mark.training
 def test_the_fast_way_draws_the_same(pack: Any, tiny_model: Any, monkeypatch: Any) -> None:
     """bfloat16 has 8 bits, so latents agree to a few hundredths. Only float32 models have one."""

@@ -1,0 +1,44 @@
+"""Drawing with an erased MODEL, in patch mode, beside the unedited one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from size_parts.big_model import deltas
+
+from .host import Host
+from .sizes import Place
+
+SHARE = 0.01  # of the weights' size
+
+
+def drawing(place: Place) -> dict[str, Any]:
+    """Seconds of the stock KSampler by turns, the MODEL loaded before, in each round: base, erased.
+
+    Every other round begins with the erased one.
+    """
+    host, size = Host(place), place.size
+    import comfy.model_management
+    from tverase_pack.nodes.host.model.weights import fingerprint, model_shapes
+    from tverase_pack.tverase_core.vector.task_vector import TaskVector
+
+    base, text = host.model(), [[host.given["empty"], {}]]
+    vector = TaskVector(deltas(model_shapes(base), SHARE), fingerprint(base))
+    node = host.pack.NODE_CLASS_MAPPINGS["TVEraseApplyNegatedTV"]()
+    sampler = host.host.nodes.KSampler()
+    found: dict[str, list[float]] = {"base": [], "erased": []}
+    with torch.inference_mode():
+        made = node.apply(base, vector, 1.0, "refuse")
+        models = {"base": base, "erased": made["result"][0] if isinstance(made, dict) else made[0]}
+        latent = {"samples": torch.zeros_like(host.given["latents"][:1])}
+        for round_ in range(2 * place.timed + 1):
+            for name in list(models)[:: 1 if round_ % 2 == 0 else -1]:
+                comfy.model_management.load_models_gpu([models[name]], force_full_load=True)
+                start = time.perf_counter()
+                sampler.sample(
+                    models[name], 0, size.draw_steps, 7.0, "euler", "normal", text, text, latent
+                )
+                found[name].append(time.perf_counter() - start)
+    return {name: seconds[1:] for name, seconds in found.items()}  # the first warms up

@@ -1,0 +1,51 @@
+"""Each contender in a process of its own, one after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devtools.install import SetupError
+
+JOB = Path(__file__).with_name("job.py")
+
+
+@dataclass(frozen=True)
+class Runner:
+    """python: of the peers' environment, None where no peer will run; the rest is for job.py."""
+
+    python: Path | None
+    comfyui: Path
+    material: Path
+    size: str
+    threads: int
+    timed: int
+
+    def run(self, name: str, threads: int = 0) -> Any:
+        """The report of a contender, by its name in job.py. threads: 0 for the runner's own.
+
+        Raises SetupError when it fails, with what it said last.
+        """
+        python = self.python if name.startswith("by_diffusers.") else Path(sys.executable)
+        threads = threads or self.threads
+        with tempfile.TemporaryDirectory(dir=self.material) as work:
+            words = [str(python), str(JOB), name, "--size", self.size, "--work", work]
+            words += ["--threads", str(threads), "--timed", str(self.timed)]
+            words += ["--material", str(self.material), "--comfyui", str(self.comfyui)]
+            done = subprocess.run(
+                words,
+                env={**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if done.returncode:
+            last = "\n".join(done.stderr.strip().splitlines()[-8:])
+            raise SetupError(f"{name} ended with {done.returncode}; it said last:\n{last}")
+        return json.loads(done.stdout.strip().splitlines()[-1])
