@@ -136,9 +136,7 @@ def drawn_pictures(
         **recipe.draw,
     )
     g.lead(pictures.out(0))
-    seen = g.add(
-        "VAEDecode", (SEEN, top), folded=True, samples=pictures.out(1), vae=source.vae
-    )
+    seen = g.add("VAEDecode", (SEEN, top), folded=True, samples=pictures.out(1), vae=source.vae)
     look = looked_at(g, seen.out(), top + 45)
     g.group(group, [pictures, seen, look, *others], BLUE)
     return pictures.out()
