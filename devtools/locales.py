@@ -33,18 +33,24 @@ def escaped(text: str) -> str:
 def node_texts(
     classes: Mapping[str, Any], display_names: Mapping[str, str], say: Callable[[str], str]
 ) -> dict[str, Any]:
-    """nodeDefs.json, every text put through `say`. Sockets keep the names that help pages use."""
+    """nodeDefs.json, every text put through `say`. Behind its own name a socket keeps the one that
+    help pages, notes on the canvas and messages use."""
+
+    def named(key: str) -> str:
+        own = say(key)
+        return own if own.lower() == key.lower() else f"{own} {key}"
+
     found = {}
     for name, node_class in classes.items():
         inputs = {
-            key: {"name": key, "tooltip": escaped(say(spec[1]["tooltip"]))}
+            key: {"name": named(key), "tooltip": escaped(say(spec[1]["tooltip"]))}
             for part, specs in node_class.INPUT_TYPES().items()
             if part != "hidden"
             for key, spec in specs.items()
         }
         names = getattr(node_class, "RETURN_NAMES", node_class.RETURN_TYPES)
         outputs = {
-            str(place): {"name": label, "tooltip": escaped(say(tooltip))}
+            str(place): {"name": named(label), "tooltip": escaped(say(tooltip))}
             for place, (label, tooltip) in enumerate(
                 zip(names, node_class.OUTPUT_TOOLTIPS, strict=True)
             )

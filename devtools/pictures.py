@@ -42,7 +42,9 @@ CATS = ROOT / "demo" / "pictures" / "cats"
 CATS_ASKED = ("a cat", *(f"a cat in {style} style" for style in STYLES))
 CATS_DRAWN, CATS_SEED = 30, 7  # of each prompt; the most different ones are shipped
 COLOURS = 96  # of a help picture: small files, no visible loss
-CARD = (400, 300)  # a thumbnail
+NORMS_LINES = "A vector from a file", "is subtracted"
+STRENGTH_LINES = "How much to subtract,", "found by measurement"
+CARD = (400, 400)  # a thumbnail: template cards are square
 
 
 def help_picture(name: str, picture: Image.Image, widest: int = 640) -> None:
@@ -62,24 +64,32 @@ def tile(image: torch.Tensor, edge: int) -> Image.Image:
 
 def thumbnail(name: str, picture: Image.Image) -> None:
     """The picture that the template browser shows."""
-    fitted = picture.convert("RGB")
-    fitted.thumbnail(CARD, Image.Resampling.LANCZOS)
-    card = Image.new("RGB", CARD, "white")
-    card.paste(fitted, ((CARD[0] - fitted.width) // 2, (CARD[1] - fitted.height) // 2))
-    card.save(THUMBNAILS / f"{name}.jpg", quality=82, optimize=True)
+    picture.save(THUMBNAILS / f"{name}.jpg", quality=82, optimize=True)
     print(f"wrote workflows/{name}.jpg", flush=True)
 
 
 def rows_card(rows: Sequence[torch.Tensor], labels: Sequence[str]) -> Image.Image:
-    """Two rows of four pictures with their names."""
-    edge, gap, head = 94, 6, 36
+    """Two rows of three pictures, twice their size, with their names."""
+    edge, gap, head = 128, 4, 46
     card = Image.new("RGB", CARD, "white")
-    pen, font = ImageDraw.Draw(card), ImageFont.load_default(20)
+    pen, font = ImageDraw.Draw(card), ImageFont.load_default(26)
     for r, (images, label) in enumerate(zip(rows, labels, strict=True)):
-        top = gap + r * (head + edge + gap + 10)
-        pen.text((gap + 2, top + 6), label, fill="black", font=font)
-        for c, image in enumerate(images[:4]):
-            card.paste(tile(image, edge), (gap + c * (edge + gap - 2), top + head))
+        top = 14 + r * (head + edge + 24)
+        pen.text((gap + 4, top + 6), label, fill="black", font=font)
+        for c, image in enumerate(images[:3]):
+            card.paste(tile(image, edge), (gap + c * (edge + gap), top + head))
+    return card
+
+
+def plot_card(plot: Image.Image, lines: Sequence[str]) -> Image.Image:
+    """A plot under a few words."""
+    card = Image.new("RGB", CARD, "white")
+    pen, font = ImageDraw.Draw(card), ImageFont.load_default(26)
+    for place, line in enumerate(lines):
+        pen.text((16, 16 + 34 * place), line, fill="black", font=font)
+    small = plot.convert("RGB")
+    small.thumbnail((CARD[0], CARD[1] - 110), Image.Resampling.LANCZOS)
+    card.paste(small, ((CARD[0] - small.width) // 2, 100 + (CARD[1] - 100 - small.height) // 2))
     return card
 
 
@@ -87,9 +97,10 @@ def text_card(lines: Sequence[str]) -> Image.Image:
     """For workflows whose pictures depend on the user's checkpoint."""
     card = Image.new("RGB", CARD, "#1f2937")
     pen = ImageDraw.Draw(card)
+    pen.rectangle((0, 0, 12, CARD[1]), fill="#a1309b")
     for place, line in enumerate(lines):
-        size = (34 if len(line) < 22 else 24) if place == 0 else 20
-        pen.text((30, 80 + place * 50), line, fill="white", font=ImageFont.load_default(size))
+        size = (40 if len(line) < 18 else 29) if place == 0 else 23
+        pen.text((36, 124 + place * 58), line, fill="white", font=ImageFont.load_default(size))
     return card
 
 
@@ -161,7 +172,7 @@ def erased_pictures(s: PictureMaker) -> None:
     help_picture("loss", s.shown[0])
     norms = norm_map(s, vector)
     help_picture("norms", norms)
-    thumbnail("apply_vector", norms)
+    thumbnail("apply_vector", plot_card(norms, NORMS_LINES))
     erased = s.erase(vector)
     both = [s.draw(model, ["a cat"], 8) for model in (s.model, erased)]
     s.run("TVEraseBeforeAfterGrid", before=both[0], after=both[1], title="a cat")
@@ -243,7 +254,7 @@ def measured_pictures(s: PictureMaker) -> None:
         **DRAWING,
     )
     help_picture("strength", s.shown[0])
-    thumbnail("erase_concept_auto", s.shown[0])
+    thumbnail("erase_concept_auto", plot_card(s.shown[0], STRENGTH_LINES))
 
 
 def baseline_pictures(s: PictureMaker) -> None:

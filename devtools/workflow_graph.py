@@ -5,9 +5,11 @@ It asks the node classes for the order of widgets, and refuses whatever they do 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from .wires import End, Wires
 
 # Lists that each installation fills with its own files.
 FROM_DISK = {
@@ -18,6 +20,24 @@ WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
 NOTE = "MarkdownNote"
 SLOT, WIDGET, TEXT_BOX, TITLE = 20, 24, 80, 30  # heights on the canvas
+FOLDED = 230  # width of a node of which only the title is shown
+# What a node adds to its widgets when it has run, and in Nodes 2.0: a text, its pack's name
+ROOM = {
+    "TVEraseDemoModel": 30,
+    "CheckpointLoaderSimple": 30,
+    "TVEraseDemoJudge": 30,
+    "TVEraseLoadTaskVector": 40,
+    "TVEraseLoadImageFolder": 100,
+    "TVEraseConceptSetFromPrompt": 70,
+    "TVEraseConceptSetFromImages": 100,
+    "TVEraseBlockMask": 240,
+    "TVEraseExtractTaskVector": 105,
+    "TVEraseSaveTaskVector": 110,
+    "TVEraseCombineTaskVectors": 110,
+    "TVEraseApplyNegatedTV": 110,
+}
+NOTE_EDGE, NOTE_LINE, NOTE_LETTER = 36, 16, 4.9  # of a note: around its text, a line, a letter
+NOTE_GAP, NOTE_HEAD = 8, 18  # below a paragraph, around a heading
 TEXT_LINE, LETTER = 17, 7  # in a text box: height of a line, width of a letter on average
 
 
@@ -44,6 +64,16 @@ class Node:
     values: dict[str, Any]
     width: int
     height: int = 0
+    folded: bool = False  # only its title is shown
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height that it takes below its title."""
+        return (FOLDED, 0) if self.folded else (self.width, self.height)
+
+    def slot_height(self, slot: int) -> int:
+        """Where a wire meets the node's socket number `slot`."""
+        return self.at[1] - TITLE // 2 if self.folded else self.at[1] + 14 + SLOT * slot
 
     def out(self, slot: int = 0) -> Output:
         """Its output socket number `slot`."""
@@ -100,6 +130,15 @@ def sockets(node_class: Any) -> list[Socket]:
     return found
 
 
+def note_height(text: str, width: int) -> int:
+    """What a note of that width needs, in the font that both renderers give it."""
+    high, fits = NOTE_EDGE, (width - 40) / NOTE_LETTER
+    for part in filter(None, text.split("\n")):
+        rows = -(-len(part.replace("*", "")) // fits)
+        high += int(rows) * NOTE_LINE + (NOTE_HEAD if part.startswith("#") else NOTE_GAP)
+    return high
+
+
 @dataclass
 class Graph:
     """Nodes, notes and groups of one workflow. `classes` are the host's NODE_CLASS_MAPPINGS."""
@@ -109,6 +148,9 @@ class Graph:
     packs: Mapping[str, str]  # version by registry name: {"comfy-core": ..., "tverase": ...}
     nodes: list[Node] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
+    models: Callable[[list[str]], list[dict[str, str]]] | None = None  # where files come from
+    lanes: int = 0  # height of the first lane for wires, above the groups
+    led: list[Output] = field(default_factory=list)
 
     def add(
         self,
@@ -116,6 +158,7 @@ class Graph:
         at: tuple[int, int],
         label: str = "",
         size: tuple[int, int] = (300, 0),
+        folded: bool = False,
         **values: Any,
     ) -> Node:
         """A node at `at`, at least so big. Raises GraphError for what its class does not have."""
@@ -134,14 +177,20 @@ class Graph:
                 continue
             self._check(kind, socket, value)
             settled[name] = value
-        node = Node(len(self.nodes) + 1, kind, at, label, settled, *size)
+        node = Node(len(self.nodes) + 1, kind, at, label, settled, *size, folded=folded)
         node.height = max(node.height, self._natural_height(node))
         self.nodes.append(node)
         return node
 
-    def note(self, at: tuple[int, int], text: str, size: tuple[int, int]) -> Node:
-        """A Markdown note on the canvas; the API twin has none."""
-        node = Node(len(self.nodes) + 1, NOTE, at, "Note", {"text": text}, *size)
+    def lead(self, *outputs: Output) -> None:
+        """Keeps the wires of these outputs from running under nodes."""
+        self.led += outputs
+
+    def note(self, left: int, bottom: int, text: str, width: int) -> Node:
+        """A Markdown note on the canvas, upwards from `bottom`; the API twin has none."""
+        high = note_height(text, width)
+        at = (left, bottom - high)
+        node = Node(len(self.nodes) + 1, NOTE, at, "Note", {"text": text}, width, high)
         self.nodes.append(node)
         return node
 
@@ -149,8 +198,8 @@ class Graph:
         """A frame around nodes."""
         left = min(n.at[0] for n in members) - 15
         top = min(n.at[1] for n in members) - TITLE - 45
-        right = max(n.at[0] + n.width for n in members) + 15
-        bottom = max(n.at[1] + n.height for n in members) + 15
+        right = max(n.at[0] + n.shown[0] for n in members) + 15
+        bottom = max(n.at[1] + n.shown[1] for n in members) + 15
         self.groups.append(
             {
                 "id": len(self.groups) + 1,
@@ -185,7 +234,8 @@ class Graph:
         fits = max(1, (node.width - 50) // LETTER)
         rows = [sum(-(-len(x) // fits) or 1 for x in str(t).splitlines()) for t in texts]
         box = max([TEXT_BOX, *(10 + TEXT_LINE * count for count in rows)])  # all get the same
-        return slots * SLOT + lines * WIDGET + len(texts) * box + 14
+        room = ROOM.get(node.kind, 0)
+        return slots * SLOT + lines * WIDGET + len(texts) * box + 14 + room
 
     def api(self) -> dict[str, Any]:
         """What POST /prompt takes."""
@@ -220,9 +270,22 @@ class Graph:
             "links": links,
             "groups": self.groups,
             "config": {},
-            "extra": {},
+            "extra": self._wires(links).extra(),
             "version": 0.4,
         }
+
+    def _wires(self, links: list[list[Any]]) -> Wires:
+        wires, by_id = Wires(self.lanes), {node.id: node for node in self.nodes}
+        for output in self.led:
+            source, ends = output.node, []
+            for number, start, slot, target, place, _ in links:
+                if (start, slot) == (source.id, output.slot):
+                    node = by_id[target]
+                    above = node.at[1] - TITLE - 15
+                    ends.append(End(number, node.at[0], node.slot_height(place), above))
+            right = source.at[0] + source.shown[0]
+            wires.lead(right, source.slot_height(output.slot), ends)
+        return wires
 
     def _drawn(self, node: Node, order: int, links: list[list[Any]]) -> dict[str, Any]:
         entry: dict[str, Any] = {
@@ -230,7 +293,7 @@ class Graph:
             "type": node.kind,
             "pos": list(node.at),
             "size": [node.width, node.height],
-            "flags": {},
+            "flags": {"collapsed": True} if node.folded else {},
             "order": order,
             "mode": 0,
         }
@@ -260,7 +323,11 @@ class Graph:
             for slot, (name, kind) in enumerate(zip(names, node_class.RETURN_TYPES, strict=True))
         ]
         pack = "tverase" if node.kind.startswith("TVErase") else "comfy-core"
-        facts = {"cnr_id": pack, "ver": self.packs[pack], "Node name for S&R": node.kind}
+        facts: dict[str, Any] = {"cnr_id": pack, "ver": self.packs[pack]}
+        facts["Node name for S&R"] = node.kind
+        files = [str(value) for name, value in node.values.items() if name in FROM_DISK]
+        if self.models and (offered := self.models(files)):
+            facts["models"] = offered
         if node.title:
             entry["title"] = node.title
         return {

@@ -8,7 +8,7 @@ from typing import Any
 from devtools.blueprint import ENTRY, EXIT, blueprint, boundary
 from devtools.workflow_graph import Graph
 from workflows import notes
-from workflows.graph_parts import NOTES, TOP
+from workflows.graph_parts import TOP
 
 NAME = "Erase concept"
 DESCRIPTION = (
@@ -38,7 +38,7 @@ def erase_concept(
     tuned = g.add(
         "TVEraseConceptFinetune",
         (380, TOP),
-        size=(320, 620),
+        size=(320, 850),
         model=model,
         concept_set=pictures.out(0),
     )
@@ -57,9 +57,9 @@ def erase_concept(
         task_vector=vector.out(),
         concept_latents=pictures.out(1),
     )
-    g.note((0, NOTES + 40), notes.STAGE_1, (320, 220))
-    g.note((380, NOTES + 40), notes.STAGE_BLUEPRINT, (320, 220))
-    g.note((760, NOTES + 40), notes.STAGE_3.format(stage=3), (300, 220))
+    texts = (notes.STAGE_1, notes.STAGE_BLUEPRINT, notes.STAGE_3.format(stage=3))
+    for place, text in enumerate(texts):
+        g.note(380 * place, TOP - 60, text, 320)
     shown = ("prompt", "concept", "count", "width", "height", "steps", "learning_rate", "strength")
     owners = (*[pictures] * 5, *[tuned] * 2, erased)
     promoted = [(node.id, name) for node, name in zip(owners, shown, strict=True)]

@@ -18,7 +18,13 @@ sys.path.append(str(ROOT))
 
 from devtools import in_process  # noqa: E402 - after the path is set
 from devtools.workflow_graph import Graph  # noqa: E402 - after the path is set
-from workflows import blueprints, checkpoint_graphs, demo_graphs, flow_graphs  # noqa: E402
+from workflows import (  # noqa: E402
+    blueprints,
+    checkpoint_graphs,
+    demo_graphs,
+    flow_graphs,
+    model_files,
+)
 from workflows.flow_families import FAMILIES  # noqa: E402
 
 COMFYUI = "0.3.75"  # the version the stock nodes were taken from
@@ -55,7 +61,7 @@ def render(classes: Mapping[str, Any], display_names: Mapping[str, str]) -> dict
     packs = {"comfy-core": COMFYUI, "tverase": pack_version()}
     files = {}
     for name, describe in WORKFLOWS.items():
-        graph = Graph(classes, display_names, packs)
+        graph = Graph(classes, display_names, packs, models=model_files.models)
         describe(graph)
         for path, content in ((f"{name}.json", graph.ui()), (f"api/{name}.json", graph.api())):
             files[f"workflows/{path}"] = json.dumps(content, indent=1, ensure_ascii=False) + "\n"

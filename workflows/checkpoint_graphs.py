@@ -6,17 +6,7 @@ from typing import Any
 
 from devtools.workflow_graph import Graph
 from workflows import notes
-from workflows.graph_parts import (
-    NOTES,
-    NOTES_HIGH,
-    RED,
-    TOP,
-    Recipe,
-    compare,
-    learn,
-    load,
-    subtracted,
-)
+from workflows.graph_parts import COMPARED, Recipe, compare, learn, load, subtract
 
 PROMPTS = ("a photo of a cat", "a kitten", "a cat outdoors", "a drawing of a cat")
 DRAW = {"steps": 20, "cfg": 7.5, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
@@ -47,14 +37,12 @@ SDXL = Recipe(
 
 def _erase(g: Graph, recipe: Recipe, checkpoint: str, about: str, stage_2: str) -> None:
     source = load(g, about.format(concept=recipe.concept), checkpoint)
-    _, vector = learn(g, source, recipe, notes.STAGE_1, stage_2, None)
-    erased = subtracted(g, (1440, TOP), source, vector, recipe.strength)
+    _, found = learn(g, source, recipe, notes.STAGE_1, stage_2)
     text = notes.STAGE_STRENGTH.format(strength=recipe.strength)
-    g.note((1440, NOTES), text, (300, NOTES_HIGH))
-    g.group("3 Subtract", [erased], RED)
+    erased = subtract(g, source, found, recipe.strength, text)
     shown = ("a photo of a cat", "a photo of a dog")
     asked = notes.COMPARE_TWO.format(other="dog")
-    compare(g, 1800, 4, source, erased.out(), recipe, shown, asked)
+    compare(g, COMPARED, 4, source, erased, recipe, shown, asked)
 
 
 def erase_sd15(g: Graph) -> None:

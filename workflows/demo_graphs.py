@@ -7,11 +7,18 @@ from dataclasses import replace
 from devtools.workflow_graph import Graph
 from workflows import notes
 from workflows.graph_parts import (
+    BELOW_LOADER,
+    BELOW_LOOK,
+    COMPARED,
     GREEN,
+    LEARNED,
     NOTES,
-    NOTES_HIGH,
     RED,
+    SEEN,
     TOP,
+    VECTOR,
+    WIDE,
+    Learned,
     Recipe,
     Source,
     asked_for,
@@ -22,6 +29,7 @@ from workflows.graph_parts import (
     learned,
     load,
     retained_pictures,
+    subtract,
     subtracted,
 )
 
@@ -85,26 +93,29 @@ SHIPPED_COUNT = 16
 SAVED_VECTOR = "task_vectors/cat_00001_.tv.safetensors"  # what erase_concept writes first
 
 
-def erase_concept(g: Graph) -> None:
-    """The straight path: a strength that a person chose."""
-    source = load(g, notes.ABOUT.format(concept=DEMO.concept))
-    _, vector = learn(g, source, DEMO, notes.STAGE_1, notes.STAGE_2, None)
-    erased = subtracted(g, (1440, TOP), source, vector, DEMO.strength)
-    g.note((1440, NOTES), notes.STAGE_3.format(stage=3), (300, NOTES_HIGH))
-    g.group("3 Subtract", [erased], RED)
+def straight(g: Graph, source: Source, recipe: Recipe, stage_2: str) -> None:
+    """A strength that a person chose."""
+    _, found = learn(g, source, recipe, notes.STAGE_1, stage_2)
+    compared(g, source, recipe, found)
+
+
+def compared(g: Graph, source: Source, recipe: Recipe, found: Learned) -> None:
+    """Stages 3 and 4: the cat goes, the dog stays."""
+    text = notes.STAGE_3.format(stage=3)
+    erased = subtract(g, source, found, recipe.strength, text)
     asked = notes.COMPARE_TWO.format(other="dog")
-    compare(g, 1800, 4, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
+    compare(g, COMPARED, 4, source, erased, recipe, ("a cat", "a dog"), asked)
+
+
+def erase_concept(g: Graph) -> None:
+    """The straight path."""
+    straight(g, load(g, notes.ABOUT.format(concept=DEMO.concept)), DEMO, notes.STAGE_2)
 
 
 def erase_concept_flow(g: Graph) -> None:
     """The straight path on the transformer."""
     source = load(g, notes.ABOUT_FLOW.format(concept=FLOW.concept), demo="flow")
-    _, vector = learn(g, source, FLOW, notes.STAGE_1, notes.STAGE_2_RETAINED, None)
-    erased = subtracted(g, (1440, TOP), source, vector, FLOW.strength)
-    g.note((1440, NOTES), notes.STAGE_3.format(stage=3), (300, NOTES_HIGH))
-    g.group("3 Subtract", [erased], RED)
-    asked = notes.COMPARE_TWO.format(other="dog")
-    compare(g, 1800, 4, source, erased.out(), FLOW, ("a cat", "a dog"), asked)
+    straight(g, source, FLOW, notes.STAGE_2_RETAINED)
 
 
 def erase_concept_auto(g: Graph) -> None:
@@ -120,7 +131,8 @@ def erase_concept_flow_auto(g: Graph) -> None:
 
 def measured(g: Graph, source: Source, recipe: Recipe) -> None:
     """Learn, search triggers, measure the strength, subtract and compare."""
-    pictures, vector = learn(g, source, recipe, notes.STAGE_1, notes.STAGE_2_RETAINED, None)
+    pictures, learnt = learn(g, source, recipe, notes.STAGE_1, notes.STAGE_2_RETAINED)
+    g.group("2 Learn, take the difference, save", [learnt.tuner, *learnt.makers], GREEN)
     drawing = {name: recipe.draw[name] for name in ("cfg", "sampler_name", "scheduler")}
     drawing |= {
         "sampling_steps": recipe.draw["steps"],
@@ -129,11 +141,11 @@ def measured(g: Graph, source: Source, recipe: Recipe) -> None:
         "pictures_at_once": recipe.at_once,
     }
     base = {"model": source.model, "clip": source.clip, "seed": 1}
-    judge = g.add("TVEraseDemoJudge", (1440, TOP), size=(320, 0))
+    judge = g.add("TVEraseDemoJudge", (COMPARED, TOP), size=(WIDE, 0))
     found = g.add(
         "TVEraseDiverseInversion",
-        (1440, 450),
-        size=(320, 960),
+        (COMPARED, TOP + 160),
+        size=(WIDE, 1040),
         vae=source.vae,
         concept_set=pictures,
         judge=judge.out(),
@@ -141,12 +153,13 @@ def measured(g: Graph, source: Source, recipe: Recipe) -> None:
         **INVERT,
         **drawing,
     )
+    left = COMPARED + WIDE + 60
     strength = g.add(
         "TVEraseAutoStrength",
-        (1820, TOP),
-        size=(340, 960),
+        (left, TOP),
+        size=(340, 1000),
         vae=source.vae,
-        task_vector=vector,
+        task_vector=learnt.vector,
         inversion_set=found.out(),
         judge=judge.out(),
         retained=RETAINED,
@@ -157,50 +170,47 @@ def measured(g: Graph, source: Source, recipe: Recipe) -> None:
         **base,
         **drawing,
     )
-    erased = subtracted(g, (2220, TOP), source, vector, strength.out())
-    g.note((1440, NOTES), notes.STAGE_TRIGGERS, (320, NOTES_HIGH))
-    g.note((1820, NOTES), notes.STAGE_CHOICE, (340, NOTES_HIGH))
+    g.lead(judge.out())
+    erased = subtracted(g, (left + 400, TOP), source, learnt.vector, strength.out())
+    g.note(COMPARED, NOTES, notes.STAGE_TRIGGERS, WIDE)
+    g.note(left, NOTES, notes.STAGE_CHOICE, 340)
     g.group("3 Triggers", [judge, found], RED)
     g.group("4 How much, subtract", [strength, erased], RED)
     asked = notes.COMPARE_TWO.format(other="dog")
-    compare(g, 2580, 5, source, erased.out(), recipe, ("a cat", "a dog"), asked)
+    compare(g, left + 780, 5, source, erased.out(), recipe, ("a cat", "a dog"), asked)
 
 
 def erase_from_images(g: Graph) -> None:
     """The concept as pictures in a folder."""
     source = load(g, notes.ABOUT_IMAGES.format(count=SHIPPED_COUNT))
     pictures = folder_pictures(g, source, DEMO, SHIPPED_PICTURES)
-    _, vector = learn(g, source, DEMO, notes.STAGE_IMAGES, notes.STAGE_2, pictures)
-    erased = subtracted(g, (1440, TOP), source, vector, DEMO.strength)
-    g.note((1440, NOTES), notes.STAGE_3.format(stage=3), (300, NOTES_HIGH))
-    g.group("3 Subtract", [erased], RED)
-    asked = notes.COMPARE_TWO.format(other="dog")
-    compare(g, 1800, 4, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
+    _, found = learn(g, source, DEMO, notes.STAGE_IMAGES, notes.STAGE_2, pictures)
+    compared(g, source, DEMO, found)
 
 
 def erase_style(g: Graph) -> None:
     """What pictures share is a style, not a thing."""
     source = load(g, notes.ABOUT_STYLE.format(concept=STYLE))
     stage_1 = notes.STAGE_STYLE.format(subjects=len(SUBJECTS))
-    _, vector = learn(g, source, IN_STYLE, stage_1, notes.STAGE_2_STYLE, None)
-    erased = subtracted(g, (1440, TOP), source, vector, IN_STYLE.strength)
-    g.note((1440, NOTES), notes.STAGE_3.format(stage=3), (300, NOTES_HIGH))
-    g.group("3 Subtract", [erased], RED)
+    _, found = learn(g, source, IN_STYLE, stage_1, notes.STAGE_2_STYLE)
+    text = notes.STAGE_3.format(stage=3)
+    erased = subtract(g, source, found, IN_STYLE.strength, text)
     shown = (f"a cat in {STYLE} style", "a cat in noto style")
-    compare(g, 1800, 4, source, erased.out(), IN_STYLE, shown, notes.COMPARE_STYLE)
+    compare(g, COMPARED, 4, source, erased, IN_STYLE, shown, notes.COMPARE_STYLE)
 
 
 def apply_vector(g: Graph) -> None:
     """A file that somebody else made."""
     source = load(g, notes.ABOUT_VECTOR)
-    vector = g.add("TVEraseLoadTaskVector", (340, TOP), size=(320, 0), file=SAVED_VECTOR)
-    erased = subtracted(g, (720, TOP), source, vector.out(), DEMO.strength)
-    g.note((340, NOTES), notes.STAGE_VECTOR.format(strength=DEMO.strength), (320, NOTES_HIGH))
-    g.note((720, NOTES), notes.STAGE_3.format(stage=2), (300, NOTES_HIGH))
+    vector = g.add("TVEraseLoadTaskVector", (SEEN, TOP), size=(WIDE, 0), file=SAVED_VECTOR)
+    erased = subtracted(g, (LEARNED, TOP), source, vector.out(), DEMO.strength)
+    g.lead(vector.out())
+    g.note(SEEN, NOTES, notes.STAGE_VECTOR.format(strength=DEMO.strength), WIDE)
+    g.note(LEARNED, NOTES, notes.STAGE_3.format(stage=2), 300)
     g.group("1 The vector", [vector], GREEN)
     g.group("2 Subtract", [erased], RED)
     asked = notes.COMPARE_TWO.format(other="dog")
-    compare(g, 1080, 3, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
+    compare(g, VECTOR, 3, source, erased.out(), DEMO, ("a cat", "a dog"), asked)
 
 
 def erase_two(g: Graph) -> None:
@@ -208,20 +218,25 @@ def erase_two(g: Graph) -> None:
     shown, recipes = "clock", (CAT_OF_TWO, DOG_OF_TWO)
     first, second = (recipe.concept for recipe in recipes)
     source = load(g, notes.ABOUT_TWO.format(first=first, second=second))
-    between, below = TOP + 960, TOP + 1830
-    kept = retained_pictures(g, source, CAT_OF_TWO, (720, between))
-    g.group("2 What must stay of both", [kept], GREEN)
+    kept = retained_pictures(g, source, CAT_OF_TWO, TOP + BELOW_LOADER + BELOW_LOOK)
     vectors = []
-    for recipe, top in zip(recipes, (TOP, below), strict=True):
-        pictures = drawn_pictures(g, source, recipe, f"1 Pictures of {recipe.concept}", top)
+    for recipe, top in zip(recipes, (TOP, TOP + 1660), strict=True):
+        start = top + BELOW_LOADER if top == TOP else top
+        title = f"1 Pictures of {recipe.concept}"
+        others = [kept] if top == TOP else []
+        pictures = drawn_pictures(g, source, recipe, title, start, *others)
+        found = learned(g, source, pictures, recipe, top, kept.out())
         group = f"2 Learn {recipe.concept}, take the difference, save"
-        vectors.append(learned(g, source, pictures, recipe, group, top, kept))
-    both = g.add("TVEraseCombineTaskVectors", (1440, TOP), first=vectors[0], second=vectors[1])
-    erased = subtracted(g, (1440, TOP + 250), source, both.out(), CAT_OF_TWO.strength)
-    g.note((340, NOTES), notes.STAGE_1, (320, NOTES_HIGH))
-    g.note((720, NOTES), notes.STAGE_2_RETAINED, (660, NOTES_HIGH))
-    g.note((1440, NOTES), notes.STAGE_TWO, (300, NOTES_HIGH))
+        g.group(group, [found.tuner, *found.makers], GREEN)
+        vectors.append(found.vector)
+    both = g.add("TVEraseCombineTaskVectors", (COMPARED, TOP), first=vectors[0], second=vectors[1])
+    at = (COMPARED, TOP + both.height + 60)
+    erased = subtracted(g, at, source, both.out(), CAT_OF_TWO.strength)
+    g.lead(both.out())
+    g.note(SEEN, NOTES, notes.STAGE_1, WIDE)
+    g.note(LEARNED, NOTES, notes.STAGE_2_RETAINED, WIDE)
+    g.note(COMPARED, NOTES, notes.STAGE_TWO, 300)
     g.group("3 Add, then subtract", [both, erased], RED)
     prompts = tuple(f"a {name}" for name in (first, second, shown))
     asked = notes.COMPARE_THREE.format(kept=shown)
-    compare(g, 1800, 4, source, erased.out(), CAT_OF_TWO, prompts, asked)
+    compare(g, COMPARED + 380, 4, source, erased.out(), CAT_OF_TWO, prompts, asked)

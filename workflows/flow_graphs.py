@@ -15,45 +15,50 @@ from workflows import flow_notes, notes
 from workflows.flow_family import Family
 from workflows.graph_parts import (
     BLUE,
+    COMPARED,
+    DRAWN,
     NOTES,
-    NOTES_HIGH,
-    RED,
     TOP,
+    WIDE,
     Source,
-    about_note,
     compare,
     learn,
-    subtracted,
+    source_of,
+    subtract,
 )
 
-FILES = -640  # where the loaders stand, left of the stages
+FILES, TEXTS = -780, -400  # columns left of the stages: networks; what is beside them
 
 
 def _loaders(g: Graph, family: Family) -> tuple[Source, Source, list[Node]]:
     """(what is trained, what is drawn with, their nodes); the two differ for a distillate."""
     if family.encoder is None:
-        whole = g.add("CheckpointLoaderSimple", (FILES, TOP), size=(320, 0), ckpt_name=family.file)
-        source = Source(*(whole.out(slot) for slot in range(3)))
+        whole = g.add("CheckpointLoaderSimple", (TEXTS, TOP), size=(WIDE, 0), ckpt_name=family.file)
+        source = source_of(g, *(whole.out(slot) for slot in range(3)))
         return source, source, [whole]
     kind, widgets = family.encoder
-    placed: list[Node] = []
+    columns: dict[int, list[Node]] = {FILES: [], TEXTS: []}
 
-    def add(node: str, title: str = "", **values: Any) -> Output:
-        top = placed[-1].at[1] + placed[-1].height + 60 if placed else TOP
-        placed.append(g.add(node, (FILES, top), title, (320, 0), **values))
+    def add(left: int, node: str, title: str = "", **values: Any) -> Output:
+        placed = columns[left]
+        top = placed[-1].at[1] + placed[-1].height + 90 if placed else TOP
+        placed.append(g.add(node, (left, top), title, (WIDE, 0), **values))
         return placed[-1].out()
 
     def network(file: str, title: str) -> Output:
-        model = add("UNETLoader", title, unet_name=file, weight_dtype="default")
+        model = add(FILES, "UNETLoader", title, unet_name=file, weight_dtype="default")
         if family.shift is None:
             return model
-        return add("ModelSamplingAuraFlow", model=model, shift=family.shift)
+        return add(TEXTS, "ModelSamplingAuraFlow", model=model, shift=family.shift)
 
     trained = network(family.file, "Load the base, for training" if family.used else "")
     drawn = network(family.used[0], "Load the model for use") if family.used else trained
-    clip = add(kind, **widgets, device="default")
-    vae = add("VAELoader", vae_name=family.vae)
-    return Source(trained, clip, vae), Source(drawn, clip, vae), placed
+    clip = add(TEXTS, kind, **widgets, device="default")
+    vae = add(TEXTS, "VAELoader", vae_name=family.vae)
+    source = source_of(g, trained, clip, vae)
+    if family.used:
+        g.lead(drawn)
+    return source, Source(drawn, clip, vae), [*columns[FILES], *columns[TEXTS]]
 
 
 def erase(family: Family) -> Callable[[Graph], None]:
@@ -62,22 +67,30 @@ def erase(family: Family) -> Callable[[Graph], None]:
     def describe(g: Graph) -> None:
         recipe = family.recipe
         trained, used, loaders = _loaders(g, family)
-        about_note(g, flow_notes.about(family, recipe), FILES, 580)
-        g.group("The model's files", loaders, BLUE)
-        mask = None
+        left = min(node.at[0] for node in loaders)
+        g.note(left, NOTES, flow_notes.about(family, recipe), DRAWN - 60 - left)
+        mask, title = None, "The model's files"
         if family.attention:
-            at = (720, TOP + 920)
-            mask = g.add("TVEraseBlockMask", at, model=trained.model, preset="attention")
+            at = (TEXTS, TOP + 520)
+            blocks = g.add(
+                "TVEraseBlockMask",
+                at,
+                size=(WIDE, 0),
+                model=trained.model,
+                preset="attention",
+            )
+            mask, title = blocks.out(), f"{title}, and what is trained of it"
+            loaders.append(blocks)
+            g.lead(mask)
+        g.group(title, loaders, BLUE)
         stage_2 = flow_notes.stage_2(family)
-        _, vector = learn(g, trained, recipe, notes.STAGE_1, stage_2, None, mask)
+        _, found = learn(g, trained, recipe, notes.STAGE_1, stage_2, mask=mask, top=TOP)
         other = {"other_weights": "allow"} if family.used else {}
-        erased = subtracted(g, (1440, TOP), used, vector, family.strength, **other)
         text = flow_notes.stage_3(family)
-        g.note((1440, NOTES), text, (300, NOTES_HIGH))
-        g.group("3 Subtract", [erased], RED)
+        erased = subtract(g, used, found, family.strength, text, **other)
         drawing = replace(recipe, draw=family.used[1]) if family.used else recipe
         shown = ("a photo of a cat", "a photo of a dog")
         asked = notes.COMPARE_TWO.format(other="dog")
-        compare(g, 1800, 4, used, erased.out(), drawing, shown, asked)
+        compare(g, COMPARED, 4, used, erased, drawing, shown, asked)
 
     return describe

@@ -10,7 +10,7 @@ FILES = "Choose the files in the loaders first; their names are those of ComfyUI
 DISTILLATE = """**{file}** draws in {steps} steps, and a fine-tune would undo what makes it fast. \
 So the vector is learned on **{base}**, and subtracted from the other. **other_weights** is \
 *allow*, since their weights differ: Apply Negated TV says how far the two are apart."""
-STAGE_2 = """### 2 Learn it, take the difference
+STAGE_2 = """### 2 Learn it
 A change of rank {rank} in each matrix{where}. Half of the pictures are shown under *empty* \
 captions, half under their own prompts; the **retained set** holds pictures of what must stay; \
 **guidance** learns what guidance adds for these prompts. The recipe is the one that worked best \

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from textwrap import wrap
 from typing import Any
 
 from devtools.workflow_graph import Graph, Node, Output
@@ -12,7 +11,15 @@ from workflows import notes
 
 SEED = 1234
 TOP = 330  # where the nodes of a stage begin
-NOTES, NOTES_HIGH = -30, 260  # the row of notes above the groups
+NOTES = TOP - 200  # where the notes above the groups end
+LANES = TOP - 180  # between them, for wires
+# The columns, from left to right: what is loaded and drawn, its pictures, what learns them, what
+# comes of it, and the comparison in four: texts, samplers, what is folded, results.
+DRAWN, SEEN, LEARNED, VECTOR, COMPARED = 0, 380, 760, 1140, 1520
+BELOW_LOADER = 220  # where the next node stands in the loader's column
+BELOW_LOOK = 450  # where one stands below the preview
+CONCEPT_ALONE = "1 Pictures of the concept"
+WIDE, RESULT = 320, 760  # eight pictures side by side, large enough to be judged
 RETAINED_EACH = 16  # pictures of each retained prompt
 STYLES = ("noto", "fluent", "ink")  # of the demo model
 BLUE, GREEN, RED, GREY = "#3f789e", "#88aa66", "#a1309b", "#888"
@@ -80,30 +87,42 @@ class Source:
     vae: Output
 
 
+@dataclass(frozen=True)
+class Learned:
+    """The task vector, the node that learns, and those that make and save the vector."""
+
+    vector: Output
+    tuner: Node
+    makers: list[Node]
+
+
 def load(g: Graph, about: str, checkpoint: str | None = None, demo: str = "UNet") -> Source:
     """A demo model, or a checkpoint of the user's, with the note that opens the graph."""
+    size = (WIDE, 0)
     if checkpoint is None:
-        loader = g.add("TVEraseDemoModel", (0, TOP), size=(280, 0), model=demo)
+        loader = g.add("TVEraseDemoModel", (DRAWN, TOP), size=size, model=demo)
     else:
-        loader = g.add("CheckpointLoaderSimple", (0, TOP), size=(280, 0), ckpt_name=checkpoint)
-    about_note(g, about, 0, 280)
-    return Source(*(loader.out(slot) for slot in range(3)))
+        loader = g.add("CheckpointLoaderSimple", (DRAWN, TOP), size=size, ckpt_name=checkpoint)
+    g.note(DRAWN, NOTES, about, WIDE)
+    return source_of(g, *(loader.out(slot) for slot in range(3)))
 
 
-def about_note(g: Graph, about: str, left: int, width: int) -> None:
-    """The note that opens the graph, upwards from the row of notes as high as it needs, by the
-    canvas's own font."""
-    lines = sum(len(wrap(part, width * 36 // 280)) or 1 for part in about.split("\n"))
-    high = max(NOTES_HIGH, 60 + 19 * lines)
-    g.note((left, NOTES + NOTES_HIGH - high), about, (width, high))
+def source_of(g: Graph, *outputs: Output) -> Source:
+    """Of the three outputs, whose wires go far."""
+    g.lanes = LANES
+    g.lead(*outputs)
+    return Source(*outputs)
 
 
-def drawn_pictures(g: Graph, source: Source, recipe: Recipe, group: str, top: int = TOP) -> Output:
-    """Stage 1: the model draws the concept. Returns the concept set."""
+def drawn_pictures(
+    g: Graph, source: Source, recipe: Recipe, group: str, top: int, *others: Node
+) -> Output:
+    """The model draws the concept, from `top` downwards. Returns the concept set. others: nodes of
+    the same group."""
     pictures = g.add(
         "TVEraseConceptSetFromPrompt",
-        (340, top),
-        size=(320, 0),
+        (DRAWN, top),
+        size=(WIDE, 0),
         model=source.model,
         clip=source.clip,
         prompt="\n".join(recipe.prompts),
@@ -116,52 +135,51 @@ def drawn_pictures(g: Graph, source: Source, recipe: Recipe, group: str, top: in
         **recipe.texts(),
         **recipe.draw,
     )
-    seen = g.add(
-        "VAEDecode", (0, top + 150), size=(280, 0), samples=pictures.out(1), vae=source.vae
-    )
-    look = g.add(
-        "PreviewImage", (0, top + 250), "What will be erased", (280, 280), images=seen.out()
-    )
-    g.group(group, [pictures, seen, look], BLUE)
+    g.lead(pictures.out(0))
+    seen = g.add("VAEDecode", (SEEN, top), folded=True, samples=pictures.out(1), vae=source.vae)
+    look = looked_at(g, seen.out(), top + 45)
+    g.group(group, [pictures, seen, look, *others], BLUE)
     return pictures.out()
+
+
+def looked_at(g: Graph, images: Output, top: int) -> Node:
+    """What will be erased, to be seen."""
+    return g.add("PreviewImage", (SEEN, top), "What will be erased", (WIDE, 330), images=images)
 
 
 def folder_pictures(g: Graph, source: Source, recipe: Recipe, folder: str) -> Output:
     """Stage 1: the user's own pictures. Returns the concept set."""
     images = g.add(
         "TVEraseLoadImageFolder",
-        (340, TOP),
-        size=(320, 0),
+        (DRAWN, TOP + BELOW_LOADER),
+        size=(WIDE, 0),
         folder=folder,
         width=recipe.size,
         height=recipe.size,
     )
+    look = looked_at(g, images.out(), TOP + BELOW_LOADER)
     pictures = g.add(
         "TVEraseConceptSetFromImages",
-        (340, TOP + 250),
-        size=(320, 0),
+        (SEEN, TOP + BELOW_LOADER + 400),
+        size=(WIDE, 0),
         model=source.model,
         clip=source.clip,
         vae=source.vae,
         images=images.out(),
         concept=recipe.concept,
     )
-    look = g.add(
-        "PreviewImage", (0, TOP + 250), "What will be erased", (280, 280), images=images.out()
-    )
+    g.lead(images.out(), pictures.out())
     g.group("1 Your pictures", [images, pictures, look], BLUE)
     return pictures.out()
 
 
-def retained_pictures(
-    g: Graph, source: Source, recipe: Recipe, at: tuple[int, int] = (1080, TOP + 420)
-) -> Node:
+def retained_pictures(g: Graph, source: Source, recipe: Recipe, top: int) -> Node:
     """The model draws what must stay, each picture under its own prompt."""
-    return g.add(
+    kept = g.add(
         "TVEraseConceptSetFromPrompt",
-        at,
+        (SEEN, top),
         "What must stay",
-        (320, 0),
+        (WIDE, 0),
         model=source.model,
         clip=source.clip,
         prompt="\n".join(recipe.retained),
@@ -174,6 +192,8 @@ def retained_pictures(
         caption="{prompt}",
         **recipe.draw,
     )
+    g.lead(kept.out(0))
+    return kept
 
 
 def learned(
@@ -181,38 +201,31 @@ def learned(
     source: Source,
     pictures: Output,
     recipe: Recipe,
-    group: str,
     top: int = TOP,
-    shared: Node | None = None,
-    mask: Node | None = None,
-) -> Output:
-    """Stage 2: fine-tune, difference, file. Returns the task vector.
-
-    shared: what must stay, drawn already; else the recipe's own is drawn here. mask: which blocks
-    are trained; none: all.
-    """
-    own = [retained_pictures(g, source, recipe)] if recipe.retained and not shared else []
-    kept = [shared] if shared else own
+    kept: Output | None = None,
+    mask: Output | None = None,
+) -> Learned:
+    """Stage 2. kept: what must stay, drawn already. mask: which blocks are trained; none: all."""
     tuned = g.add(
         "TVEraseConceptFinetune",
-        (720, top),
-        size=(320, 850),
+        (LEARNED, top),
+        size=(WIDE, 850),
         model=source.model,
         concept_set=pictures,
-        **({"retained_set": kept[0].out()} if kept else {}),
-        **({"block_mask": mask.out()} if mask else {}),
+        **({"retained_set": kept} if kept else {}),
+        **({"block_mask": mask} if mask else {}),
         **recipe.tune,
     )
-    vector = g.add("TVEraseExtractTaskVector", (1080, top), base=source.model, tuned=tuned.out(0))
+    vector = g.add("TVEraseExtractTaskVector", (VECTOR, top), base=source.model, tuned=tuned.out(0))
     saved = g.add(
         "TVEraseSaveTaskVector",
-        (1080, top + 210),
+        (VECTOR, top + 250),
         task_vector=vector.out(),
         filename_prefix=f"task_vectors/{recipe.concept}",
         max_error=recipe.file_error,
     )
-    g.group(group, [*own, *([mask] if mask else []), tuned, vector, saved], GREEN)
-    return vector.out()
+    g.lead(vector.out())
+    return Learned(vector.out(), tuned, [vector, saved])
 
 
 def learn(
@@ -221,23 +234,26 @@ def learn(
     recipe: Recipe,
     stage_1: str,
     stage_2: str,
-    pictures: Output | None,
-    mask: Node | None = None,
-) -> tuple[Output, Output]:
-    """Stages 1 and 2 with their notes; pictures: made already, else drawn here."""
+    pictures: Output | None = None,
+    mask: Output | None = None,
+    top: int = TOP + BELOW_LOADER,
+) -> tuple[Output, Learned]:
+    """Stages 1 and 2 with their notes; pictures: made already, else drawn here, from `top` down."""
+    kept = retained_pictures(g, source, recipe, top + BELOW_LOOK) if recipe.retained else None
     if pictures is None:
-        pictures = drawn_pictures(g, source, recipe, "1 Pictures of the concept")
-    vector = learned(g, source, pictures, recipe, "2 Learn, take the difference, save", mask=mask)
-    g.note((340, NOTES), stage_1, (320, NOTES_HIGH))
-    g.note((720, NOTES), stage_2, (660, NOTES_HIGH))
-    return pictures, vector
+        title = "1 Pictures of the concept, and of what must stay" if kept else CONCEPT_ALONE
+        pictures = drawn_pictures(g, source, recipe, title, top, *([kept] if kept else []))
+    found = learned(g, source, pictures, recipe, kept=kept and kept.out(), mask=mask)
+    g.note(SEEN, NOTES, stage_1, WIDE)
+    g.note(LEARNED, NOTES, stage_2, WIDE)
+    return pictures, found
 
 
 def subtracted(
     g: Graph, at: tuple[int, int], source: Source, vector: Output, strength: Any, **options: Any
 ) -> Node:
     """The node that erases."""
-    return g.add(
+    erased = g.add(
         "TVEraseApplyNegatedTV",
         at,
         model=source.model,
@@ -245,6 +261,19 @@ def subtracted(
         strength=strength,
         **options,
     )
+    g.lead(erased.out())
+    return erased
+
+
+def subtract(
+    g: Graph, source: Source, found: Learned, strength: float, text: str, **options: Any
+) -> Output:
+    """Stage 3 with its note, below what was learned. Returns the erased MODEL."""
+    g.group("2 Learn", [found.tuner], GREEN)
+    erased = subtracted(g, (VECTOR, TOP + 530), source, found.vector, strength, **options)
+    g.note(VECTOR, NOTES, text, 300)
+    g.group("3 Difference, file, subtraction", [*found.makers, erased], RED)
+    return erased.out()
 
 
 def compare(
@@ -258,23 +287,32 @@ def compare(
     asked: str,
 ) -> None:
     """The last stage: both models at equal seeds, a grid for each prompt."""
+    size = (270, 0)
     empty = g.add(
-        "CLIPTextEncode", (left, TOP + 210), "Negative prompt: empty", clip=source.clip, text=""
+        "CLIPTextEncode",
+        (left, TOP + 210),
+        "Negative prompt: empty",
+        size,
+        clip=source.clip,
+        text="",
     )
-    size = {"width": recipe.size, "height": recipe.size, "batch_size": recipe.shown}
-    latent = g.add(recipe.latent, (left, TOP + 410), **size)
+    sizes = {"width": recipe.size, "height": recipe.size, "batch_size": recipe.shown}
+    latent = g.add(recipe.latent, (left, TOP + 410), "", size, **sizes)
+    g.lead(empty.out(), latent.out())
     shown = [empty, latent]
     for place, prompt in enumerate(prompts):
         top = TOP + 660 * place
         text = g.add(
-            "CLIPTextEncode", (left, top), f"Prompt: {prompt}", clip=source.clip, text=prompt
+            "CLIPTextEncode", (left, top), f"Prompt: {prompt}", size, clip=source.clip, text=prompt
         )
+        g.lead(text.out())
         rows = []
         for row, (label, model) in enumerate((("before", source.model), ("after", erased))):
             sampler = g.add(
                 "KSampler",
-                (left + 340, top + 310 * row),
+                (left + 390, top + 310 * row),
                 f"{prompt}, {label}",
+                size,
                 model=model,
                 positive=text.out(),
                 negative=empty.out(),
@@ -284,18 +322,19 @@ def compare(
             )
             decoded = g.add(
                 "VAEDecode",
-                (left + 680, top + 310 * row),
-                size=(200, 0),
+                (left + 720, top + 310 * row + 30),
+                folded=True,
                 samples=sampler.out(),
                 vae=source.vae,
             )
             shown += [sampler, decoded]
             rows.append(decoded.out())
+        g.lead(rows[1])
         grid = g.add(
             "TVEraseBeforeAfterGrid",
-            (left + 920, top),
+            (left + 990, top),
             f"Grid: {prompt}",
-            (760, 420),  # eight pictures side by side, large enough to be judged
+            (RESULT, 590),
             before=rows[0],
             after=rows[1],
             title=prompt,
@@ -303,12 +342,12 @@ def compare(
         )
         picture = g.add(
             "SaveImage",
-            (left + 1720, top),
+            (left + 990 + RESULT + 40, top + 30),
             f"Save: {prompt}",
-            (420, 400),
+            folded=True,
             images=grid.out(),
             filename_prefix=f"tverase/{prompt.replace(' ', '_')}",
         )
         shown += [text, grid, picture]
-    g.note((left, NOTES), notes.COMPARE.format(stage=stage, asked=asked), (540, NOTES_HIGH))
+    g.note(left, NOTES, notes.COMPARE.format(stage=stage, asked=asked), 660)
     g.group(f"{stage} Before and after", shown, GREY)

@@ -22,7 +22,7 @@ STAGE_1 = """### 1 Pictures of the concept
 Everything that these pictures have in common will be erased, so look at them in the preview. One \
 prompt a line; several ways to ask give a broader set. Your own pictures work as well: use \
 **Concept Set from Images**."""
-STAGE_2 = """### 2 Learn it, take the difference
+STAGE_2 = """### 2 Learn it
 **Concept Fine-tune** trains under *empty* captions, so the change does not hang on a prompt. The \
 settings here suit the demo model.
 
@@ -33,7 +33,7 @@ draw with.
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
 strength."""
-STAGE_2_RETAINED = """### 2 Learn it, take the difference
+STAGE_2_RETAINED = """### 2 Learn it
 **Concept Fine-tune** shows half of the pictures under *empty* captions, as the paper does with \
 all, so that the change does not hang on a prompt, and half under their own prompts \
 (**caption_share** 0.5), which erases more for the same harm. The **retained set** holds pictures \
@@ -113,7 +113,7 @@ STAGE_STYLE = """### 1 Pictures in the style
 The prompts name {subjects} different subjects in one style, a line each; they take turns. All \
 stand there twice, once for each of two kinds of caption. With one subject only, the subject would \
 be erased along with the style."""
-STAGE_2_STYLE = """### 2 Learn it, take the difference
+STAGE_2_STYLE = """### 2 Learn it
 Of three pictures one is learned under the name of its subject, one under its own prompt \
 (**caption**, a line for each prompt) and one under none (**caption_share**), and only where a \
 picture is still mostly noise (**least_noise**): there styles are settled. **guidance** learns \
@@ -153,7 +153,7 @@ hardly disturb each other, near 1 they are almost the same edit, and the sum is 
 Two edits harm more than one. Lower a factor when the other things suffer."""
 COMPARE_THREE = "The first two grids should lose their concepts, the third should keep the {kept}."
 
-STAGE_BLUEPRINT = """### 2 Learn it, take the difference
+STAGE_BLUEPRINT = """### 2 Learn it
 **Concept Fine-tune** trains under *empty* captions, so the change does not hang on a prompt. The \
 defaults suit Stable Diffusion 1: 200 steps of 16 pictures, 1e-5, EMA on. Connect **task_vector** \
 to **Save Task Vector** to keep what was learned."""
@@ -181,7 +181,7 @@ left. For a first look choose the preset *Quick look* in stages 1 and 2.
 """
     + FEW_STEPS
 )
-STAGE_FULL = """### 2 Learn it, take the difference
+STAGE_FULL = """### 2 Learn it
 The paper's settings: 200 steps of 16 pictures, 1e-5, EMA (a running mean of the \
 weights). **accumulation** 16 computes one picture \
 at a time: slower, least memory, the same result.
@@ -216,7 +216,7 @@ afterwards.
 """
     + FEW_STEPS
 )
-STAGE_RANK = """### 2 Learn it, take the difference
+STAGE_RANK = """### 2 Learn it
 A change of rank 16 in each matrix, at a higher rate than full weights take. These two numbers \
 are a place to begin that we have not measured on this checkpoint; the paper trains full weights \
 of Stable Diffusion 1. **Save Task Vector** has a **max_error** of 0.01, which keeps such a change \

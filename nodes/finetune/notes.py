@@ -13,8 +13,8 @@ def memory_text(plan: MemoryPlan, estimate: int, used: int) -> str:
     """The estimate beside what was used, in words; both beyond the model, in bytes."""
     how = "with gradient checkpointing" if plan.recompute else "without gradient checkpointing"
     return (
-        f"Memory beyond the model, {how}: estimated {estimate / GIB:.2f} GiB, "
-        f"used {used / GIB:.2f} GiB. Estimate: {plan.sentence()}."
+        f"Beyond the model {used / GIB:.2f} GiB were used, {estimate / GIB:.2f} estimated.\n"
+        f"That is {how}: {plan.sentence()}."
     )
 
 

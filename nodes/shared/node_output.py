@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +18,13 @@ def with_text(text: str, result: tuple[Any, ...]) -> dict[str, Any]:
     """The node's outputs together with text that the node displays."""
     from ..host.app.progress import show_text
 
-    show_text(text)
+    show_text(broken_at_folders(text))
     return {"ui": {"text": [text]}, "result": result}
+
+
+def broken_at_folders(text: str) -> str:
+    """The text with a file's name on a line of its own: a node would break it in mid-word."""
+    return re.sub(r"(\w/)(?=[^\s/]+\.\w+)", r"\1\n", text)
 
 
 def with_pictures(

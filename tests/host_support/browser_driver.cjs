@@ -111,22 +111,27 @@ function watch({ timeout, node }) {
   window.watched = watched;
 }
 
-// (page) How many pictures each node shows; null while one is still loading.
+// (page) How many pictures each node shows that is not folded, and how wide those are; null while
+// one is still loading.
 function pictures() {
-  const shown = {};
+  const [shown, wide] = [{}, {}];
   for (const [id, output] of Object.entries(window.app.nodeOutputs)) {
     if (!output.images?.length) continue;
-    const drawn = window.app.graph.getNodeById(Number(id))?.imgs ?? []; // on the canvas
+    const node = window.app.graph.getNodeById(Number(id));
+    if (node?.flags.collapsed) continue;
+    const drawn = node?.imgs ?? []; // on the canvas
     const images = [...drawn, ...document.querySelectorAll(`[data-node-id="${id}"] img`)];
     if (!images.length || !images.every((i) => i.complete && i.naturalWidth > 0)) return null;
     shown[id] = images.length;
+    wide[id] = images.map((i) => i.naturalWidth);
   }
-  return shown;
+  return { pictures: shown, wide };
 }
 
 // (page) Brings the nodes into view, all of them or those named; where they are in the window.
 function fit(ids) {
-  const chosen = window.app.graph.nodes.filter((n) => !ids || ids.includes(n.id));
+  const wanted = ids?.map(String); // newer frontends name nodes by texts
+  const chosen = window.app.graph.nodes.filter((n) => !ids || wanted.includes(String(n.id)));
   const boxes = chosen.map((n) => [n.pos[0], n.pos[1] - 80, ...n.size]);
   const left = Math.min(...boxes.map((b) => b[0])) - 30;
   const top = Math.min(...boxes.map((b) => b[1])) - 30;
@@ -138,6 +143,19 @@ function fit(ids) {
   view.offset = [60 / scale - left, 90 / scale - top];
   window.app.canvas.setDirty(true, true);
   return { x: 60, y: 90, width: width * scale, height: height * scale };
+}
+
+// (page) Where nodes and groups are and how big they have become, on the graph's own scale.
+function boxes() {
+  const { nodes, groups } = window.app.graph;
+  return {
+    nodes: nodes.map((n) => ({
+      id: n.id,
+      type: n.type,
+      box: [n.pos[0], n.pos[1] - 30, n.size[0], n.size[1] + 30],
+    })),
+    groups: groups.map((g) => ({ title: g.title, box: [...g.pos, ...g.size] })),
+  };
 }
 
 // (page) Brings a node's title to a free place of the window, and says where.
@@ -218,7 +236,7 @@ const requests = {
 
   async pictures(page) {
     const found = await page.waitForFunction(pictures);
-    return { pictures: await found.jsonValue() };
+    return found.jsonValue();
   },
 
   // On an empty canvas: makes a node, presses its question mark, reads the page that opens.
@@ -304,6 +322,10 @@ const requests = {
 
   async search(page, { words }) {
     return { found: await page.evaluate(searched, words) };
+  },
+
+  async boxes(page) {
+    return page.evaluate(boxes);
   },
 
   async refresh(page) {

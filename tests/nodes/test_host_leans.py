@@ -5,6 +5,7 @@ docs/hosts.md lists all such places. Those whose change other tests notice have 
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import subprocess
@@ -383,3 +384,15 @@ def test_the_largest_result_leaves_the_cache_first(
     )
     cache.poll(1.0)
     assert list(cache.cache) == ["part"]
+
+
+def test_a_family_that_names_no_text_encoder_refuses_none(pack: Any) -> None:
+    """The demo's is one. Configs of ComfyUI 0.33 answer None to any name, with a complaint."""
+    towers = importlib.import_module(f"{pack.__name__}.nodes.host.text.towers")
+
+    class AnswersAll:
+        def __getattr__(self, name: str) -> None:
+            raise AssertionError(f"{name} was asked of the object")
+
+    told = SimpleNamespace(model_config=AnswersAll(), diffusion_model=None)
+    towers.refuse_other_family(SimpleNamespace(model=told), None)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from devtools import in_process
+from devtools.workflow_graph import FOLDED
 from host_support import stand_ins
 from host_support.client import Client
 from host_support.quick_workflows import FOLDER, NAMES, RUNNABLE, api, quick, smallest
@@ -48,10 +50,73 @@ def test_links_agree_at_both_ends(name: str) -> None:
         assert nodes[target]["inputs"][in_slot]["type"] == kind
 
 
+def size_of(node: dict[str, Any]) -> tuple[int, int]:
+    """Width and height below its title."""
+    return (FOLDED, 0) if node["flags"].get("collapsed") else tuple(node["size"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_groups_do_not_lie_on_each_other(name: str) -> None:
+    groups = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))["groups"]
+    for i, one in enumerate(groups):
+        x, y, width, height = one["bounding"]
+        for other in groups[i + 1 :]:
+            left, top, wide, high = other["bounding"]
+            apart = x + width <= left or left + wide <= x or y + height <= top or top + high <= y
+            assert apart, f"{one['title']} and {other['title']} overlap"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_wire_turns_under_a_node(name: str) -> None:
+    """Their points are links' own, form paths, and lie beside the nodes."""
+    graph = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    points = {point["id"]: point for point in graph["extra"]["reroutes"]}
+    passed: dict[int, set[int]] = {number: set() for number in points}
+    for end in graph["extra"]["linkExtensions"]:
+        at = end["parentId"]
+        while at is not None:
+            passed[at].add(end["id"])
+            at = points[at].get("parentId")
+    assert passed == {number: set(point["linkIds"]) for number, point in points.items()}
+    assert set().union(*passed.values()) <= {link[0] for link in graph["links"]}
+    for point in points.values():
+        x, y = point["pos"]
+        for node in graph["nodes"]:
+            (left, top), (width, height) = node["pos"], size_of(node)
+            inside = left < x < left + width and top - 30 < y < top + height
+            assert not inside, f"a wire turns at {x}, {y} under node {node['id']}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_that_are_offered_are_those_that_are_loaded(name: str) -> None:
+    graph = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    for node in graph["nodes"]:
+        for model in node["properties"].get("models", []):
+            assert set(model) == {"name", "url", "directory"}
+            assert model["name"] in node["widgets_values"]
+            assert model["url"].startswith("https://")
+            assert model["url"].endswith(f"/{model['name']}")
+
+
+@pytest.mark.parametrize("name", ["erase_concept_sd15", "erase_concept_sdxl"])
+def test_the_hosts_panel_can_bring_a_checkpoint(name: str) -> None:
+    graph = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    offers = [node["properties"].get("models", []) for node in graph["nodes"]]
+    assert [model["directory"] for models in offers for model in models] == ["checkpoints"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_thumbnails_fill_the_square_of_a_template_card(name: str) -> None:
+    file = FOLDER / f"{name}.jpg"
+    with Image.open(file) as picture:
+        assert picture.size == (400, 400)
+    assert file.stat().st_size < 40_000
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_nodes_do_not_lie_on_each_other(name: str) -> None:
     graph = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
-    boxes = [(n["id"], *n["pos"], *n["size"]) for n in graph["nodes"]]
+    boxes = [(n["id"], *n["pos"], *size_of(n)) for n in graph["nodes"]]
     title = 30
     for i, (one, x, y, width, height) in enumerate(boxes):
         for other, left, top, wide, high in boxes[i + 1 :]:

@@ -96,8 +96,11 @@ def refuse_other_family(model: ModelPatcher, clip: Any) -> None:
     """Raise BaseMismatchError when ComfyUI reads the texts of this MODEL's family in another way
     than this CLIP does; for some families it does not say. The widths of UNets' texts tell."""
     config = model.model.model_config
-    target = getattr(config, "clip_target", lambda _: None)({})
-    if isinstance(model.model.diffusion_model, UNetModel) or target is None:
+    tells = getattr(type(config), "clip_target", None)  # a newer host's objects have any attribute
+    if isinstance(model.model.diffusion_model, UNetModel) or tells is None:
+        return
+    target = tells(config, {})
+    if target is None:
         return
     if not isinstance(clip.tokenizer, target.tokenizer):
         raise BaseMismatchError(
