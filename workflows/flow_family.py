@@ -42,7 +42,8 @@ def sampler(steps: int, cfg: float, name: str, scheduler: str = "simple") -> dic
 @dataclass(frozen=True)
 class Memory:
     """Of the pack's memory plan at rank 16, one picture at a time, blocks recomputed, computed in
-    bfloat16; GiB. card: beyond the model's weights; main: main memory, for the whole difference."""
+    bfloat16; GiB. card: beyond the model's weights, at most: when it was reckoned a block's weights
+    counted; main: main memory, for the whole difference."""
 
     weights: float
     card: float

@@ -37,8 +37,8 @@ def about(family: Family, recipe: Recipe) -> str:
         f"{FILES} {family.host}",
         notes.ANOTHER,
         f"**Memory**, estimated by the node's own plan, not measured: {memory.weights:g} GiB of "
-        f"weights and {memory.card:g} GiB beside them at {family.size} x {family.size} pixels, "
-        f"with gradient checkpointing, which turns itself on when it is needed; and "
+        f"weights and at most {memory.card:g} GiB beside them at {family.size} x {family.size} "
+        "pixels, with gradient checkpointing, which turns itself on when it is needed; and "
         f"{memory.main:g} GiB of main memory. Smaller pictures need less.",
         f"**Time**, reckoned and not timed: {passes:,} passes through {family.billions:g} billion "
         f"weights until the vector is there, {_hours(family.hours())} at 100 TFLOP/s. The nodes "

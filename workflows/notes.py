@@ -205,7 +205,7 @@ Takes **{concept}** out of your own XL checkpoint. Choose the file in **Load Che
     + """
 
 **Memory**, estimated: all 2.6 billion weights would need 44 GB. Here **rank** 16 trains a change \
-of low rank (two thin matrices, as in a LoRA): 16 GB, or 7 with gradient checkpointing, which \
+of low rank (two thin matrices, as in a LoRA): 13 GB, or 7 with gradient checkpointing, which \
 turns itself on when it is needed, and 10 GB of main memory. Still too much: a Block Mask with \
 fewer blocks, or pictures of 768 pixels.
 
