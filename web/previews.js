@@ -12,7 +12,11 @@ function putAway({ detail }) {
   const shown = $pinia?._s.get("nodeOutput");
   const node = String(detail.display_node ?? detail.node);
   if (node.includes(":")) shown?.revokePreviewsByExecutionId?.(node); // inside a subgraph
-  else (shown?.revokePreviewsByLocatorId ?? shown?.revokePreviewsByExecutionId)?.(node);
+  else if (shown?.revokePreviewsByLocatorId) shown.revokePreviewsByLocatorId(node);
+  else {
+    delete app.nodePreviewImages?.[node]; // frontends of 2025 revoke too late: after the drawing
+    delete shown?.nodePreviewImages?.[node];
+  }
 }
 
 app.registerExtension({

@@ -66,6 +66,7 @@ class Browser:
             "height": size[1],
         }
         self.errors: list[str] = []  # the console's, of the last request
+        self.elements = False  # whether nodes are elements of the page (Nodes 2.0)
         self.answers: queue.Queue[str] = queue.Queue()
 
     def __enter__(self) -> Browser:

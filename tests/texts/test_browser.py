@@ -119,7 +119,8 @@ def runs(page: Browser, name: str, changes: dict[str, Any]) -> None:
     workflow = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
     showing = {str(n["id"]) for n in workflow["nodes"] if n["type"] in SHOWS_PICTURES}
     assert set(shown) == showing - folded_of(workflow)
-    stays_in_its_places(page, name)
+    if not page.elements or browser.host_version() >= EXTENDED_MENUS:  # the first Nodes 2.0 move
+        stays_in_its_places(page, name)
     assert [error for error in page.errors if "/extensions/tverase/" in error] == []
     if os.environ.get("TVERASE_SCREENSHOTS"):
         take_pictures(page, name, Path(os.environ["TVERASE_SCREENSHOTS"]))
@@ -227,7 +228,9 @@ def rendered(request: pytest.FixtureRequest, page: Browser) -> Iterator[Browser]
     modern = request.param == "Nodes 2.0"
     if modern:
         page.ask("setting", name=NODES_2, value=True)
+    page.elements = modern
     yield page
+    page.elements = False
     if modern:
         page.ask("setting", name=NODES_2, value=False)
 
@@ -248,7 +251,8 @@ def test_after_a_run_a_node_shows_its_result_alone(rendered: Browser) -> None:
     seen = opened(rendered, name)
     changes = quick_changes(seen["api"])
     (tuner,) = [i for i, n in seen["api"].items() if n["class_type"] == "TVEraseConceptFinetune"]
-    runs(rendered, name, {**changes, tuner: {**changes[tuner], "seed": 99}})
+    seed = 98 if rendered.elements else 99  # nodes that need not run tell of no pictures
+    runs(rendered, name, {**changes, tuner: {**changes[tuner], "seed": seed}})
     assert set(rendered.ask("pictures")["wide"][tuner]) == {640}  # the live one is 400 wide
 
 
