@@ -32,6 +32,7 @@ sys.path += [str(ROOT), str(ROOT / "bench")]
 
 import demo_model  # noqa: E402 - after the path
 from erasure.concepts import CONCEPTS  # noqa: E402
+from flow_parts import page  # noqa: E402
 from flow_parts.edits import EDITS  # noqa: E402
 from flow_parts.kept import KEPT, WORK, finished, results_of  # noqa: E402
 from flow_parts.running import ordered, run_missing  # noqa: E402
@@ -139,14 +140,19 @@ def measured(options: argparse.Namespace, settings: Settings, folder: Path) -> d
 
 
 def finished_figures(settings: Settings, folder: Path) -> dict[str, Figure]:
-    """The evidence of all finished tasks."""
-    runs = []
-    for concept in CONCEPTS:
-        for seed in range(SEEDS):
+    """The evidence of all finished tasks; docs/flow.md tells it run by run."""
+    runs = {}
+    for seed in range(SEEDS):
+        for concept in CONCEPTS:
             files = results_of(concept, seed, settings, folder)
             found = {t: finished(f, settings.digest(concept)) for t, f in files.items()}
-            runs.append({task: result for task, result in found.items() if result is not None})
-    return evidence(runs)
+            run = {task: result for task, result in found.items() if result is not None}
+            if run:
+                runs[concept, seed] = run
+    figures = evidence(list(runs.values()))
+    if folder == KEPT:
+        page.write(runs, settings, figures)
+    return figures
 
 
 def parsed() -> argparse.Namespace:
