@@ -31,7 +31,9 @@ class Job:
         self.nodes = self.pack.NODE_CLASS_MAPPINGS
         nodes = json.loads((ROOT / "workflows" / "api" / f"{graph}.json").read_text())
         self.widgets: dict[str, dict[str, Any]] = {}
-        for node in nodes.values():  # the first of a type counts
+        tuned = next(n for n in nodes.values() if n["class_type"] == "TVEraseConceptFinetune")
+        concept_set = nodes[tuned["inputs"]["concept_set"][0]]
+        for node in (concept_set, *nodes.values()):  # the first of a type counts
             own = {k: v for k, v in node["inputs"].items() if not isinstance(v, list)}
             self.widgets.setdefault(node["class_type"], own)
         demo = self.nodes["TVEraseDemoModel"]()

@@ -203,6 +203,20 @@ HOSTING: dict[str, list[Fault]] = {
             "        for block in blocks[:0]:\n            # Nothing",
         ),
     ],
+    "nodes/host/training/activations.py": [
+        Fault(
+            "what the dry run keeps holds itself",
+            "return tensor.detach()",
+            "return tensor",
+            ("tests/nodes/finetune/test_memory.py",),
+        ),
+        Fault(
+            "weights that stay count as kept",
+            "ledger.pass_over(layer.weight)",
+            "pass",
+            ("tests/nodes/finetune/test_frozen_weight.py",),
+        ),
+    ],
     "nodes/host/training/session.py": [
         Fault("a patched model is tuned", "    refuse_patched(model)\n", "", (FINETUNE,)),
         Fault(

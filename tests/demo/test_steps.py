@@ -46,7 +46,8 @@ def test_the_workflow_is_not_changed() -> None:
 def test_another_concept_changes_places_with_the_written_one() -> None:
     made = steps.for_concept(GRAPH, "dog")
     pictures, kept = (
-        m["inputs"] for m in made.values() if m["class_type"] == "TVEraseConceptSetFromPrompt"
+        made[steps.input_of(made, "TVEraseConceptFinetune", name)[0]]["inputs"]
+        for name in ("concept_set", "retained_set")
     )
     assert pictures["concept"] == "dog"
     assert "cat" not in pictures["prompt"]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import comfy.ops
 import torch
 
 from ....tverase_core.concept_set import ConceptSet
@@ -17,70 +15,13 @@ from ..model.numerics import compute_dtype
 from ..network.backward import differentiable
 from ..network.latents import with_time
 from ..storage.formats import is_packed
+from .meta import WholeLayers, counted_attention, without_content
 from .recompute import blocks_of
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 BETWEEN = ""  # name for what lies outside the blocks
-
-
-class _WholeLayers(comfy.ops.disable_weight_init):
-    """The host's layers. With dynamic memory management it makes those of its linear layers
-    without weights, to take them from a checkpoint file later; here no file follows."""
-
-    class Linear(comfy.ops.disable_weight_init.Linear):
-        def __init__(self, *words: Any, **options: Any) -> None:
-            torch.nn.Linear.__init__(self, *words, **options)
-
-
-class _CountedAttention(torch.autograd.Function):
-    """Keeps what PyTorch's fused attention keeps, and computes nothing."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Any, k: Any, v: Any, rows: tuple[int, ...]) -> torch.Tensor:
-        out = torch.empty_like(q)
-        ctx.save_for_backward(q, k, v, out, q.new_empty(rows, dtype=torch.float32))
-        return out
-
-
-def _attention(
-    function: Any,
-    q: Any,
-    k: Any,
-    v: Any,
-    heads: int,
-    mask: Any = None,
-    attn_precision: Any = None,
-    skip_reshape: bool = False,
-    skip_output_reshape: bool = False,
-    **options: Any,
-) -> Any:
-    """Called as the host calls its own. q: [b, tokens, heads * width], or [b, heads, tokens, width]
-    where there is no reshape left to do."""
-    by_head = skip_reshape
-    out = _CountedAttention.apply(q, k, v, (q.shape[0], heads, q.shape[-2]))
-    if by_head and not skip_output_reshape:
-        return out.transpose(1, 2).flatten(2)
-    return out
-
-
-def _evenly_routed(layer: Any, x: torch.Tensor) -> torch.Tensor:
-    """HiDream's choice among experts [b, tokens, width]: without values there is none to make, so
-    each gets its share of the rows."""
-    rows = x.flatten(0, -2).repeat_interleave(layer.num_activated_experts, 0)
-    parts = rows.tensor_split(len(layer.experts))
-    made = torch.cat([expert(part) for expert, part in zip(layer.experts, parts, strict=True)])
-    _, shares, _ = layer.gate(x)
-    joined = (made.view(*shares.shape, -1) * shares.unsqueeze(-1)).sum(1)
-    return joined.view(x.shape) + layer.shared_experts(x)
-
-
-def _positions(layer: Any, x: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Of the rotary embedding of Anima's text adapter, which asks for an autocast that the meta
-    device does not know: cosines and sines [rows, tokens, width]."""
-    shape = (*places.shape, 2 * len(layer.inv_freq))
-    return x.new_empty(shape), x.new_empty(shape)
 
 
 class _Ledger:
@@ -143,14 +84,10 @@ def activations(
     meta = {"device": "meta", "dtype": dtype}
     kind = type(model.model.diffusion_model)
     with torch.inference_mode(False), torch.enable_grad():
-        network = kind(**{**config, **meta}, operations=_WholeLayers)
+        network = kind(**{**config, **meta}, operations=WholeLayers)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(trained is not None and trained(f"diffusion_model.{name}"))
-        for layer in network.modules():
-            if hasattr(layer, "num_activated_experts"):
-                layer.forward = partial(_evenly_routed, layer)
-            if hasattr(layer, "inv_freq"):
-                layer.forward = partial(_positions, layer)
+        without_content(network)
         ledger = _Ledger()
         for layer in _linear_layers(network, model.model.diffusion_model):
             if low_rank or not layer.weight.requires_grad:
@@ -166,7 +103,7 @@ def activations(
             kept = network(
                 with_time(model, torch.empty(shape, **meta)),
                 torch.empty(shape[0], device="meta"),
-                transformer_options={"optimized_attention_override": _attention},
+                transformer_options={"optimized_attention_override": counted_attention},
                 **inputs,
             )
         del kept
