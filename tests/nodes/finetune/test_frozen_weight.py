@@ -87,7 +87,7 @@ def test_autograd_keeps_no_weight_of_a_linear_layer(pack: Any, model: Any) -> No
         trained = shapes.__contains__ if low_rank else None
         counted = activations(model, (2, 4, 16, 16), trained, Context(tokens), low_rank=low_rank)
         real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-        assert 0.85 * real < counted.whole < 1.15 * real
+        assert 0.96 * real < counted.whole < 1.04 * real, (low_rank, counted.whole, real)
 
 
 def test_any_other_use_of_it_sees_the_sum(pack: Any, comfy_host: Any) -> None:
