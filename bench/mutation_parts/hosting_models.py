@@ -129,7 +129,7 @@ HOSTING_MODELS: dict[str, list[Fault]] = {
             (FINETUNE, REFUSALS, "tests/nodes/baselines/test_few_shot.py"),
         ),
     ],
-    "nodes/host/model/frozen_weight.py": [
+    "nodes/host/network/frozen_weight.py": [
         Fault(
             "a branch of low rank is left out",
             "made = made + branch.of(x)",

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,11 @@ def test_files_and_functions_stay_short(path: Path) -> None:
         and (node.end_lineno or 0) - node.lineno + 1 > 60
     }
     assert not long
+
+
+def test_no_folder_holds_more_than_fifteen_files() -> None:
+    held = Counter(path.parent for path in (*CORE, *NODES))
+    assert {folder: count for folder, count in held.items() if count > 15} == {}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=_id)

@@ -11,8 +11,8 @@ import torch
 
 from ....tverase_core.errors import KeyMismatchError, listed
 from ....tverase_core.finetuning.low_rank import LowRankDeltas
+from ..network.frozen_weight import Branch, FrozenWeight
 from ..storage.formats import is_packed, stored_scale, values
-from .frozen_weight import Branch, FrozenWeight
 
 Acting: TypeAlias = list[tuple[torch.Tensor, float]]  # deltas of one weight and their factors
 

@@ -91,7 +91,7 @@ def test_autograd_keeps_no_weight_of_a_linear_layer(pack: Any, model: Any) -> No
 
 
 def test_any_other_use_of_it_sees_the_sum(pack: Any, comfy_host: Any) -> None:
-    from tverase_pack.nodes.host.model.frozen_weight import Branch, FrozenWeight
+    from tverase_pack.nodes.host.network.frozen_weight import Branch, FrozenWeight
 
     source = torch.Generator().manual_seed(6)
     weight, x = torch.randn(3, 5, generator=source), torch.randn(2, 5, generator=source)
