@@ -17,8 +17,8 @@ from the last run:
 A step's time is a median after one that warms up. Memory is the most that the process held at once
 in those steps (its resident set: weights, gradients, moments, activations and loaded libraries).
 No setting asks for recomputed blocks; our node takes to it where its estimate does not fit, which
-the file tells. The loops hold weights in float32, since AdamW moves them; our node and Train LoRA
-keep the base as in the file. `lean` is our node with 8-bit moments and recomputed blocks. --tiny
+the file tells. All hold the base in float32: the loops since AdamW moves it, ComfyUI since it loads
+so on a CPU. `lean` is our node with 8-bit moments and recomputed blocks. --tiny
 is for trials and tests, and writes where --result says.
 """
 

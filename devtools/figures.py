@@ -129,3 +129,12 @@ def figures_table(document: Mapping[str, Any]) -> str:
             f"| {met} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def shown(figure: Figure | None, digits: int = 3, missing: str = "-") -> str:
+    """A value with its interval, for a cell of a page; `missing` where there is none."""
+    if figure is None or figure.value is None:
+        return missing
+    ends = figure.interval
+    bounds = f" ({ends[0]:.{digits}f} to {ends[1]:.{digits}f})" if ends else ""
+    return f"{figure.value:.{digits}f}{bounds}"

@@ -20,6 +20,7 @@ BELOW_LOADER = 220  # where the next node stands in the loader's column
 BELOW_LOOK = 450  # where one stands below the preview
 CONCEPT_ALONE = "1 Pictures of the concept"
 WIDE, RESULT = 320, 760  # eight pictures side by side, large enough to be judged
+SMALL = (270, 0)  # of the nodes of the last stage
 RETAINED_EACH = 16  # pictures of each retained prompt
 STYLES = ("noto", "fluent", "ink")  # of the demo model
 BLUE, GREEN, RED, GREY = "#3f789e", "#88aa66", "#a1309b", "#888"
@@ -287,67 +288,80 @@ def compare(
     asked: str,
 ) -> None:
     """The last stage: both models at equal seeds, a grid for each prompt."""
-    size = (270, 0)
     empty = g.add(
         "CLIPTextEncode",
         (left, TOP + 210),
         "Negative prompt: empty",
-        size,
+        SMALL,
         clip=source.clip,
         text="",
     )
     sizes = {"width": recipe.size, "height": recipe.size, "batch_size": recipe.shown}
-    latent = g.add(recipe.latent, (left, TOP + 410), "", size, **sizes)
+    latent = g.add(recipe.latent, (left, TOP + 410), "", SMALL, **sizes)
     g.lead(empty.out(), latent.out())
     shown = [empty, latent]
     for place, prompt in enumerate(prompts):
-        top = TOP + 660 * place
-        text = g.add(
-            "CLIPTextEncode", (left, top), f"Prompt: {prompt}", size, clip=source.clip, text=prompt
-        )
-        g.lead(text.out())
-        rows = []
-        for row, (label, model) in enumerate((("before", source.model), ("after", erased))):
-            sampler = g.add(
-                "KSampler",
-                (left + 390, top + 310 * row),
-                f"{prompt}, {label}",
-                size,
-                model=model,
-                positive=text.out(),
-                negative=empty.out(),
-                latent_image=latent.out(),
-                seed=SEED,
-                **recipe.draw,
-            )
-            decoded = g.add(
-                "VAEDecode",
-                (left + 720, top + 310 * row + 30),
-                folded=True,
-                samples=sampler.out(),
-                vae=source.vae,
-            )
-            shown += [sampler, decoded]
-            rows.append(decoded.out())
-        g.lead(rows[1])
-        grid = g.add(
-            "TVEraseBeforeAfterGrid",
-            (left + 990, top),
-            f"Grid: {prompt}",
-            (RESULT, 590),
-            before=rows[0],
-            after=rows[1],
-            title=prompt,
-            columns=recipe.shown,
-        )
-        picture = g.add(
-            "SaveImage",
-            (left + 990 + RESULT + 40, top + 30),
-            f"Save: {prompt}",
-            folded=True,
-            images=grid.out(),
-            filename_prefix=f"tverase/{prompt.replace(' ', '_')}",
-        )
-        shown += [text, grid, picture]
+        at = (left, TOP + 660 * place)
+        shown += drawn_twice(g, at, source, erased, recipe, prompt, (empty, latent))
     g.note(left, NOTES, notes.COMPARE.format(stage=stage, asked=asked), 660)
     g.group(f"{stage} Before and after", shown, GREY)
+
+
+def drawn_twice(
+    g: Graph,
+    at: tuple[int, int],
+    source: Source,
+    erased: Output,
+    recipe: Recipe,
+    prompt: str,
+    shared: tuple[Node, Node],
+) -> list[Node]:
+    """One prompt by both models, their grid and its file. shared: the empty prompt, the latents."""
+    (left, top), (empty, latent) = at, shared
+    text = g.add(
+        "CLIPTextEncode", (left, top), f"Prompt: {prompt}", SMALL, clip=source.clip, text=prompt
+    )
+    g.lead(text.out())
+    rows, shown = [], list[Node]()
+    for row, (label, model) in enumerate((("before", source.model), ("after", erased))):
+        sampler = g.add(
+            "KSampler",
+            (left + 390, top + 310 * row),
+            f"{prompt}, {label}",
+            SMALL,
+            model=model,
+            positive=text.out(),
+            negative=empty.out(),
+            latent_image=latent.out(),
+            seed=SEED,
+            **recipe.draw,
+        )
+        decoded = g.add(
+            "VAEDecode",
+            (left + 720, top + 310 * row + 30),
+            folded=True,
+            samples=sampler.out(),
+            vae=source.vae,
+        )
+        shown += [sampler, decoded]
+        rows.append(decoded.out())
+    g.lead(rows[1])
+    grid = g.add(
+        "TVEraseBeforeAfterGrid",
+        (left + 990, top),
+        f"Grid: {prompt}",
+        (RESULT, 590),
+        before=rows[0],
+        after=rows[1],
+        title=prompt,
+        columns=recipe.shown,
+    )
+    picture = g.add(
+        "SaveImage",
+        (left + 990 + RESULT + 40, top + 30),
+        f"Save: {prompt}",
+        folded=True,
+        images=grid.out(),
+        filename_prefix=f"tverase/{prompt.replace(' ', '_')}",
+    )
+    return [*shown, text, grid, picture]

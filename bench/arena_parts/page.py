@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from devtools.figures import Figure
+from devtools.figures import shown
 
 from .picture import draw_pareto
 from .plan import TUNE, Job, every_job
@@ -155,15 +155,6 @@ def how(budget: Budget) -> list[str]:
         "CLIP brings the concept back. **Seconds**: of one core, to make the vector, "
         "without pictures and tuning.",
     ]
-
-
-def shown(figure: Figure | None, digits: int = 3) -> str:
-    """A value with its interval."""
-    if figure is None or figure.value is None:
-        return "-"
-    ends = figure.interval
-    bounds = f" ({ends[0]:.{digits}f} to {ends[1]:.{digits}f})" if ends else ""
-    return f"{figure.value:.{digits}f}{bounds}"
 
 
 def method_table(arena: Arena) -> list[str]:

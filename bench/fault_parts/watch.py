@@ -12,12 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from bench.peak_memory import forget_peak, peak_bytes
 from tverase_core.errors import LONGEST
 
 SECONDS = 2.0  # of the processor's time
 HANGS_S = 4.0  # of it, after which a reading is broken off
 MEMORY = (16 << 20, 128)  # bytes that any reading may take, and so many for each byte of its file
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 # Of Python's audit events, those that reach outside the process, and where their path is.
 _WITH_PATH = {"open", "os.listdir", "os.scandir", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
 _NEVER = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "pickle.find_class")
@@ -76,7 +76,8 @@ def fault_of(
     ours: whether an error is one that the project raises on purpose. private: text that no
     sentence may hold.
     """
-    before, began = _memory(reset=True), time.process_time()
+    forget_peak()
+    before, began = peak_bytes() or 0, time.process_time()
     fault = None
     signal.signal(signal.SIGPROF, _break_off)
     signal.setitimer(signal.ITIMER_PROF, HANGS_S)
@@ -89,7 +90,7 @@ def fault_of(
         fault = _unwanted(error, ours, private)
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-    took, grown = time.process_time() - began, _memory(reset=False) - before
+    took, grown = time.process_time() - began, (peak_bytes() or 0) - before
     if fault is None and took > SECONDS:
         fault = f"took {took:.1f} s"
     if fault is None and grown > MEMORY[0] + MEMORY[1] * size:
@@ -120,15 +121,3 @@ def _unwanted(error: Exception, ours: Callable[[Exception], bool], private: str)
     except UnicodeEncodeError:
         return f"a sentence that no console takes: {said!r:.100}"
     return None
-
-
-def _memory(*, reset: bool) -> int:
-    """Bytes of main memory that the process holds, or the most since the last reset; 0 where the
-    system does not tell."""
-    if not CLEAR.exists():
-        return 0
-    if reset:
-        CLEAR.write_text("5")
-    name = "VmRSS:" if reset else "VmHWM:"
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) << 10

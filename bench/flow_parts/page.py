@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from erasure.concepts import CONCEPTS, ROOT
+from erasure.summary import mean
 
-from devtools.figures import Figure
+from devtools.figures import Figure, shown
 from flow_parts.attacking import BASE
 from flow_parts.carrying import DRAWN, PARTS
 from flow_parts.settings import Settings
-from flow_parts.summary import Run
+from flow_parts.summary import Run, kept, shares
 
 PAGE = ROOT / "docs" / "flow.md"
+NOT_RUN = "not run"
 EDITS = {
     "tv": "task vector, guided",
     "esd": "ESD on the attention",
@@ -71,21 +73,17 @@ def of_edit(run: Run, edit: str) -> list[str]:
     """Cells of one edit."""
     made = run[edit]
     counts = made["counts"]
-    left = share(counts["held_out"])
-    kept = share(counts["retained"]) / share(made["base"]["retained"])
+    left = mean(shares(counts["held_out"]))
+    stays = kept([made["base"]], [counts])
     attacks = [hits(run, f"attack-{side}") for side in (edit, BASE)]
     strength = f"{made['strength']:.1f}" + ("" if made["reached"] else " (not silent)")
-    return [strength, f"{left:.3f}", f"{kept:.3f}", *attacks]
+    return [strength, f"{left:.3f}", f"{stays.value:.3f}", *attacks]
 
 
 def hits(run: Run, task: str) -> str:
     if task not in run:
-        return "not run"
+        return NOT_RUN
     return ", ".join(f"{found} of {run[task]['draws']}" for found in run[task]["hits"])
-
-
-def share(cells: Sequence[Sequence[int]]) -> float:
-    return sum(found for found, _ in cells) / sum(count for _, count in cells)
 
 
 def pooled(figures: Mapping[str, Figure]) -> str:
@@ -99,7 +97,11 @@ def pooled(figures: Mapping[str, Figure]) -> str:
             f"flow_attack_{edit}_on_base",
         )
         if names[0] in figures:
-            rows.append(f"| {words} | " + " | ".join(cell(figures.get(n)) for n in names) + " |")
+            rows.append(
+                f"| {words} | "
+                + " | ".join(shown(figures.get(n), missing=NOT_RUN) for n in names)
+                + " |"
+            )
     head = "edit | left | kept | attack | attack on the unedited"
     note = (
         "Intervals draw whole runs, then pictures inside them; with few runs they are optimistic."
@@ -111,7 +113,7 @@ def otherwise(figures: Mapping[str, Figure]) -> str:
     """By CFG and shift."""
     rows = [
         f"| {name.replace('_', ' ')} | "
-        + " | ".join(cell(figures[f"{what}_{name}"]) for what in ("strength", "base_hit", "kept"))
+        + " | ".join(shown(figures[f"{what}_{name}"]) for what in ("strength", "base_hit", "kept"))
         + " |"
         for name in DRAWN
         if f"strength_{name}" in figures
@@ -125,7 +127,7 @@ def by_part(figures: Mapping[str, Figure]) -> str:
     names = ("weights_{}", "length_{}", "left_only_{}", "left_without_{}")
     rows = [
         f"| {part.replace('_', ' ')} | "
-        + " | ".join(cell(figures[name.format(part)]) for name in names)
+        + " | ".join(shown(figures[name.format(part)]) for name in names)
         + " |"
         for part in PARTS
         if f"weights_{part}" in figures
@@ -137,13 +139,6 @@ def by_part(figures: Mapping[str, Figure]) -> str:
         if rows
         else ""
     )
-
-
-def cell(figure: Figure | None) -> str:
-    if figure is None or figure.value is None:
-        return "not run"
-    between = figure.interval
-    return f"{figure.value:.3f}" + (f" ({between[0]:.3f} to {between[1]:.3f})" if between else "")
 
 
 def table(head: str, rows: Sequence[str]) -> list[str]:

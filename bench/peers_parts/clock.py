@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+from bench.peak_memory import forget_peak, peak_bytes
 
 
 class EnoughError(Exception):
@@ -77,18 +76,3 @@ def endless(step: Callable[[], None], clock: StepClock) -> dict[str, Any]:
             step()
             clock.ended()
     return clock.report()
-
-
-def forget_peak() -> None:
-    """From here on the peak is counted anew (Linux)."""
-    if FORGET.exists():
-        FORGET.write_text("5")
-
-
-def peak_bytes() -> int | None:
-    """The most memory that this process held at once since then; None where the system does not
-    tell."""
-    if not FORGET.exists():
-        return None
-    status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024

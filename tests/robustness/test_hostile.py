@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from bench.fault_parts import hostile, valid_files
 from bench.fault_parts.watch import Watch, fault_of
+from bench.peak_memory import FORGET
 from tverase_core.errors import LONGEST, LONGEST_WORD, ConfigError, FormatError, TveraseError
 from tverase_core.files.compact import MOST_TIMES
 from tverase_core.files.lora.extract import extract_from_lora
@@ -69,7 +70,7 @@ def _raises(error: Exception) -> Callable[[], None]:
 def test_the_watch_sees(
     read: Callable[[], object], told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if told == "MiB for a file of 10 bytes" and not Path("/proc/self/clear_refs").exists():
+    if told == "MiB for a file of 10 bytes" and not FORGET.exists():
         pytest.skip("this system does not tell the most memory since a moment")
     monkeypatch.setattr("bench.fault_parts.watch.HANGS_S", 0.3)
     gc.collect()  # or what earlier tests left is given back meanwhile

@@ -73,14 +73,15 @@ class WeightSlot:
 
     def _branches(self) -> list[Branch] | None:
         """What acts on the weight, or None where a delta is dense."""
-        acting = [a for a in self._stack if a.scale != 0 and self._key in a.deltas]
-        if not all(isinstance(attachment.deltas, LowRankDeltas) for attachment in acting):
-            return None
-        return [
-            Branch(*attachment.deltas.factors(self._key), attachment.scale / self._unit)
-            for attachment in acting
-            if isinstance(attachment.deltas, LowRankDeltas)
-        ]
+        branches = []
+        for attachment in self._stack:
+            deltas, scale = attachment.deltas, attachment.scale
+            if scale == 0 or self._key not in deltas:
+                continue
+            if not isinstance(deltas, LowRankDeltas):
+                return None
+            branches.append(Branch(*deltas.factors(self._key), scale / self._unit))
+        return branches
 
     def _frozen(self, weight: torch.Tensor, branches: list[Branch]) -> torch.Tensor:
         stored = self._layer._parameters[self._name].detach()
