@@ -5,7 +5,7 @@ erased: `python dev.py demo --flow`, with a server of its own.
 attacks: the graph's task vector and ESD on two objects and a style, each at the least strength that
 erases, then Concept Inversion at its standard budget on each and on the base.
 strengths: the graph's vector at other CFG values and shifts. parts: what of it carries the effect.
-transfer: a vector of rank 16, and one by the paper's recipe.
+transfer: a vector of rank 16, one by the paper's recipe, and the graph's on a few-step distillate.
 
 Name one to measure only that; what bench/results/flow.json holds of the others stays. Without a
 name: base and erased. The last four keep each finished task in bench/results/flow/ and vectors in
@@ -33,6 +33,7 @@ sys.path += [str(ROOT), str(ROOT / "bench")]
 import demo_model  # noqa: E402 - after the path
 from erasure.concepts import CONCEPTS  # noqa: E402
 from flow_parts import page  # noqa: E402
+from flow_parts.distilling import distilling  # noqa: E402
 from flow_parts.edits import EDITS  # noqa: E402
 from flow_parts.kept import KEPT, WORK, finished, results_of  # noqa: E402
 from flow_parts.running import ordered, run_missing  # noqa: E402
@@ -68,7 +69,7 @@ PARTS = ("base", "erased", "attacks", "strengths", "parts", "transfer")
 TASKS = {
     "strengths": ("drawn",),
     "parts": ("parts",),
-    "transfer": ("rank16", "tv_paper"),
+    "transfer": ("rank16", "tv_paper", "few_step"),
 }
 
 
@@ -133,10 +134,22 @@ def measured(options: argparse.Namespace, settings: Settings, folder: Path) -> d
     tasks: tuple[str, ...] = TASKS.get(options.part, ())
     if options.part == "attacks":
         tasks = tuple(f"attack-{side}" for side in ("base", *options.edits))
-    keys = ordered(tasks, options.concepts, options.seeds)
+    keys = ordered(tasks, options.concepts, range(options.first_seed, options.seeds))
     folder.mkdir(parents=True, exist_ok=True)
+    if "few_step" in tasks:
+        distil(options.comfyui, settings, options.smoke)
     run_missing(keys, options.comfyui, folder, settings, options.workers, options.smoke)
     return finished_figures(settings, folder)
+
+
+def distil(comfyui: Path, settings: Settings, smoke: bool) -> None:
+    """Make the distillate, unless it is there."""
+    if distilling(settings).file(WORK).exists():
+        return
+    WORK.mkdir(parents=True, exist_ok=True)
+    script = ROOT / "bench" / "flow_parts" / "distilling.py"
+    words = ["--comfyui", comfyui, "--work", WORK, *["--smoke"] * smoke]
+    subprocess.run([sys.executable, script, *words], check=True)
 
 
 def finished_figures(settings: Settings, folder: Path) -> dict[str, Figure]:
@@ -160,7 +173,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("part", nargs="?", choices=PARTS)
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--count", type=int, default=100, help="pictures of each object (100)")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="end before this one")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
     parser.add_argument("--edits", nargs="+", choices=EDITS, default=["tv", "esd"])
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)

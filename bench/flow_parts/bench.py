@@ -47,15 +47,13 @@ class Bench:
         return split(load_inversion_set(path), self.job.seed)
 
     @contextmanager
-    def battery(self, cfg: float | None = None, model: Any = None) -> Iterator[Battery]:
-        """Counts with the graph's drawing; cfg, model: with others of the same weights."""
+    def battery(self, model: Any = None, **drawn: Any) -> Iterator[Battery]:
+        """Counts with the graph's drawing. model: another one; drawn: other settings of it."""
         from tverase_pack.nodes.host.drawing.studio import open_studio
         from tverase_pack.nodes.shared.drawing_settings import drawing_of
 
-        job, drawing = self.job, drawing_of(self.job.settings("TVEraseAutoStrength"))
-        if cfg is not None:
-            drawing = replace(drawing, cfg=cfg)
-        found = self.triggers()
+        job, found = self.job, self.triggers()
+        drawing = replace(drawing_of(job.settings("TVEraseAutoStrength")), **drawn)
         parts = (model or job.model, job.clip, job.vae, drawing)
         with open_studio(*parts, purpose="bench flow", autocast=True) as studio:
             yield battery_of(job, studio, found, self.settings.draws)

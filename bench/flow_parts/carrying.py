@@ -1,4 +1,5 @@
-"""How the strength depends on the drawing, and which parts of the network carry the effect."""
+"""How the strength depends on the drawing, which parts of the network carry the effect, and what a
+few-step distillate makes of it."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from erasure.job import deltas_of
 from erasure.mask_job import share
 
 from flow_parts.bench import COUNTED, Bench
+from flow_parts.distilling import distillate, distilling
 
 EDIT = "tv"
 DRAWN = {
@@ -32,7 +34,7 @@ def drawn_otherwise(bench: Bench) -> dict[str, Any]:
     found = {}
     for name, (cfg, shift) in DRAWN.items():
         model = ModelSamplingAuraFlow().patch_aura(bench.job.model, shift)[0]
-        with bench.battery(cfg, model) as battery:
+        with bench.battery(model, cfg=cfg) as battery:
             base = battery.under(deltas, 0.0, ("tuning", *COUNTED))
             found[name] = {**bench.least(battery, deltas), "base": base}
         print(name, found[name]["strength"], flush=True)
@@ -60,6 +62,19 @@ def parts(bench: Bench) -> dict[str, Any]:
                 weights[name] |= {"least": bench.least(battery, alone)}
             print(name, weights[name], flush=True)
     return {"strength": found["strength"], "counts": counted, "parts": weights}
+
+
+def few_step(bench: Bench) -> dict[str, Any]:
+    """The graph's vector on the base's own few-step distillate: unedited, at the strength that the
+    base needs, and at the least one that erases there."""
+    vector, found = bench.vector(EDIT)
+    settings, deltas = distilling(bench.settings), deltas_of(bench.job, vector)
+    student = distillate(bench.work.parent.parent, settings)
+    with bench.battery(student, cfg=1.0, steps=settings.steps) as battery:
+        base = battery.under(deltas, 0.0, ("tuning", *COUNTED))
+        same = battery.under(deltas, found["strength"], ("tuning", *COUNTED))
+        least = bench.least(battery, deltas)
+    return {"strength": found["strength"], "base": base, "counts": same, "least": least}
 
 
 def length(deltas: Any, whole: Any) -> float:

@@ -44,7 +44,13 @@ def work_of(task: str) -> Callable[[Bench], dict[str, Any]]:
         return partial(learned, edit=task)
     if task.startswith("attack-"):
         return partial(attacking.attacked, side=task.removeprefix("attack-"))
-    return {"triggers": triggers, "drawn": carrying.drawn_otherwise, "parts": carrying.parts}[task]
+    others = {
+        "triggers": triggers,
+        "drawn": carrying.drawn_otherwise,
+        "parts": carrying.parts,
+        "few_step": carrying.few_step,
+    }
+    return others[task]
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ from flow_parts.settings import Settings
 KEPT = ROOT / "bench" / "results" / "flow"
 WORK = ROOT / ".cache" / "flow"
 SIDES = ("base", *EDITS)
-TASKS = ("triggers", *EDITS, *(f"attack-{side}" for side in SIDES), "drawn", "parts")
+CARRYING = ("drawn", "parts", "few_step")  # what is measured with the graph's own vector
+TASKS = ("triggers", *EDITS, *(f"attack-{side}" for side in SIDES), *CARRYING)
 
 
 def needs(task: str) -> tuple[str, ...]:
@@ -23,7 +24,7 @@ def needs(task: str) -> tuple[str, ...]:
         return ("triggers",)
     if task.startswith("attack-") and task != "attack-base":
         return (task.removeprefix("attack-"),)
-    return ("tv",) if task in ("drawn", "parts") else ()
+    return ("tv",) if task in CARRYING else ()
 
 
 def file_of(folder: Path, concept: str, seed: int, task: str) -> Path:

@@ -15,6 +15,10 @@ from flow_parts.summary import Run, kept, shares
 
 PAGE = ROOT / "docs" / "flow.md"
 NOT_RUN = "not run"
+FEW_STEP = """The guided vector of the base on a distillate that draws in four steps at CFG 1, made
+by this command along the base's own guided paths: unedited, at the strength that the base needs,
+and at the least one that silences the tuning triggers there.
+"""
 EDITS = {
     "tv": "task vector, guided",
     "esd": "ESD on the attention",
@@ -50,6 +54,7 @@ def write(
         pooled(figures),
         otherwise(figures),
         by_part(figures),
+        few_step(runs),
     ]
     PAGE.write_text("\n".join(part for part in parts if part), "utf-8")
 
@@ -138,6 +143,25 @@ def by_part(figures: Mapping[str, Figure]) -> str:
         "\n".join(["## Which part does it\n", note + "\n", *table(head, rows)]) + "\n"
         if rows
         else ""
+    )
+
+
+def few_step(runs: Mapping[tuple[str, int], Run]) -> str:
+    """What the base's vector does on its few-step distillate, run by run."""
+    rows = []
+    for (concept, seed), run in runs.items():
+        if "few_step" not in run:
+            continue
+        made, edits = run["few_step"], [("none", None)]
+        base = made["base"]
+        edits += [(f"{e['strength']:.1f}", e["counts"]) for e in (made, made["least"])]
+        for strength, counts in edits:
+            left = mean(shares((counts or base)["held_out"]))
+            stays = kept([base], [counts or base]).value
+            rows.append(f"| {concept} | {seed} | {strength} | {left:.3f} | {stays:.3f} |")
+    head = "concept | seed | strength | left | kept"
+    return (
+        "\n".join(["## On a few-step distillate\n", FEW_STEP, *table(head, rows)]) if rows else ""
     )
 
 

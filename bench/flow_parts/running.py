@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,12 +18,12 @@ JOB = ROOT / "bench" / "flow_parts" / "job.py"
 Key = tuple[str, int, str]  # concept, seed, task
 
 
-def ordered(tasks: Sequence[str], concepts: Sequence[str], seeds: int) -> list[Key]:
+def ordered(tasks: Sequence[str], concepts: Sequence[str], seeds: Iterable[int]) -> list[Key]:
     """Every task after what it needs; a concept ends before the next begins, so that a stopped run
     has whole concepts. What waits for nothing comes first, so that no worker is idle."""
     every = dict.fromkeys(earlier for task in tasks for earlier in with_needs(task))
     in_turn = sorted(every, key=lambda task: len(with_needs(task)))
-    return [(concept, seed, t) for seed in range(seeds) for concept in concepts for t in in_turn]
+    return [(concept, seed, t) for seed in seeds for concept in concepts for t in in_turn]
 
 
 def with_needs(task: str) -> list[str]:

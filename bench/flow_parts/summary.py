@@ -33,6 +33,7 @@ def evidence(runs: Sequence[Run]) -> dict[str, Figure]:
             figures |= of_edit(learned, edit)
     figures |= drawn([run["drawn"]["drawn"] for run in runs if "drawn" in run])
     figures |= carried([run["parts"] for run in runs if "parts" in run])
+    figures |= few_step([run["few_step"] for run in runs if "few_step" in run])
     return figures
 
 
@@ -120,6 +121,25 @@ def carried(results: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         figures["strength_attention_alone"] = Figure(
             mean([a["strength"] for a in alone]), n=len(alone)
         )
+    return figures
+
+
+def few_step(results: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """On the few-step distillate: held-out triggers that work on it unedited, and what the base's
+    strength and its own least one leave and keep."""
+    if not results:
+        return {}
+    base = [r["base"] for r in results]
+    held = [shares(c["held_out"]) for c in base]
+    figures = {"few_step_base_hit": rate(held, pictures_of(base, "held_out"))}
+    least = [r["least"] for r in results]
+    for name, made in (("few_step", results), ("few_step_least", least)):
+        counts = [r["counts"] for r in made]
+        left = [shares(c["held_out"]) for c in counts]
+        strength = mean([r["strength"] for r in made])
+        figures[f"{name}_strength"] = Figure(strength, n=len(made))
+        figures[f"{name}_left"] = rate(left, pictures_of(counts, "held_out"))
+        figures[f"{name}_kept"] = kept(base, counts)
     return figures
 
 

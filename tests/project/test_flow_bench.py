@@ -26,7 +26,7 @@ def run(base: int, tv: int, *, valid: bool = True) -> dict[str, Any]:
 
 
 def test_every_task_comes_after_what_it_needs() -> None:
-    keys = ordered(TASKS, ["cat", "ink"], 2)
+    keys = ordered(TASKS, ["cat", "ink"], range(2))
     assert len(keys) == len(set(keys)) == 4 * len(TASKS)
     for concept, seed, task in keys:
         *earlier, last = with_needs(task)
@@ -37,7 +37,7 @@ def test_every_task_comes_after_what_it_needs() -> None:
 
 
 def test_only_what_a_part_asks_for_is_run() -> None:
-    tasks = [task for _, _, task in ordered(["attack-base", "attack-esd"], ["cat"], 1)]
+    tasks = [task for _, _, task in ordered(["attack-base", "attack-esd"], ["cat"], [0])]
     assert tasks == ["attack-base", "triggers", "esd", "attack-esd"]
 
 
@@ -62,6 +62,26 @@ def test_runs_that_all_say_nothing_leaked_are_not_taken_for_certain(runs: list[A
     low, high = evidence(runs)["flow_attack_tv"].interval or (0, 0)
     assert low == 0
     assert 0.03 < high < 0.2
+
+
+def test_a_distillate_is_told_unedited_and_at_both_strengths() -> None:
+    def counts(held_out: int, retained: int) -> dict[str, Any]:
+        return {"held_out": [[held_out, 16]], "retained": [[retained, 24]]}
+
+    same = {"strength": 1.0, "base": counts(16, 24), "counts": counts(4, 18)}
+    figures = evidence(
+        [{"few_step": {**same, "least": {"strength": 2.0, "counts": counts(0, 12)}}}]
+    )
+    told = {name.removeprefix("few_step_"): figure.value for name, figure in figures.items()}
+    assert told == {
+        "base_hit": 1.0,
+        "strength": 1.0,
+        "left": 0.25,
+        "kept": 0.75,
+        "least_strength": 2.0,
+        "least_left": 0.0,
+        "least_kept": 0.5,
+    }
 
 
 def test_a_half_finished_run_gives_the_figures_that_it_has() -> None:
