@@ -132,11 +132,34 @@ HOSTING_MODELS: dict[str, list[Fault]] = {
     "nodes/host/network/frozen_weight.py": [
         Fault(
             "a branch of low rank is left out",
-            "made = made + branch.of(x)",
-            "made = made + 0.0 * branch.of(x)",
+            "functional.linear(functional.linear(x, down), up) * branch.scale",
+            "0.0",
             (FROZEN,),
         ),
-        Fault("a branch has the whole strength", " * self.scale", "", (FROZEN,)),
+        Fault(
+            "a branch has the whole strength",
+            "functional.linear(functional.linear(x, down), up) * branch.scale",
+            "functional.linear(functional.linear(x, down), up)",
+            (FROZEN,),
+        ),
+        Fault(
+            "a branch of a convolution has the whole strength",
+            "func(inner, point) * branch.scale",
+            "func(inner, point)",
+            (FROZEN,),
+        ),
+        Fault(
+            "a convolution in groups is taken for one without",
+            'even = words["groups"] == 1 and',
+            "even =",
+            (FROZEN,),
+        ),
+        Fault(
+            "a branch of a convolution forgets where it is applied",
+            "None, *places)\n        point",
+            "None)\n        point",
+            (FROZEN,),
+        ),
         Fault(
             "what else reads the weight sees no delta",
             "return value.dense() if isinstance(value, FrozenWeight) else value",
@@ -145,7 +168,7 @@ HOSTING_MODELS: dict[str, list[Fault]] = {
         ),
         Fault(
             "biases of such layers do not learn",
-            "of_bias = grad.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None",
+            "of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None",
             "of_bias = None",
             (FROZEN,),
         ),

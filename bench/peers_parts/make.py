@@ -15,7 +15,7 @@ from .sizes import GIVEN_FILE, TEXT_FILE, UNET_FILE, Place
 
 def make(place: Place) -> None:
     """Writes the three files, the UNet in float16 as checkpoints are, under ComfyUI's names."""
-    unet, text = tiny_shapes(place.comfyui) if place.tiny else (shapes("sd15"), shapes("clip_l"))
+    unet, text = tiny_shapes(place.comfyui) if place.tiny else (shapes("sd15"), tower_shapes())
     size, draw = place.size, noise(0)
     save_file(
         {f"model.{key}": value.half() for key, value in weights(unet, 0).items()},
@@ -41,6 +41,12 @@ def weights(wanted: dict[str, list[int]], seed: int) -> dict[str, torch.Tensor]:
         values = draw(size, level)
         made[key] = values + 1 if len(size) == 1 and key.endswith("weight") else values
     return made
+
+
+def tower_shapes() -> dict[str, list[int]]:
+    """CLIP-L's text tower, by the names of a file that holds it alone."""
+    prefix = "clip_l.transformer."
+    return {k.removeprefix(prefix): s for k, s in shapes("clip_l").items() if k.startswith(prefix)}
 
 
 def tiny_shapes(comfyui: Path) -> tuple[dict[str, list[int]], dict[str, list[int]]]:

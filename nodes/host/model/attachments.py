@@ -11,7 +11,7 @@ import torch
 
 from ....tverase_core.errors import KeyMismatchError, listed
 from ....tverase_core.finetuning.low_rank import LowRankDeltas
-from ..network.frozen_weight import Branch, FrozenWeight
+from ..network.frozen_weight import LAYERS, Branch, FrozenWeight
 from ..storage.formats import is_packed, stored_scale, values
 
 Acting: TypeAlias = list[tuple[torch.Tensor, float]]  # deltas of one weight and their factors
@@ -59,13 +59,13 @@ class WeightSlot:
         self._name = key.rpartition(".")[2]
         self._packed = is_packed(layer, self._name, layer._parameters[self._name])
         self._unit = stored_scale(layer, self._name)
-        self._linear = isinstance(layer, torch.nn.Linear) and self._name == "weight"
+        self._stays = isinstance(layer, LAYERS) and self._name == "weight"
         self._kept: tuple[Acting, torch.Tensor] | None = None
 
     def __call__(self, weight: torch.Tensor) -> torch.Tensor:
         # The host's parameters ask for gradients: undetached, each would gather a copy of its own.
         weight = weight.detach()
-        if torch.is_grad_enabled() and self._linear and not self._packed:
+        if torch.is_grad_enabled() and self._stays and not self._packed:
             branches = self._branches()
             if branches is not None:
                 return self._frozen(weight, branches)

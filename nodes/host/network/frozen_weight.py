@@ -1,9 +1,10 @@
-"""Linear layers whose weight stays, in passes for gradients: autograd keeps no copy of a weight.
+"""Layers whose weight stays, in passes for gradients: autograd keeps no copy of a weight.
 
 The host hands every layer a copy of its weight, and autograd keeps what it needs for the gradient
 of the layer's input: of all layers together the whole model once more. The stored weight serves as
-well. A delta of low rank is computed beside it, as in LoRA (arXiv 2106.09685): neither the sum nor
-a gradient of the sum's size is made.
+well. A delta of low rank is computed beside it, as in LoRA (arXiv 2106.09685), of a convolution as
+one to r channels and one of size 1 from there: neither the sum nor a gradient of the sum's size is
+made.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn import functional, grad
+
+LAYERS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+# What a convolution's function is called with, in this order, and the gradient of its input.
+_USUAL = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+_WORDS = ("input", "weight", *_USUAL)
+_CONVOLUTIONS: Mapping[Any, Any] = {
+    functional.conv1d: grad.conv1d_input,
+    functional.conv2d: grad.conv2d_input,
+    functional.conv3d: grad.conv3d_input,
+}
 
 
 class Branch(NamedTuple):
@@ -23,16 +34,16 @@ class Branch(NamedTuple):
     down: Tensor
     scale: float
 
-    def of(self, x: Tensor) -> Tensor:
-        """What it adds to the layer's output."""
-        up, down = (factor.to(x.device, x.dtype) for factor in (self.up, self.down))
-        return linear(linear(x, down), up) * self.scale
+    def at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(up, down) in x's format, where x is."""
+        return self.up.to(x.device, x.dtype), self.down.to(x.device, x.dtype)
 
 
 class FrozenWeight(torch.Tensor):
-    """Given to a linear layer in the place of a weight [rows, columns].
+    """Given to a layer of `LAYERS` in the place of its weight.
 
-    Whoever does anything else with it gets the dense sum, `dense()`, and gradients as usual.
+    Whoever does anything else with it gets the dense sum, `dense()`, and gradients as usual; so do
+    convolutions in groups, of one picture without a batch, or with an edge that is told in a word.
     """
 
     stored: Tensor
@@ -61,10 +72,9 @@ class FrozenWeight(torch.Tensor):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = dict(kwargs or {})
-        if func is linear and len(args) + len(named) <= 3:
-            given = dict(zip(("input", "weight", "bias"), args, strict=False)) | named
-            if isinstance(given["weight"], cls) and not isinstance(given["input"], cls):
-                return _through(given["input"], given["weight"], given.get("bias"))
+        made = _computed(func, args, named)
+        if made is not None:
+            return made
         with torch._C.DisableTorchFunctionSubclass():
             if getattr(func, "__name__", "") == "__get__":
                 found = func(*args, **named)
@@ -77,13 +87,44 @@ def _dense(value: Any) -> Any:
     return value.dense() if isinstance(value, FrozenWeight) else value
 
 
-def _through(x: Tensor, weight: FrozenWeight, bias: Tensor | None) -> Tensor:
+def _computed(func: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor | None:
+    """What a layer computes; None where it is none of those that are known here."""
+    convolution = func in _CONVOLUTIONS
+    if not (convolution or func is functional.linear) or len(args) > len(_WORDS):
+        return None
+    words = {**_USUAL, **dict(zip(_WORDS, args, strict=False)), **named}
+    x, weight = words.pop("input"), words.pop("weight")
+    if not isinstance(weight, FrozenWeight) or isinstance(x, FrozenWeight):
+        return None
+    even = words["groups"] == 1 and not isinstance(words["padding"], str)
+    if convolution and (x.ndim != weight.ndim or not even):
+        return None
     with torch._C.DisableTorchFunctionSubclass():
-        plain = weight.as_subclass(torch.Tensor)
-        made: Tensor = _Linear.apply(x, plain, weight.stored, bias)
-        for branch in weight.branches:
-            made = made + branch.of(x)
-        return made
+        if convolution:
+            return _convolved(func, x, weight, words.pop("bias"), tuple(words.values()))
+        return _multiplied(x, weight, words["bias"])
+
+
+def _multiplied(x: Tensor, weight: FrozenWeight, bias: Tensor | None) -> Tensor:
+    made: Tensor = _Linear.apply(x, weight.as_subclass(torch.Tensor), weight.stored, bias)
+    for branch in weight.branches:
+        up, down = branch.at(x)
+        made = made + functional.linear(functional.linear(x, down), up) * branch.scale
+    return made
+
+
+def _convolved(
+    func: Any, x: Tensor, weight: FrozenWeight, bias: Tensor | None, places: tuple[Any, ...]
+) -> Tensor:
+    """places: stride, padding, dilation, groups."""
+    plain = weight.as_subclass(torch.Tensor)
+    made: Tensor = _Convolution.apply(x, plain, weight.stored, bias, func, places)
+    for branch in weight.branches:
+        up, down = branch.at(x)
+        inner = func(x, down.view(-1, *plain.shape[1:]), None, *places)
+        point = up.view(*up.shape, *[1] * (plain.ndim - 2))
+        made = made + func(inner, point) * branch.scale
+    return made
 
 
 class _Linear(torch.autograd.Function):
@@ -93,11 +134,39 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stored: Tensor, bias: Tensor | None) -> Tensor:
         # Not by save_for_backward, which refuses the loader's inference tensors.
         ctx.stored = stored
-        return linear(x, weight, bias)
+        return functional.linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        towards = grad @ ctx.stored.to(grad.device, grad.dtype) if ctx.needs_input_grad[0] else None
-        of_bias = grad.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None
+        (back,) = grads
+        towards = back @ ctx.stored.to(back.device, back.dtype) if ctx.needs_input_grad[0] else None
+        of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None
         return towards, None, None, of_bias
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution without groups, with gradients for x and the bias."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        stored: Tensor,
+        bias: Tensor | None,
+        func: Callable[..., Tensor],
+        places: tuple[Any, ...],
+    ) -> Tensor:
+        ctx.stored, ctx.func, ctx.places, ctx.shape = stored, func, places, x.shape
+        return func(x, weight, bias, *places)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (back,) = grads
+        towards = of_bias = None
+        if ctx.needs_input_grad[0]:
+            weight = ctx.stored.to(back.device, back.dtype)
+            towards = _CONVOLUTIONS[ctx.func](ctx.shape, weight, back, *ctx.places)
+        if ctx.needs_input_grad[3]:
+            of_bias = back.transpose(0, 1).flatten(1).sum(1)
+        return towards, None, None, of_bias, None, None

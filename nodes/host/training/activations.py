@@ -13,9 +13,10 @@ from ....tverase_core.ports import TOKENS, Context
 from ..model.conditioning import network_inputs
 from ..model.numerics import compute_dtype
 from ..network.backward import differentiable
+from ..network.frozen_weight import LAYERS
 from ..network.latents import with_time
 from ..storage.formats import is_packed
-from .meta import WholeLayers, counted_attention, without_content
+from .meta import WholeLayers, counted_attention, without_content, without_copy
 from .recompute import blocks_of
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def activations(
     content, and run once with what learns asking for gradients. trained: by weight key; None where
     the texts learn and no weight. text: one of its longest rows stands for all. dtype: what is
     computed in, where not what the model's device computes in. low_rank: how weights learn. No
-    weight counts of linear layers where it stays as it is (`FrozenWeight`). A ComfyUI without
+    weight counts where it stays as it is (`FrozenWeight`). A ComfyUI without
     `optimized_attention_override` (0.3.52) counts attention scores that the real pass does not
     keep: there the estimate is high.
     """
@@ -89,8 +90,10 @@ def activations(
             parameter.requires_grad_(trained is not None and trained(f"diffusion_model.{name}"))
         without_content(network)
         ledger = _Ledger()
-        for layer in _linear_layers(network, model.model.diffusion_model):
-            if low_rank or not layer.weight.requires_grad:
+        for layer in _unpacked_layers(network, model.model.diffusion_model):
+            if not layer.weight.requires_grad:
+                without_copy(layer)
+            elif low_rank:
                 ledger.pass_over(layer.weight)
         for name, block in blocks_of(network).items():
             ledger.watch(name, block)
@@ -115,10 +118,10 @@ def activations(
     )
 
 
-def _linear_layers(network: torch.nn.Module, real: torch.nn.Module) -> Iterator[torch.nn.Linear]:
+def _unpacked_layers(network: torch.nn.Module, real: torch.nn.Module) -> Iterator[Any]:
     """Those whose counterparts in the real network hold weights that need no unpacking."""
     for name, layer in network.named_modules():
-        if isinstance(layer, torch.nn.Linear):
+        if isinstance(layer, LAYERS):
             counterpart = real.get_submodule(name)
             if not is_packed(counterpart, "weight", counterpart._parameters["weight"]):
                 yield layer

@@ -8,6 +8,8 @@ from typing import Any
 import comfy.ops
 import torch
 
+from ..network.frozen_weight import FrozenWeight
+
 
 class WholeLayers(comfy.ops.disable_weight_init):
     """The host's layers. With dynamic memory management it makes those of its linear layers
@@ -74,3 +76,11 @@ def without_content(network: torch.nn.Module) -> None:
             layer.forward = partial(_evenly_routed, layer)
         if hasattr(layer, "inv_freq"):
             layer.forward = partial(_positions, layer)
+
+
+def without_copy(layer: Any) -> None:
+    """Let it compute as one whose weight stays: autograd keeps neither that nor, of a convolution,
+    the input."""
+    weight = layer.weight.detach()
+    del layer._parameters["weight"]
+    layer.weight = FrozenWeight.of(weight, weight, [], lambda: weight)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import linear
+from torch.nn.functional import conv2d, linear
 
 from tverase_core.finetuning.low_rank import LowRankDeltas, starting_factors
 from tverase_core.ports import Context
@@ -57,9 +57,10 @@ def test_factors_get_the_gradients_of_the_dense_sum(pack: Any, model: Any) -> No
         torch.testing.assert_close(branch, whole, rtol=1e-3, atol=1e-5)
 
 
-def test_autograd_keeps_no_weight_of_a_linear_layer(pack: Any, model: Any) -> None:
+def test_autograd_keeps_no_weight_of_a_layer(pack: Any, model: Any) -> None:
     """Neither of the pass for texts that learn nor of one for factors; the plan counts none."""
     from tverase_pack.nodes.host.model.denoiser import open_denoiser
+    from tverase_pack.nodes.host.network.frozen_weight import LAYERS
     from tverase_pack.nodes.host.training.activations import activations
 
     x, times, tokens = given()
@@ -74,7 +75,7 @@ def test_autograd_keeps_no_weight_of_a_linear_layer(pack: Any, model: Any) -> No
         kept.clear()
         with open_denoiser(model) as denoiser, torch.enable_grad():
             network = denoiser.patcher.model.diffusion_model
-            layers = [m for m in network.modules() if isinstance(m, torch.nn.Linear)]
+            layers = [m for m in network.modules() if isinstance(m, LAYERS)]
             sums = {round(float(m.weight.detach().double().square().sum()), 6) for m in layers}
             shapes, factors = factors_of(denoiser)
             deltas = LowRankDeltas(shapes, factors) if low_rank else {}
@@ -115,3 +116,39 @@ def test_any_other_use_of_it_sees_the_sum(pack: Any, comfy_host: Any) -> None:
         assert bias.grad is not None
         torch.testing.assert_close(bias.grad, torch.full((3,), 2.0))
         torch.testing.assert_close(up.grad, 0.5 * (x @ down.T).sum().expand(3, 1))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"padding": 1},
+        {"stride": 2, "padding": (1, 0)},
+        {"dilation": 2},
+        {"padding": "same"},  # told in a word: the dense sum
+        {"groups": 2},
+    ],
+)
+def test_a_convolution_beside_is_that_of_the_sum(
+    pack: Any, comfy_host: Any, words: dict[str, Any]
+) -> None:
+    from tverase_pack.nodes.host.network.frozen_weight import Branch, FrozenWeight
+
+    source = torch.Generator().manual_seed(7)
+    inputs = 4 // words.get("groups", 1)
+    weight, x = (torch.randn(s, generator=source) for s in ((6, inputs, 3, 3), (2, 4, 8, 8)))
+    up, down = torch.randn(6, 2, generator=source), torch.randn(2, 9 * inputs, generator=source)
+    bias, learned = torch.randn(6, generator=source), []
+    for kind in ("beside", "dense"):
+        given = [t.clone().requires_grad_() for t in (x, up, down, bias)]
+
+        def whole(u: torch.Tensor = given[1], d: torch.Tensor = given[2]) -> torch.Tensor:
+            return weight + 0.5 * (u @ d).view(weight.shape)
+
+        branches = [Branch(given[1], given[2], 0.5)]
+        at = FrozenWeight.of(weight, weight, branches, whole) if kind == "beside" else whole()
+        told = conv2d(given[0], at, given[3], **words)
+        told.square().sum().backward()
+        learned.append([told.detach(), *(t.grad for t in given)])
+    for beside, dense in zip(*learned, strict=True):
+        assert beside is not None
+        torch.testing.assert_close(beside, dense, rtol=1e-4, atol=1e-3)
