@@ -33,8 +33,9 @@ def guided_target(
     third = (~(as_named | as_bare)).nonzero().flatten()
     try:
         attachment.scale = 0.0
-        named = denoiser.predict(part.x_t, part.timesteps, guide.prompts)
-        bare = denoiser.predict(part.x_t, part.timesteps, guide.contrasts)
+        # One call: a network computes few rows little faster than twice as many.
+        twice = part.x_t.repeat(2, 1, 1, 1), part.timesteps.repeat(2)
+        named, bare = denoiser.predict(*twice, joined(guide.prompts, guide.contrasts)).chunk(2)
         shown = torch.where(as_named.view(-1, 1, 1, 1), named, bare)
         if len(third):  # pictures shown under neither text
             shown[third] = denoiser.predict(
