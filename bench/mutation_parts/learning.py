@@ -227,9 +227,14 @@ LEARNING: dict[str, list[Fault]] = {
             "shown - guidance * (named - bare)",
         ),
         Fault(
+            "named and bare change places",
+            "named, bare = denoiser",
+            "bare, named = denoiser",
+        ),
+        Fault(
             "the target contains the deltas",
-            "        attachment.scale = 0.0\n        named",
-            "        named",
+            "        attachment.scale = 0.0\n        # One call",
+            "        # One call",
         ),
         Fault(
             "the attachment is left off",

@@ -11,8 +11,8 @@ import torch
 
 from ....tverase_core.errors import KeyMismatchError, listed
 from ....tverase_core.finetuning.low_rank import LowRankDeltas
-from ..network.frozen_weight import LAYERS, Branch, FrozenWeight
-from ..storage.formats import is_packed, stored_scale, values
+from ..network.frozen_weight import Branch, FrozenWeight, may_stay
+from ..storage.formats import is_packed, stored_scale, used_as_stored, values
 
 Acting: TypeAlias = list[tuple[torch.Tensor, float]]  # deltas of one weight and their factors
 
@@ -59,13 +59,13 @@ class WeightSlot:
         self._name = key.rpartition(".")[2]
         self._packed = is_packed(layer, self._name, layer._parameters[self._name])
         self._unit = stored_scale(layer, self._name)
-        self._stays = isinstance(layer, LAYERS) and self._name == "weight"
+        self._stays = may_stay(layer) and self._name == "weight"
         self._kept: tuple[Acting, torch.Tensor] | None = None
 
     def __call__(self, weight: torch.Tensor) -> torch.Tensor:
         # The host's parameters ask for gradients: undetached, each would gather a copy of its own.
         weight = weight.detach()
-        if torch.is_grad_enabled() and self._stays and not self._packed:
+        if torch.is_grad_enabled() and self._stays:
             branches = self._branches()
             if branches is not None:
                 return self._frozen(weight, branches)
@@ -84,14 +84,31 @@ class WeightSlot:
         return branches
 
     def _frozen(self, weight: torch.Tensor, branches: list[Branch]) -> torch.Tensor:
+        unpacked = self._unpacked(weight)
+        again = partial(self._again, unpacked if self._elsewhere(weight) else None)
+        return FrozenWeight.of(unpacked, again, branches, partial(self._with_deltas, weight))
+
+    def _elsewhere(self, weight: torch.Tensor) -> bool:
+        """Whether the stored one lies on another device, from where it came for this pass alone."""
+        stored = self._layer._parameters[self._name]
+        return bool(stored.device != weight.device)
+
+    def _again(self, kept: torch.Tensor | None) -> torch.Tensor:
+        """What was handed over, in the format it is stored in or float32."""
+        if kept is not None:
+            return kept
         stored = self._layer._parameters[self._name].detach()
-        stays = stored if stored.device == weight.device else weight
-        return FrozenWeight.of(weight, stays, branches, partial(self._with_deltas, weight))
+        if used_as_stored(self._layer, self._name, stored):
+            return stored
+        return values(self._layer, self._name, stored)
+
+    def _unpacked(self, weight: torch.Tensor) -> torch.Tensor:
+        if hasattr(weight, "_qdata"):  # hosts of 2025 hand over some of them packed
+            return values(self._layer, self._name, weight).to(weight.dtype)
+        return weight
 
     def _with_deltas(self, weight: torch.Tensor) -> torch.Tensor:
-        dtype = weight.dtype
-        if hasattr(weight, "_qdata"):  # hosts of 2025 hand over some of them packed
-            weight = values(self._layer, self._name, weight).to(dtype)
+        weight, dtype = self._unpacked(weight), weight.dtype
         acting = [
             (attachment.deltas[self._key], attachment.scale)
             for attachment in self._stack

@@ -1,10 +1,10 @@
 """Layers whose weight stays, in passes for gradients: autograd keeps no copy of a weight.
 
 The host hands every layer a copy of its weight, and autograd keeps what it needs for the gradient
-of the layer's input: of all layers together the whole model once more. The stored weight serves as
-well. A delta of low rank is computed beside it, as in LoRA (arXiv 2106.09685), of a convolution as
-one to r channels and one of size 1 from there: neither the sum nor a gradient of the sum's size is
-made.
+of the layer's input: of all layers together the whole model once more. The stored weight, unpacked
+anew where it is packed, serves as well. A delta of low rank is computed beside it, as in LoRA
+(arXiv 2106.09685), of a convolution as one to r channels and one of size 1 from there: neither the
+sum nor a gradient of the sum's size is made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional, grad
 
-LAYERS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+_KINDS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 # What a convolution's function is called with, in this order, and the gradient of its input.
 _USUAL = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 _WORDS = ("input", "weight", *_USUAL)
@@ -39,14 +39,20 @@ class Branch(NamedTuple):
         return self.up.to(x.device, x.dtype), self.down.to(x.device, x.dtype)
 
 
+def may_stay(layer: torch.nn.Module) -> bool:
+    """Whether it is of those that `FrozenWeight` is for: a convolution, or linear, which the host's
+    layers of quantised weights are without being one of PyTorch's."""
+    return isinstance(layer, _KINDS) or hasattr(layer, "in_features")
+
+
 class FrozenWeight(torch.Tensor):
-    """Given to a layer of `LAYERS` in the place of its weight.
+    """Given to a layer that `may_stay` in the place of its weight.
 
     Whoever does anything else with it gets the dense sum, `dense()`, and gradients as usual; so do
     convolutions in groups, of one picture without a batch, or with an edge that is told in a word.
     """
 
-    stored: Tensor
+    again: Callable[[], Tensor]
     branches: Sequence[Branch]
     dense: Callable[[], Tensor]
 
@@ -54,13 +60,13 @@ class FrozenWeight(torch.Tensor):
     def of(
         cls,
         weight: Tensor,
-        stored: Tensor,
+        again: Callable[[], Tensor],
         branches: Sequence[Branch],
         dense: Callable[[], Tensor],
     ) -> FrozenWeight:
-        """weight: as the layer computes with it; stored: the same values in memory that stays."""
+        """weight: as the layer computes with it; again: the same values, from memory that stays."""
         made: FrozenWeight = weight.as_subclass(cls)
-        made.stored, made.branches, made.dense = stored, branches, dense
+        made.again, made.branches, made.dense = again, branches, dense
         return made
 
     @classmethod
@@ -106,7 +112,7 @@ def _computed(func: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Ten
 
 
 def _multiplied(x: Tensor, weight: FrozenWeight, bias: Tensor | None) -> Tensor:
-    made: Tensor = _Linear.apply(x, weight.as_subclass(torch.Tensor), weight.stored, bias)
+    made: Tensor = _Linear.apply(x, weight.as_subclass(torch.Tensor), weight.again, bias)
     for branch in weight.branches:
         up, down = branch.at(x)
         made = made + functional.linear(functional.linear(x, down), up) * branch.scale
@@ -118,7 +124,7 @@ def _convolved(
 ) -> Tensor:
     """places: stride, padding, dilation, groups."""
     plain = weight.as_subclass(torch.Tensor)
-    made: Tensor = _Convolution.apply(x, plain, weight.stored, bias, func, places)
+    made: Tensor = _Convolution.apply(x, plain, weight.again, bias, func, places)
     for branch in weight.branches:
         up, down = branch.at(x)
         inner = func(x, down.view(-1, *plain.shape[1:]), None, *places)
@@ -131,15 +137,19 @@ class _Linear(torch.autograd.Function):
     """x @ W.T + bias, with gradients for x and the bias."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stored: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, again: Callable[[], Tensor], bias: Tensor | None
+    ) -> Tensor:
         # Not by save_for_backward, which refuses the loader's inference tensors.
-        ctx.stored = stored
+        ctx.again = again
         return functional.linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (back,) = grads
-        towards = back @ ctx.stored.to(back.device, back.dtype) if ctx.needs_input_grad[0] else None
+        towards = (
+            back @ ctx.again().to(back.device, back.dtype) if ctx.needs_input_grad[0] else None
+        )
         of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None
         return towards, None, None, of_bias
 
@@ -152,12 +162,12 @@ class _Convolution(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         weight: Tensor,
-        stored: Tensor,
+        again: Callable[[], Tensor],
         bias: Tensor | None,
         func: Callable[..., Tensor],
         places: tuple[Any, ...],
     ) -> Tensor:
-        ctx.stored, ctx.func, ctx.places, ctx.shape = stored, func, places, x.shape
+        ctx.again, ctx.func, ctx.places, ctx.shape = again, func, places, x.shape
         return func(x, weight, bias, *places)
 
     @staticmethod
@@ -165,7 +175,7 @@ class _Convolution(torch.autograd.Function):
         (back,) = grads
         towards = of_bias = None
         if ctx.needs_input_grad[0]:
-            weight = ctx.stored.to(back.device, back.dtype)
+            weight = ctx.again().to(back.device, back.dtype)
             towards = _CONVOLUTIONS[ctx.func](ctx.shape, weight, back, *ctx.places)
         if ctx.needs_input_grad[3]:
             of_bias = back.transpose(0, 1).flatten(1).sum(1)

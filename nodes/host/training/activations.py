@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,9 +13,8 @@ from ....tverase_core.ports import TOKENS, Context
 from ..model.conditioning import network_inputs
 from ..model.numerics import compute_dtype
 from ..network.backward import differentiable
-from ..network.frozen_weight import LAYERS
+from ..network.frozen_weight import may_stay
 from ..network.latents import with_time
-from ..storage.formats import is_packed
 from .meta import WholeLayers, counted_attention, without_content, without_copy
 from .recompute import blocks_of
 
@@ -90,7 +89,7 @@ def activations(
             parameter.requires_grad_(trained is not None and trained(f"diffusion_model.{name}"))
         without_content(network)
         ledger = _Ledger()
-        for layer in _unpacked_layers(network, model.model.diffusion_model):
+        for layer in filter(may_stay, network.modules()):
             if not layer.weight.requires_grad:
                 without_copy(layer)
             elif low_rank:
@@ -116,15 +115,6 @@ def activations(
         outline=between + sum(ledger.inputs.values()),
         largest_block=max(ledger.bytes.values(), default=0),
     )
-
-
-def _unpacked_layers(network: torch.nn.Module, real: torch.nn.Module) -> Iterator[Any]:
-    """Those whose counterparts in the real network hold weights that need no unpacking."""
-    for name, layer in network.named_modules():
-        if isinstance(layer, LAYERS):
-            counterpart = real.get_submodule(name)
-            if not is_packed(counterpart, "weight", counterpart._parameters["weight"]):
-                yield layer
 
 
 def _on_meta(value: Any, dtype: torch.dtype, learns: bool) -> Any:

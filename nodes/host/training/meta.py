@@ -83,4 +83,4 @@ def without_copy(layer: Any) -> None:
     the input."""
     weight = layer.weight.detach()
     del layer._parameters["weight"]
-    layer.weight = FrozenWeight.of(weight, weight, [], lambda: weight)
+    layer.weight = FrozenWeight.of(weight, lambda: weight, [], lambda: weight)

@@ -60,7 +60,7 @@ def test_factors_get_the_gradients_of_the_dense_sum(pack: Any, model: Any) -> No
 def test_autograd_keeps_no_weight_of_a_layer(pack: Any, model: Any) -> None:
     """Neither of the pass for texts that learn nor of one for factors; the plan counts none."""
     from tverase_pack.nodes.host.model.denoiser import open_denoiser
-    from tverase_pack.nodes.host.network.frozen_weight import LAYERS
+    from tverase_pack.nodes.host.network.frozen_weight import may_stay
     from tverase_pack.nodes.host.training.activations import activations
 
     x, times, tokens = given()
@@ -75,7 +75,7 @@ def test_autograd_keeps_no_weight_of_a_layer(pack: Any, model: Any) -> None:
         kept.clear()
         with open_denoiser(model) as denoiser, torch.enable_grad():
             network = denoiser.patcher.model.diffusion_model
-            layers = [m for m in network.modules() if isinstance(m, LAYERS)]
+            layers = [m for m in network.modules() if may_stay(m)]
             sums = {round(float(m.weight.detach().double().square().sum()), 6) for m in layers}
             shapes, factors = factors_of(denoiser)
             deltas = LowRankDeltas(shapes, factors) if low_rank else {}
@@ -100,7 +100,7 @@ def test_any_other_use_of_it_sees_the_sum(pack: Any, comfy_host: Any) -> None:
     down, bias = torch.randn(1, 5, generator=source), torch.randn(3, generator=source)
     bias.requires_grad_()
     frozen = FrozenWeight.of(
-        weight, weight, [Branch(up, down, 0.5)], lambda: weight + 0.5 * up @ down
+        weight, lambda: weight, [Branch(up, down, 0.5)], lambda: weight + 0.5 * up @ down
     )
     assert (frozen.shape, frozen.dtype) == ((3, 5), torch.float32)
     whole = weight + 0.5 * (up @ down).detach()
@@ -145,7 +145,11 @@ def test_a_convolution_beside_is_that_of_the_sum(
             return weight + 0.5 * (u @ d).view(weight.shape)
 
         branches = [Branch(given[1], given[2], 0.5)]
-        at = FrozenWeight.of(weight, weight, branches, whole) if kind == "beside" else whole()
+        at = (
+            FrozenWeight.of(weight, lambda: weight, branches, whole)
+            if kind == "beside"
+            else whole()
+        )
         told = conv2d(given[0], at, given[3], **words)
         told.square().sum().backward()
         learned.append([told.detach(), *(t.grad for t in given)])

@@ -61,3 +61,48 @@ def test_what_is_learned_is_that_of_the_unpacked_weights(
     assert torch.cosine_similarity(ours, theirs, dim=0) > 0.999
     assert same(held(model), before)
     assert output(model).isfinite().all()  # the host can still move and use it
+
+
+def squares(tensor: Tensor) -> float:
+    return round(float(tensor.detach().double().square().sum()), 3)
+
+
+@pytest.mark.parametrize("name", [None, *FORMATS[1:]])
+@pytest.mark.parametrize("low_rank", [False, True])
+def test_autograd_keeps_no_unpacked_weight(
+    pack: Any, comfy_host: Any, weights: dict[str, Tensor], name: str | None, low_rank: bool
+) -> None:
+    """None: of a plain format. The plan counts what is kept."""
+    from tverase_pack.nodes.host.model.denoiser import open_denoiser
+    from tverase_pack.nodes.host.model.weights import base_weight
+    from tverase_pack.nodes.host.training.activations import activations
+    from tverase_pack.tverase_core.finetuning.low_rank import LowRankDeltas, starting_factors
+    from tverase_pack.tverase_core.ports import Context
+
+    from host_support import quantised, tiny_host
+
+    if name is not None and name not in quantised.known_formats():
+        pytest.skip(f"this ComfyUI does not know {name}")
+    model = quantised.quantised_model(name, weights) if name else tiny_host.build_model()
+    x, times, tokens = torch.randn(2, 4, 16, 16), torch.tensor([1, 700]), torch.randn(2, 77, 32)
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor.detach()
+        return kept[tensor.untyped_storage()._cdata]
+
+    with open_denoiser(model) as denoiser, torch.enable_grad():
+        shapes = {key: size for key, size in denoiser.weight_shapes().items() if len(size) >= 2}
+        dtype = denoiser.patcher.model.manual_cast_dtype or denoiser.patcher.model.get_dtype()
+        sums = {squares(base_weight(model, key).to(dtype)) for key in shapes}
+        factors = starting_factors(shapes, 2, 0, denoiser.device) if low_rank else {}
+        text = Context(tokens.requires_grad_(not low_rank))
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with denoiser.attached(LowRankDeltas(shapes, factors) if low_rank else {}), hooks:
+            told = denoiser.predict(x, times, text)
+    assert told.requires_grad
+    assert not sums & {squares(tensor) for tensor in kept.values()}
+    trained = shapes.__contains__ if low_rank else None
+    counted = activations(model, (2, 4, 16, 16), trained, Context(tokens), low_rank=low_rank).whole
+    real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    assert 0.96 * real < counted < 1.04 * real
