@@ -8,10 +8,10 @@ from erasure.concepts import CONCEPTS, ROOT
 from erasure.summary import mean
 
 from devtools.figures import Figure, shown
-from flow_parts.attacking import BASE
+from flow_parts.attacking import BASE, STYLES
 from flow_parts.carrying import DRAWN, PARTS
 from flow_parts.settings import Settings
-from flow_parts.summary import Run, kept, shares
+from flow_parts.summary import Run, evidence, kept, shares
 
 PAGE = ROOT / "docs" / "flow.md"
 NOT_RUN = "not run"
@@ -51,7 +51,7 @@ def write(
             checks=settings.checks,
         ),
         by_run(runs),
-        pooled(figures),
+        pooled(runs),
         otherwise(figures),
         by_part(figures),
         few_step(runs),
@@ -91,23 +91,24 @@ def hits(run: Run, task: str) -> str:
     return ", ".join(f"{found} of {run[task]['draws']}" for found in run[task]["hits"])
 
 
-def pooled(figures: Mapping[str, Figure]) -> str:
-    """All runs together."""
+def pooled(runs: Mapping[tuple[str, int], Run]) -> str:
+    """The runs on objects together, and those on the style."""
     rows = []
-    for edit, words in EDITS.items():
-        names = (
-            f"{edit}_left",
-            f"{edit}_kept",
-            f"flow_attack_{edit}",
-            f"flow_attack_{edit}_on_base",
-        )
-        if names[0] in figures:
-            rows.append(
-                f"| {words} | "
-                + " | ".join(shown(figures.get(n), missing=NOT_RUN) for n in names)
-                + " |"
+    for kind, style in (("objects", False), ("style", True)):
+        mine = [run for (concept, _), run in runs.items() if (concept in STYLES) == style]
+        figures = evidence(mine)
+        for edit, words in EDITS.items():
+            names = (
+                f"{edit}_left",
+                f"{edit}_kept",
+                f"flow_attack_{edit}",
+                f"flow_attack_{edit}_on_base",
             )
-    head = "edit | left | kept | attack | attack on the unedited"
+            if names[0] in figures:
+                cells = [shown(figures.get(name), missing=NOT_RUN) for name in names]
+                count = sum(edit in run for run in mine)
+                rows.append(f"| {kind} | {words} | {count} | " + " | ".join(cells) + " |")
+    head = "concepts | edit | runs | left | kept | attack | attack on the unedited"
     note = (
         "Intervals draw whole runs, then pictures inside them; with few runs they are optimistic."
     )
