@@ -2,8 +2,8 @@
 
 base: every object drawn in this process with the settings of workflows/api/erase_concept_flow.json.
 erased: `python dev.py demo --flow`, with a server of its own.
-attacks: the graph's task vector and ESD on two objects and a style, each at the least strength that
-erases, then Concept Inversion at its standard budget on each and on the base.
+attacks: the graph's task vector, the paper's and ESD on two objects and a style, each at the least
+strength that erases, then Concept Inversion at its standard budget on each and on the base.
 strengths: the graph's vector at other CFG values and shifts. parts: what of it carries the effect.
 transfer: a vector of rank 16, one by the paper's recipe, and the graph's on a few-step distillate.
 
@@ -34,7 +34,7 @@ import demo_model  # noqa: E402 - after the path
 from erasure.concepts import CONCEPTS  # noqa: E402
 from flow_parts import page  # noqa: E402
 from flow_parts.distilling import distilling  # noqa: E402
-from flow_parts.edits import EDITS  # noqa: E402
+from flow_parts.edits import ATTACKED, EDITS  # noqa: E402
 from flow_parts.kept import KEPT, WORK, finished, results_of  # noqa: E402
 from flow_parts.running import ordered, run_missing  # noqa: E402
 from flow_parts.settings import FULL, SMOKE, Settings  # noqa: E402
@@ -176,7 +176,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="end before this one")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
-    parser.add_argument("--edits", nargs="+", choices=EDITS, default=["tv", "esd"])
+    parser.add_argument("--edits", nargs="+", choices=EDITS, default=list(ATTACKED))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--smoke", action="store_true", help="tiny budgets, no figures kept")
     return parser.parse_args()

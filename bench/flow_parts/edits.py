@@ -61,3 +61,4 @@ EDITS: dict[str, Callable[[Job, Settings], Candidates]] = {
     "tv_paper": paper,
     "rank16": low_rank,
 }
+ATTACKED = ("tv", "esd", "tv_paper")

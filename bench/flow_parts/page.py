@@ -10,6 +10,7 @@ from erasure.summary import mean
 from devtools.figures import Figure, shown
 from flow_parts.attacking import BASE, STYLES
 from flow_parts.carrying import DRAWN, PARTS
+from flow_parts.edits import ATTACKED
 from flow_parts.settings import Settings
 from flow_parts.summary import Run, evidence, kept, shares
 
@@ -68,7 +69,8 @@ def by_run(runs: Mapping[tuple[str, int], Run]) -> str:
         if edit in run
     ]
     asked = {(concept, seed) for concept in CONCEPTS for seed in range(3)}
-    done = {key for key, run in runs.items() if {"attack-tv", "attack-esd"} <= run.keys()}
+    needed = {f"attack-{edit}" for edit in ATTACKED}
+    done = {key for key, run in runs.items() if needed <= run.keys()}
     lacking = ", ".join(f"{concept} {seed}" for concept, seed in sorted(asked - done))
     missing = f"\nNot attacked yet (concept, seed): {lacking}.\n" if lacking else ""
     return "\n".join(["## Run by run\n", *table(head, rows)]) + "\n" + missing
