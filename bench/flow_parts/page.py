@@ -36,8 +36,9 @@ concept under triggers that played no part in that, {held_out} pictures each. **
 reported prompts of other things, over the unedited model's. **Attack**: Concept Inversion at its
 standard budget, {views:,} views, on each edit and on the unedited model; hits of {checks} pictures.
 It counts only where it works on the unedited model. Each run has its own seeds. ESD tries two
-rates, and the one is taken that erases nearest to strength 1, its own. "Reduced to x %" holds under
-these triggers and this attack, not under all.
+rates, and the one is taken that erases nearest to strength 1, its own. UCE is not here: it edits
+layers that read the text alone, and this transformer has none. "Reduced to x %" holds under these
+triggers and this attack, not under all.
 """
 
 
