@@ -16,9 +16,9 @@ from flow_parts.summary import Run, evidence, kept, shares
 
 PAGE = ROOT / "docs" / "flow.md"
 NOT_RUN = "not run"
-FEW_STEP = """The guided vector of the base on a distillate that draws in four steps at CFG 1, made
-by this command along the base's own guided paths: unedited, at the strength that the base needs,
-and at the least one that silences the tuning triggers there.
+FEW_STEP = """The guided vector of the base on a distillate that draws in four steps at CFG 1, made by
+this command along the base's own guided paths: unedited, at the strength that the base needs, and
+at the least one that silences the tuning triggers there.
 """
 EDITS = {
     "tv": "task vector, guided",
@@ -164,9 +164,8 @@ def few_step(runs: Mapping[tuple[str, int], Run]) -> str:
             stays = kept([base], [counts or base]).value
             rows.append(f"| {concept} | {seed} | {strength} | {left:.3f} | {stays:.3f} |")
     head = "concept | seed | strength | left | kept"
-    return (
-        "\n".join(["## On a few-step distillate\n", FEW_STEP, *table(head, rows)]) if rows else ""
-    )
+    told = ["## On a few-step distillate\n", FEW_STEP, *table(head, rows)]
+    return "\n".join(told) + "\n" if rows else ""
 
 
 def table(head: str, rows: Sequence[str]) -> list[str]:
