@@ -16,9 +16,9 @@ from flow_parts.summary import Run, evidence, kept, shares
 
 PAGE = ROOT / "docs" / "flow.md"
 NOT_RUN = "not run"
-FEW_STEP = """The guided vector of the base on a distillate that draws in four steps at CFG 1, made by
-this command along the base's own guided paths: unedited, at the strength that the base needs, and
-at the least one that silences the tuning triggers there.
+FEW_STEP = """The guided vector of the base on a distillate that draws in four steps at CFG 1.
+This command makes it, along the base's own guided paths. It is shown unedited, at the strength that
+the base needs, and at the least one that silences the tuning triggers there.
 """
 EDITS = {
     "tv": "task vector, guided",
