@@ -1,9 +1,10 @@
-"""How much faster the demo is than it was: `python dev.py bench pace [--rounds N]`.
+"""How much faster the demo is than it was: `python dev.py bench pace [--rounds N] [--first]`.
 
 Commit 950c872, in a worktree of its own, and this working tree run their demos in turn on this
 machine, which should do nothing else: three rounds take about forty minutes on two cores. What
 each took and what came out of it stand side by side, since faster and worse is no gain. Written to
-bench/results/pace.json after each round.
+bench/results/pace.json after each round. --first runs the straight graph alone, until its first
+erased picture, in a minute or two a round, and leaves the other figures as they are.
 """
 
 from __future__ import annotations
@@ -24,8 +25,14 @@ sys.path += [str(ROOT / "demo"), str(ROOT), str(ROOT / ".host" / "client")]
 
 import torch  # noqa: E402 - after the path
 
-from bench.pace_parts.demos import DemoRun, run_demo  # noqa: E402
-from devtools.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
+from bench.pace_parts.demos import DemoRun, first_picture, run_demo  # noqa: E402
+from devtools.figures import (  # noqa: E402
+    Figure,
+    figures_document,
+    figures_table,
+    read_figures,
+    write_figures,
+)
 from devtools.install import SetupError  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
 from devtools.processes import stop_on_terminate  # noqa: E402
@@ -65,6 +72,34 @@ def one_round(number: int, tree: Path, comfyui: Path, work: Path) -> Round:
         hit, kept = run.target_hit_after["value"], run.retained_ratio["value"]
         print(f"  target still hit {hit:.3f}, kept {kept:.3f}", flush=True)
     return found
+
+
+def first_pictures(count: int, tree: Path, comfyui: Path, work: Path) -> dict[str, list[float]]:
+    """Seconds to the straight graph's first erased picture, of both trees in turn."""
+    found: dict[str, list[float]] = {"before": [], "after": []}
+    for number in range(count):
+        for name in ("before", "after")[:: 1 if number % 2 == 0 else -1]:
+            place = tree if name == "before" else ROOT
+            found[name].append(first_picture(place, comfyui, work))
+            print(f"round {number + 1}, {name}: {found[name][-1]:.1f} s", flush=True)
+    return found
+
+
+def with_first(found: dict[str, list[float]], comfyui: Path) -> dict[str, Any]:
+    """The file as it is, with these seconds and what follows from them."""
+    document = read_figures(RESULT)
+    pairs = list(zip(found["after"], found["before"], strict=True))
+    ratios = [after / before for after, before in pairs]
+    ends, count = (min(ratios), max(ratios)), len(pairs)
+    figures = {
+        "first_erased_picture_s": Figure(median(found["after"]), n=count, unit="s"),
+        "first_erased_picture_ratio": Figure(
+            median(ratios), "<= 0.6", n=count, interval=ends, unit="ratio"
+        ),
+    }
+    document["figures"] |= {name: figure.to_dict() for name, figure in figures.items()}
+    document["first_pictures"] = {"environment": environment_of(comfyui), **found}
+    return document
 
 
 def ratio(rounds: Sequence[Round], asked: str | None, part: str) -> Figure:
@@ -116,8 +151,8 @@ def pace_figures(rounds: Sequence[Round]) -> dict[str, Figure]:
     }
 
 
-def document_of(rounds: Sequence[Round], comfyui: Path) -> dict[str, Any]:
-    environment = {
+def environment_of(comfyui: Path) -> dict[str, Any]:
+    return {
         "cpu": cpu_name(),
         "device": "cpu",
         "torch": torch.__version__,
@@ -125,9 +160,14 @@ def document_of(rounds: Sequence[Round], comfyui: Path) -> dict[str, Any]:
         "before": BEFORE,
         "after": git("describe", "--always", "--dirty"),
     }
+
+
+def document_of(rounds: Sequence[Round], comfyui: Path) -> dict[str, Any]:
     command = f"python dev.py bench pace --rounds {len(rounds)}"
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    document = figures_document("pace", command, date, environment, pace_figures(rounds))
+    document = figures_document(
+        "pace", command, date, environment_of(comfyui), pace_figures(rounds)
+    )
     document["rounds"] = [{name: run.document() for name, run in r.items()} for r in rounds]
     return document
 
@@ -136,6 +176,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3, help="(3)")
+    parser.add_argument("--first", action="store_true", help="the first erased picture alone")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds: at least 1")
@@ -147,6 +188,11 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="pace-", dir=place) as folder:
             work = Path(folder).resolve()
             with former_tree(work) as tree:
+                if options.first:
+                    parts = options.rounds, tree, options.comfyui.resolve(), work
+                    document = with_first(first_pictures(*parts), options.comfyui)
+                    write_figures(RESULT, document)
+                    options.rounds = 0
                 for number in range(options.rounds):
                     rounds.append(one_round(number, tree, options.comfyui.resolve(), work))
                     document = document_of(rounds, options.comfyui)
