@@ -192,8 +192,7 @@ def main() -> int:
                     parts = options.rounds, tree, options.comfyui.resolve(), work
                     document = with_first(first_pictures(*parts), options.comfyui)
                     write_figures(RESULT, document)
-                    options.rounds = 0
-                for number in range(options.rounds):
+                for number in range(0 if options.first else options.rounds):
                     rounds.append(one_round(number, tree, options.comfyui.resolve(), work))
                     document = document_of(rounds, options.comfyui)
                     write_figures(RESULT, document)
