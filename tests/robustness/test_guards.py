@@ -274,13 +274,19 @@ def test_8_bit_moments_have_no_checkpoints(pack: Any, monkeypatch: pytest.Monkey
         eight.require_eight_bit(config, 5)
 
 
-def test_autograd_gets_no_inference_tensor(pack: Any) -> None:
+@pytest.mark.parametrize("stays", [True, False])
+def test_autograd_gets_no_inference_tensor(pack: Any, stays: bool) -> None:
     """Hosts that hand over the loader's own weight: `backward` could not save it."""
-    slot = _module("model.attachments").WeightSlot("weight", [], torch.nn.Linear(2, 2))
+    layer = torch.nn.Linear(2, 2) if stays else torch.nn.LayerNorm(2)
+    slot = _module("model.attachments").WeightSlot("weight", [], layer)
     with torch.inference_mode():
-        weight = torch.ones(2, 2)
+        weight = torch.ones(layer.weight.shape)
     x = torch.ones(1, 2, requires_grad=True)
-    torch.nn.functional.linear(x, slot(weight)).sum().backward()
+    if stays:
+        told = torch.nn.functional.linear(x, slot(weight))
+    else:
+        told = torch.nn.functional.layer_norm(x, (2,), slot(weight))
+    told.sum().backward()
     assert x.grad is not None
 
 
