@@ -15,7 +15,8 @@ SHARE = 0.01  # of the weights' size
 
 
 def drawing(place: Place) -> dict[str, Any]:
-    """Seconds of the stock KSampler by turns, the MODEL loaded before, in each round: base, erased.
+    """Seconds of the stock KSampler by turns, in each round: base, erased. The MODEL is loaded
+    before, which patches the erased one, and has drawn one step.
 
     Every other round begins with the erased one.
     """
@@ -33,12 +34,12 @@ def drawing(place: Place) -> dict[str, Any]:
         made = node.apply(base, vector, 1.0, "refuse")
         models = {"base": base, "erased": made["result"][0] if isinstance(made, dict) else made[0]}
         latent = {"samples": torch.zeros_like(host.given["latents"][:1])}
+        drawn = 7.0, "euler", "normal", text, text, latent
         for round_ in range(2 * place.timed + 1):
             for name in list(models)[:: 1 if round_ % 2 == 0 else -1]:
                 comfy.model_management.load_models_gpu([models[name]], force_full_load=True)
+                sampler.sample(models[name], 0, 1, *drawn)
                 start = time.perf_counter()
-                sampler.sample(
-                    models[name], 0, size.draw_steps, 7.0, "euler", "normal", text, text, latent
-                )
+                sampler.sample(models[name], 0, size.draw_steps, *drawn)
                 found[name].append(time.perf_counter() - start)
     return {name: seconds[1:] for name, seconds in found.items()}  # the first warms up
