@@ -38,7 +38,7 @@ from flow_parts.edits import ATTACKED, EDITS  # noqa: E402
 from flow_parts.kept import KEPT, WORK, finished, results_of  # noqa: E402
 from flow_parts.running import ordered, run_missing  # noqa: E402
 from flow_parts.settings import FULL, SMOKE, Settings  # noqa: E402
-from flow_parts.summary import evidence  # noqa: E402
+from flow_parts.summary import by_kind, evidence  # noqa: E402
 
 from devtools.api_graph import API_GRAPHS, read_graph, sampling_of  # noqa: E402
 from devtools.figures import (  # noqa: E402
@@ -162,7 +162,7 @@ def finished_figures(settings: Settings, folder: Path) -> dict[str, Figure]:
             run = {task: result for task, result in found.items() if result is not None}
             if run:
                 runs[concept, seed] = run
-    figures = evidence(list(runs.values()))
+    figures = evidence(list(runs.values())) | by_kind(runs)
     if folder == KEPT:
         page.write(runs, settings, figures)
     return figures

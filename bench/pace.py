@@ -60,12 +60,16 @@ def former_tree(work: Path) -> Iterator[Path]:
         git("worktree", "remove", "--force", tree)
 
 
+def in_turn(number: int, tree: Path) -> list[tuple[str, Path]]:
+    """Both trees by name; every other round begins with the other one."""
+    return [("before", tree), ("after", ROOT)][:: 1 if number % 2 == 0 else -1]
+
+
 def one_round(number: int, tree: Path, comfyui: Path, work: Path) -> Round:
-    """Both demos; every other round begins with the other one."""
+    """Both demos."""
     found: Round = {}
-    for name in ("before", "after")[:: 1 if number % 2 == 0 else -1]:
+    for name, place in in_turn(number, tree):
         print(f"round {number + 1}: the demo {name}", flush=True)
-        place = tree if name == "before" else ROOT
         found[name] = run = run_demo(place, comfyui, work, own=name == "after")
         stages = ", ".join(f"{stage} {spent:.0f}" for stage, spent in run.stages.items())
         print(f"  {run.seconds:.0f} s, of the processor {run.cpu_seconds:.0f} s: {stages}")
@@ -78,8 +82,7 @@ def first_pictures(count: int, tree: Path, comfyui: Path, work: Path) -> dict[st
     """Seconds to the straight graph's first erased picture, of both trees in turn."""
     found: dict[str, list[float]] = {"before": [], "after": []}
     for number in range(count):
-        for name in ("before", "after")[:: 1 if number % 2 == 0 else -1]:
-            place = tree if name == "before" else ROOT
+        for name, place in in_turn(number, tree):
             found[name].append(first_picture(place, comfyui, work))
             print(f"round {number + 1}, {name}: {found[name][-1]:.1f} s", flush=True)
     return found
@@ -87,37 +90,39 @@ def first_pictures(count: int, tree: Path, comfyui: Path, work: Path) -> dict[st
 
 def with_first(found: dict[str, list[float]], comfyui: Path) -> dict[str, Any]:
     """The file as it is, with these seconds and what follows from them."""
-    document = read_figures(RESULT)
-    pairs = list(zip(found["after"], found["before"], strict=True))
-    ratios = [after / before for after, before in pairs]
-    ends, count = (min(ratios), max(ratios)), len(pairs)
-    figures = {
-        "first_erased_picture_s": Figure(median(found["after"]), n=count, unit="s"),
-        "first_erased_picture_ratio": Figure(
-            median(ratios), "<= 0.6", n=count, interval=ends, unit="ratio"
-        ),
-    }
+    document, figures = read_figures(RESULT), first_figures(found["before"], found["after"])
     document["figures"] |= {name: figure.to_dict() for name, figure in figures.items()}
     document["first_pictures"] = {"environment": environment_of(comfyui), **found}
     return document
 
 
-def ratio(rounds: Sequence[Round], asked: str | None, part: str) -> Figure:
-    """The median over rounds of after / before."""
-    found = [getattr(r["after"], part) / getattr(r["before"], part) for r in rounds]
+def first_figures(before: Sequence[float], after: Sequence[float]) -> dict[str, Figure]:
+    """Of the seconds to the first erased picture, round by round."""
+    return {
+        "first_erased_picture_s": Figure(median(after), n=len(after), unit="s"),
+        "first_erased_picture_ratio": median_ratio(before, after, "<= 0.6"),
+    }
+
+
+def median_ratio(before: Sequence[float], after: Sequence[float], asked: str | None) -> Figure:
+    """The median over rounds of after / before; the interval holds the least and the greatest."""
+    found = [late / early for early, late in zip(before, after, strict=True)]
     ends = (min(found), max(found))
     return Figure(median(found), asked, n=len(found), interval=ends, unit="ratio")
 
 
+def ratio(rounds: Sequence[Round], asked: str | None, part: str) -> Figure:
+    """Of a number that each run has."""
+    before, after = ([getattr(r[name], part) for r in rounds] for name in ("before", "after"))
+    return median_ratio(before, after, asked)
+
+
 def stage_ratio(rounds: Sequence[Round], stage: str) -> Figure:
-    found = [
-        r["after"].stages.get(stage, 0.0) / r["before"].stages[stage]
-        for r in rounds
-        if r["before"].stages.get(stage)
-    ]
-    if not found:
+    mine = [r for r in rounds if r["before"].stages.get(stage)]
+    if not mine:
         return Figure(None, reason=f"the demo before had no stage {stage}")
-    return Figure(median(found), n=len(found), interval=(min(found), max(found)), unit="ratio")
+    before = [r["before"].stages[stage] for r in mine]
+    return median_ratio(before, [r["after"].stages.get(stage, 0.0) for r in mine], None)
 
 
 def worst(rounds: Sequence[Round], name: str, part: str, asked: str | None) -> Figure:
@@ -136,7 +141,7 @@ def pace_figures(rounds: Sequence[Round]) -> dict[str, Figure]:
     """Ratios with the least and the greatest round as their interval, then the outcomes."""
     stages = dict.fromkeys(stage for r in rounds for run in r.values() for stage in run.stages)
     silences = [r["after"].silence or 0.0 for r in rounds]
-    first = median(r["after"].first_picture_s for r in rounds)
+    firsts = ([r[name].first_picture_s for r in rounds] for name in ("before", "after"))
     return {
         "demo_time_ratio": ratio(rounds, "<= 0.5", "seconds"),
         "demo_processor_time_ratio": ratio(rounds, None, "cpu_seconds"),
@@ -144,8 +149,7 @@ def pace_figures(rounds: Sequence[Round]) -> dict[str, Figure]:
         "demo_target_hit_after_before": worst(rounds, "before", "target_hit_after", None),
         "demo_retained_ratio": worst(rounds, "after", "retained_ratio", ">= 0.90"),
         "demo_retained_ratio_before": worst(rounds, "before", "retained_ratio", None),
-        "first_erased_picture_s": Figure(first, n=len(rounds), unit="s"),
-        "first_erased_picture_ratio": ratio(rounds, "<= 0.6", "first_picture_s"),
+        **first_figures(*firsts),
         "silent_seconds_longest": Figure(max(silences), "<= 10", n=len(rounds), unit="s"),
         **{f"{stage}_time_ratio": stage_ratio(rounds, stage) for stage in stages},
     }

@@ -10,6 +10,7 @@ from erasure.mask_job import share
 
 from flow_parts.bench import COUNTED, Bench
 from flow_parts.distilling import distillate, distilling
+from flow_parts.kept import WORK
 
 EDIT = "tv"
 DRAWN = {
@@ -69,7 +70,7 @@ def few_step(bench: Bench) -> dict[str, Any]:
     base needs, and at the least one that erases there."""
     vector, found = bench.vector(EDIT)
     settings, deltas = distilling(bench.settings), deltas_of(bench.job, vector)
-    student = distillate(bench.work.parent.parent, settings)
+    student = distillate(WORK, settings)
     with bench.battery(student, cfg=1.0, steps=settings.steps) as battery:
         base = battery.under(deltas, 0.0, ("tuning", *COUNTED))
         same = battery.under(deltas, found["strength"], ("tuning", *COUNTED))

@@ -30,6 +30,7 @@ from torch.nn.functional import mse_loss  # noqa: E402 - after the path
 from demo.world import OBJECTS, STYLES, caption  # noqa: E402 - after the path
 from devtools.in_process import import_host, load_pack  # noqa: E402 - after the path
 from flow_parts.settings import FULL, SMOKE, Settings  # noqa: E402 - after the path
+from tverase_core.erasers.teaching import with_null, zero_deltas  # noqa: E402 - after the path
 from tverase_core.schedule import half_cosine  # noqa: E402 - after the path
 
 SEED = 4_000_000
@@ -110,20 +111,14 @@ def taught(denoiser: Any, encoder: Any, shape: tuple[int, ...], settings: Distil
 @torch.no_grad()
 def guided(denoiser: Any, x: Tensor, level: Tensor, texts: Any, empty: Any, cfg: float) -> Tensor:
     """base(x, empty) + cfg * (base(x, text) - base(x, empty))."""
-    times = level.expand(len(x))
-    named = denoiser.predict(x, times, texts)
-    bare = denoiser.predict(x, times, empty.pick(torch.zeros(len(x), dtype=torch.int64)))
-    made: Tensor = bare + cfg * (named - bare)
-    return made
+    named, bare = with_null(denoiser, (x, level.expand(len(x))), texts, empty)
+    return bare + cfg * (named - bare)
 
 
 def learned(denoiser: Any, points: Points, settings: Distilling) -> dict[str, Tensor]:
     """What the student's weights gain over the teacher's."""
     source = torch.Generator().manual_seed(SEED + 1)
-    gained = {
-        key: torch.zeros(shape, requires_grad=True)
-        for key, shape in denoiser.weight_shapes().items()
-    }
+    gained = zero_deltas(denoiser, denoiser.weight_shapes())
     optimizer = torch.optim.AdamW(gained.values(), settings.rate, weight_decay=0.0, fused=True)
     pieces, paths = points.x.shape[:2]
     with denoiser.attached(gained):

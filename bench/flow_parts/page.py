@@ -8,11 +8,11 @@ from erasure.concepts import CONCEPTS, ROOT
 from erasure.summary import mean
 
 from devtools.figures import Figure, shown
-from flow_parts.attacking import BASE, STYLES
+from flow_parts.attacking import BASE
 from flow_parts.carrying import DRAWN, PARTS
 from flow_parts.edits import ATTACKED
 from flow_parts.settings import Settings
-from flow_parts.summary import Run, evidence, kept, shares
+from flow_parts.summary import APART, KINDS, Run, kept, shares
 
 PAGE = ROOT / "docs" / "flow.md"
 NOT_RUN = "not run"
@@ -53,7 +53,7 @@ def write(
             checks=settings.checks,
         ),
         by_run(runs),
-        pooled(runs),
+        pooled(figures),
         otherwise(figures),
         by_part(figures),
         few_step(runs),
@@ -94,23 +94,16 @@ def hits(run: Run, task: str) -> str:
     return ", ".join(f"{found} of {run[task]['draws']}" for found in run[task]["hits"])
 
 
-def pooled(runs: Mapping[tuple[str, int], Run]) -> str:
+def pooled(figures: Mapping[str, Figure]) -> str:
     """The runs on objects together, and those on the style."""
     rows = []
-    for kind, style in (("objects", False), ("style", True)):
-        mine = [run for (concept, _), run in runs.items() if (concept in STYLES) == style]
-        figures = evidence(mine)
+    for kind in KINDS:
         for edit, words in EDITS.items():
-            names = (
-                f"{edit}_left",
-                f"{edit}_kept",
-                f"flow_attack_{edit}",
-                f"flow_attack_{edit}_on_base",
-            )
-            if names[0] in figures:
-                cells = [shown(figures.get(name), missing=NOT_RUN) for name in names]
-                count = sum(edit in run for run in mine)
-                rows.append(f"| {kind} | {words} | {count} | " + " | ".join(cells) + " |")
+            strength, *others = (f"{name.format(edit)}_{kind}" for name in APART)
+            if strength in figures:
+                cells = [shown(figures.get(name), missing=NOT_RUN) for name in others]
+                row = (kind, words, str(figures[strength].n), *cells)
+                rows.append(f"| {' | '.join(row)} |")
     head = "concepts | edit | runs | left | kept | attack | attack on the unedited"
     note = (
         "Intervals draw whole runs, then pictures inside them; with few runs they are optimistic."
@@ -156,12 +149,12 @@ def few_step(runs: Mapping[tuple[str, int], Run]) -> str:
     for (concept, seed), run in runs.items():
         if "few_step" not in run:
             continue
-        made, edits = run["few_step"], [("none", None)]
+        made = run["few_step"]
         base = made["base"]
-        edits += [(f"{e['strength']:.1f}", e["counts"]) for e in (made, made["least"])]
-        for strength, counts in edits:
-            left = mean(shares((counts or base)["held_out"]))
-            stays = kept([base], [counts or base]).value
+        edits = [(f"{e['strength']:.1f}", e["counts"]) for e in (made, made["least"])]
+        for strength, counts in (("none", base), *edits):
+            left = mean(shares(counts["held_out"]))
+            stays = kept([base], [counts]).value
             rows.append(f"| {concept} | {seed} | {strength} | {left:.3f} | {stays:.3f} |")
     head = "concept | seed | strength | left | kept"
     told = ["## On a few-step distillate\n", FEW_STEP, *table(head, rows)]

@@ -13,12 +13,15 @@ from erasure.bootstrap import bootstrap_cluster_ratio
 from erasure.summary import clusters, mean
 
 from devtools.figures import Figure
-from flow_parts.attacking import BASE
+from flow_parts.attacking import BASE, STYLES
 from flow_parts.carrying import DRAWN, PARTS
 from flow_parts.edits import EDITS
 from tverase_core.judging.statistics import wilson
 
 Run = Mapping[str, Mapping[str, Any]]  # results of one concept and seed by task
+KINDS = ("objects", "style")
+# Figures of an edit that objects and styles have apart.
+APART = ("{}_strength", "{}_left", "{}_kept", "flow_attack_{}", "flow_attack_{}_on_base")
 
 
 def evidence(runs: Sequence[Run]) -> dict[str, Figure]:
@@ -35,6 +38,21 @@ def evidence(runs: Sequence[Run]) -> dict[str, Figure]:
     figures |= carried([run["parts"] for run in runs if "parts" in run])
     figures |= few_step([run["few_step"] for run in runs if "few_step" in run])
     return figures
+
+
+def by_kind(runs: Mapping[tuple[str, int], Run]) -> dict[str, Figure]:
+    """What tells edits apart, of the runs on objects and of those on styles. runs: by concept and
+    seed."""
+    figures = {}
+    for kind in KINDS:
+        found = evidence([run for (concept, _), run in runs.items() if kind_of(concept) == kind])
+        names = [name.format(edit) for edit in EDITS for name in APART]
+        figures |= {f"{name}_{kind}": found[name] for name in names if name in found}
+    return figures
+
+
+def kind_of(concept: str) -> str:
+    return KINDS[concept in STYLES]
 
 
 def leaks(runs: Sequence[Run], edit: str) -> dict[str, Figure]:

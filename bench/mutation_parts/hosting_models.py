@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from .fault import Fault
 
-HALF = "tests/nodes/finetune/test_half_precision.py"
 REFUSALS = "tests/nodes/test_refusals.py"
-QUANTISED = "tests/nodes/finetune/test_quantised_base.py"
-FROZEN = "tests/nodes/finetune/test_frozen_weight.py"
 FLOW = "tests/nodes/flow/test_families.py"
 PASSED_OVER = "tests/nodes/flow/test_passed_over.py"
 FINETUNE = "tests/nodes/finetune/test_finetune.py"
@@ -77,108 +74,6 @@ HOSTING_MODELS: dict[str, list[Fault]] = {
             "a patched model is a base",
             "    if keys:\n        raise",
             "    if False:\n        raise",
-        ),
-    ],
-    "nodes/host/model/attachments.py": [
-        Fault(
-            "the sum of another strength is taken",
-            "one is other and scale == factor",
-            "one is other",
-            ("tests/nodes/drawing",),
-        ),
-        Fault(
-            "the sum of other deltas is taken",
-            "one is other and scale == factor",
-            "scale == factor",
-            ("tests/nodes/drawing",),
-        ),
-        Fault(
-            "deltas that are switched off act",
-            "if attachment.scale != 0 and self._key in",
-            "if self._key in",
-            harmless="W + 0 * delta is W; the test only saves the addition",
-        ),
-        Fault(
-            "deltas are added to a weight already rounded to bfloat16",
-            "            if not self._packed:\n",
-            "            if False:\n",
-            (HALF,),
-        ),
-        Fault(
-            "the strength of a delta is ignored",
-            "delta.to(weight.device), alpha=scale / self._unit)",
-            "delta.to(weight.device), alpha=1.0 / self._unit)",
-            ("tests/nodes/strength",),
-        ),
-        Fault(
-            "the scale of a scaled format is left out in training",
-            "alpha=scale / self._unit)",
-            "alpha=scale)",
-            (QUANTISED,),
-        ),
-        Fault(
-            "deltas stay after the block",
-            "    finally:\n        stack.remove(attachment)",
-            "    finally:\n        pass",
-            (FINETUNE, "tests/nodes/baselines/test_few_shot.py"),
-        ),
-        Fault(
-            "a delta without a weight is dropped",
-            "    if unknown:\n",
-            "    if False:\n",
-            (FINETUNE, REFUSALS, "tests/nodes/baselines/test_few_shot.py"),
-        ),
-    ],
-    "nodes/host/storage/formats.py": [
-        Fault(
-            "the scale of older 8-bit weights counts twice in a gradient",
-            'return not (hasattr(weight, "_qdata") or _is_gguf(weight))',
-            "return False",
-            ("tests/nodes/finetune/test_quantised_base.py",),
-        ),
-    ],
-    "nodes/host/network/frozen_weight.py": [
-        Fault(
-            "a branch of low rank is left out",
-            "functional.linear(functional.linear(x, down), up) * branch.scale",
-            "0.0",
-            (FROZEN,),
-        ),
-        Fault(
-            "a branch has the whole strength",
-            "functional.linear(functional.linear(x, down), up) * branch.scale",
-            "functional.linear(functional.linear(x, down), up)",
-            (FROZEN,),
-        ),
-        Fault(
-            "a branch of a convolution has the whole strength",
-            "func(inner, point) * branch.scale",
-            "func(inner, point)",
-            (FROZEN,),
-        ),
-        Fault(
-            "a convolution in groups is taken for one without",
-            'even = words["groups"] == 1 and',
-            "even =",
-            (FROZEN,),
-        ),
-        Fault(
-            "a branch of a convolution forgets where it is applied",
-            "None, *places)\n        point",
-            "None)\n        point",
-            (FROZEN,),
-        ),
-        Fault(
-            "what else reads the weight sees no delta",
-            "return value.dense() if isinstance(value, FrozenWeight) else value",
-            "return value",
-            (FROZEN,),
-        ),
-        Fault(
-            "biases of such layers do not learn",
-            "of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None",
-            "of_bias = None",
-            (FROZEN,),
         ),
     ],
     "nodes/host/model/exact.py": [

@@ -11,6 +11,7 @@ from .flow import FLOW
 from .guarding import GUARDING
 from .hosting import HOSTING
 from .hosting_models import HOSTING_MODELS
+from .hosting_weights import HOSTING_WEIGHTS
 from .inverting import INVERTING
 from .keeping import KEEPING
 from .learning import LEARNING
@@ -25,6 +26,7 @@ _TABLES = (
     ERASING,
     CHOOSING,
     HOSTING_MODELS,
+    HOSTING_WEIGHTS,
     HOSTING,
     NODES,
     GUARDING,

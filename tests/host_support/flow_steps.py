@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from host_support.saved_by_autograd import Saved, saved_by_autograd
 from host_support.tiny_flow import FAMILIES, texts
 
 STEP = 2e-4  # of the finite difference: small enough that HiDream's experts stay chosen
@@ -46,29 +47,18 @@ def one_pass(
     from tverase_pack.nodes.host.training.recompute import recomputed_blocks
 
     x, target, shares = inputs(name)
-    sizes: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        sizes[storage._cdata] = storage.nbytes()
-        return tensor
-
     with open_denoiser(model) as denoiser, torch.enable_grad():
         deltas = {
             k: torch.zeros(s, requires_grad=True) for k, s in denoiser.weight_shapes().items()
         }
         how = recomputed_blocks(model.model.diffusion_model) if recompute else nullcontext()
-        hooks = nullcontext() if recompute else _saved(keep)
-        with denoiser.attached(deltas), how, hooks:
+        hooks = nullcontext(Saved()) if recompute else saved_by_autograd()
+        with denoiser.attached(deltas), how, hooks as saved:
             made = denoiser.predict(x, denoiser.schedule.at(shares), texts(name, *lengths))
-            kept = sum(sizes.values())
+            kept = saved.nbytes()
             loss = (made - target).square().mean()
             loss.backward()
     return Pass(loss.item(), {k: delta.grad for k, delta in deltas.items()}, kept)
-
-
-def _saved(keep: Any) -> Any:
-    return torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
 
 
 def finite_difference(model: Any, name: str, found: Pass) -> float:

@@ -14,7 +14,7 @@ sys.path.append(str(ROOT / "bench"))
 from flow_parts.kept import TASKS
 from flow_parts.running import ordered, with_needs
 from flow_parts.settings import FULL, SMOKE
-from flow_parts.summary import evidence
+from flow_parts.summary import by_kind, evidence
 
 
 def attack(hits: int, *, valid: bool = True) -> dict[str, Any]:
@@ -62,6 +62,13 @@ def test_runs_that_all_say_nothing_leaked_are_not_taken_for_certain(runs: list[A
     low, high = evidence(runs)["flow_attack_tv"].interval or (0, 0)
     assert low == 0
     assert 0.03 < high < 0.2
+
+
+def test_objects_and_styles_are_pooled_apart() -> None:
+    figures = by_kind({("cat", 0): run(32, 0), ("car", 0): run(32, 8), ("ink", 0): run(32, 32)})
+    assert figures["flow_attack_tv_objects"].value == 0.125
+    assert figures["flow_attack_tv_style"].value == 1.0
+    assert (figures["flow_attack_tv_objects"].n, figures["flow_attack_tv_style"].n) == (64, 32)
 
 
 def test_a_distillate_is_told_unedited_and_at_both_strengths() -> None:

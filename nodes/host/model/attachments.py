@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias
@@ -85,22 +85,17 @@ class WeightSlot:
 
     def _frozen(self, weight: torch.Tensor, branches: list[Branch]) -> torch.Tensor:
         unpacked = self._unpacked(weight)
-        again = partial(self._again, unpacked if self._elsewhere(weight) else None)
-        return FrozenWeight.of(unpacked, again, branches, partial(self._with_deltas, weight))
+        dense = partial(self._with_deltas, weight)
+        return FrozenWeight.of(unpacked, self._again(unpacked), branches, dense)
 
-    def _elsewhere(self, weight: torch.Tensor) -> bool:
-        """Whether the stored one lies on another device, from where it came for this pass alone."""
-        stored = self._layer._parameters[self._name]
-        return bool(stored.device != weight.device)
-
-    def _again(self, kept: torch.Tensor | None) -> torch.Tensor:
-        """What was handed over, in the format it is stored in or float32."""
-        if kept is not None:
-            return kept
+    def _again(self, unpacked: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """Gives what was handed over, in the format it is stored in or float32."""
         stored = self._layer._parameters[self._name].detach()
-        if used_as_stored(self._layer, self._name, stored):
-            return stored
-        return values(self._layer, self._name, stored)
+        if stored.device != unpacked.device:  # brought here for this pass alone
+            return lambda: unpacked
+        if used_as_stored(stored):
+            return lambda: stored
+        return partial(values, self._layer, self._name, stored)
 
     def _unpacked(self, weight: torch.Tensor) -> torch.Tensor:
         if hasattr(weight, "_qdata"):  # hosts of 2025 hand over some of them packed

@@ -48,8 +48,8 @@ def is_packed(layer: Any, name: str, weight: Tensor) -> bool:
     return scaled or hasattr(weight, "_qdata") or _is_gguf(weight)
 
 
-def used_as_stored(layer: Any, name: str, weight: Tensor) -> bool:
-    """Whether the host hands its functions the stored numbers, in what format ever: of scaled 8-bit
+def used_as_stored(weight: Tensor) -> bool:
+    """Whether the host hands its functions the stored numbers, in whatever format: of scaled 8-bit
     ones of older hosts, which `stored_scale` is for, without their scale."""
     return not (hasattr(weight, "_qdata") or _is_gguf(weight))
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, linear
 
+from host_support.saved_by_autograd import saved_by_autograd, squares
 from tverase_core.finetuning.low_rank import LowRankDeltas, starting_factors
 from tverase_core.ports import Context
 
@@ -64,30 +65,22 @@ def test_autograd_keeps_no_weight_of_a_layer(pack: Any, model: Any) -> None:
     from tverase_pack.nodes.host.training.activations import activations
 
     x, times, tokens = given()
-    kept: dict[int, torch.Tensor] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     for low_rank in (False, True):
-        kept.clear()
         with open_denoiser(model) as denoiser, torch.enable_grad():
             network = denoiser.patcher.model.diffusion_model
             layers = [m for m in network.modules() if may_stay(m)]
-            sums = {round(float(m.weight.detach().double().square().sum()), 6) for m in layers}
+            sums = {squares(m.weight) for m in layers}
             shapes, factors = factors_of(denoiser)
             deltas = LowRankDeltas(shapes, factors) if low_rank else {}
             text = tokens.clone().requires_grad_(not low_rank)
-            with denoiser.attached(deltas), hooks:
-                denoiser.predict(x, times, Context(text))
-        found = {round(float(t.detach().double().square().sum()), 6) for t in kept.values()}
+            with denoiser.attached(deltas), saved_by_autograd() as saved:
+                told = denoiser.predict(x, times, Context(text))
+        assert told.requires_grad
         assert sums
-        assert not sums & found
+        assert not sums & saved.squares()
         trained = shapes.__contains__ if low_rank else None
         counted = activations(model, (2, 4, 16, 16), trained, Context(tokens), low_rank=low_rank)
-        real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        real = saved.nbytes()
         assert 0.96 * real < counted.whole < 1.04 * real, (low_rank, counted.whole, real)
 
 

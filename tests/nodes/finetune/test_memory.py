@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from host_support.saved_by_autograd import saved_by_autograd
 from tverase_core.concept_set import ConceptSet, concept_set
 from tverase_core.errors import ConfigError
 from tverase_core.finetuning.config import FinetuneConfig
@@ -69,30 +70,19 @@ def test_the_dry_run_counts_what_autograd_keeps(pack: Any, model: Any) -> None:
     tokens = torch.randn(2, 77, 32)
 
     def kept(recompute: bool) -> int:
-        sizes: dict[int, int] = {}
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            sizes[storage._cdata] = storage.nbytes()
-            return tensor
-
         x = torch.randn(2, 4, 16, 16)
         with open_denoiser(model) as denoiser:
             network = denoiser.patcher.model.diffusion_model
             shapes = denoiser.weight_shapes()
             deltas = {k: torch.zeros(s, requires_grad=True) for k, s in shapes.items()}
-            with (
-                denoiser.attached(deltas),
-                torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-            ):
+            with denoiser.attached(deltas), saved_by_autograd() as saved:
                 if recompute:
                     with recomputed_blocks(network):
                         result = denoiser.predict(x, torch.tensor([1, 2]), Context(tokens))
                 else:
                     result = denoiser.predict(x, torch.tensor([1, 2]), Context(tokens))
-                total = sum(sizes.values())
             assert result.requires_grad
-        return total
+            return saved.nbytes()
 
     counted = activations(model, (2, 4, 16, 16), lambda key: True, Context(tokens))
     real = kept(False)

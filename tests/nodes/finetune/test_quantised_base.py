@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from host_support.saved_by_autograd import saved_by_autograd, squares
+
 pytestmark = pytest.mark.training
 SETTINGS: dict[str, Any] = {
     "steps": 3,
@@ -63,10 +65,6 @@ def test_what_is_learned_is_that_of_the_unpacked_weights(
     assert output(model).isfinite().all()  # the host can still move and use it
 
 
-def squares(tensor: Tensor) -> float:
-    return round(float(tensor.detach().double().square().sum()), 3)
-
-
 @pytest.mark.parametrize("name", [None, *FORMATS[1:]])
 @pytest.mark.parametrize("low_rank", [False, True])
 def test_autograd_keeps_no_unpacked_weight(
@@ -85,24 +83,17 @@ def test_autograd_keeps_no_unpacked_weight(
         pytest.skip(f"this ComfyUI does not know {name}")
     model = quantised.quantised_model(name, weights) if name else tiny_host.build_model()
     x, times, tokens = torch.randn(2, 4, 16, 16), torch.tensor([1, 700]), torch.randn(2, 77, 32)
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor.detach()
-        return kept[tensor.untyped_storage()._cdata]
-
     with open_denoiser(model) as denoiser, torch.enable_grad():
         shapes = {key: size for key, size in denoiser.weight_shapes().items() if len(size) >= 2}
         dtype = denoiser.patcher.model.manual_cast_dtype or denoiser.patcher.model.get_dtype()
         sums = {squares(base_weight(model, key).to(dtype)) for key in shapes}
         factors = starting_factors(shapes, 2, 0, denoiser.device) if low_rank else {}
         text = Context(tokens.requires_grad_(not low_rank))
-        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-        with denoiser.attached(LowRankDeltas(shapes, factors) if low_rank else {}), hooks:
+        deltas = LowRankDeltas(shapes, factors) if low_rank else {}
+        with denoiser.attached(deltas), saved_by_autograd() as saved:
             told = denoiser.predict(x, times, text)
     assert told.requires_grad
-    assert not sums & {squares(tensor) for tensor in kept.values()}
+    assert not sums & saved.squares()
     trained = shapes.__contains__ if low_rank else None
     counted = activations(model, (2, 4, 16, 16), trained, Context(tokens), low_rank=low_rank).whole
-    real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    assert 0.96 * real < counted < 1.04 * real
+    assert 0.96 * saved.nbytes() < counted < 1.04 * saved.nbytes()

@@ -22,6 +22,7 @@ from host_support.encoder_steps import (
     stock_parts,
     vectors,
 )
+from host_support.saved_by_autograd import saved_by_autograd
 from host_support.tiny_encoders import FAMILIES, UNREAD, build, build_model, known
 from tverase_core.concept_set import concept_set
 from tverase_core.errors import BaseMismatchError, ConfigError, TextWidthError
@@ -155,21 +156,15 @@ def test_weights_stay_as_they_are_held_and_autograd_keeps_no_copy(
     copied = [p for p in encoder._copy.parameters() if p.numel()]
     assert all(held[p.data_ptr()] == p.dtype for p in copied)
     given = {t: v.requires_grad_() for t, v in vectors(encoder).items()}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with saved_by_autograd() as saved:
         made = encoder.encode_with(given, template)
     blocks = sum(
         p.numel()
         for key, p in clip.cond_stage_model.named_parameters()
         if ".layers." in key or ".block." in key
     )
-    assert sum(kept.values()) < blocks  # a quarter of them in float32
-    assert sum(kept.values()) < gradient_bytes(clip, template, 2, 2) < 4 * blocks
+    assert saved.nbytes() < blocks  # a quarter of them in float32
+    assert saved.nbytes() < gradient_bytes(clip, template, 2, 2) < 4 * blocks
     assert held_bytes(clip) < (dtype.itemsize + 1) * sum(p.numel() for p in copied)
     scalar(made).backward()
     assert all(v.grad is not None and bool(v.grad.any()) for v in given.values())
