@@ -1,10 +1,9 @@
 """Parts of a task vector against the whole at equal erasure: `python dev.py bench masks`.
 
-The automatic graph edits all blocks, so `bench claims` never puts a subset to the test. Here they
-are, for the vector of the automatic graph (with a retained set) and for one learned as in the
-paper. One process per concept and seed; finished ones are kept
-in bench/results/masks/ (--finished measures nothing more). Writes bench/results/masks.json and
-docs/masks.md.
+The automatic graph edits all blocks. Here subsets are measured, for the vector of that graph (with
+a retained set) and for one learned as in the paper. One process per concept and seed; finished
+ones are kept in bench/results/masks/ (--finished measures nothing more). Writes
+bench/results/masks.json and docs/masks.md.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT), str(ROOT / "bench")]
 
 import torch  # noqa: E402 - after the path
-from claims import run  # noqa: E402
 from erasure.summary import clusters, mean  # noqa: E402
 
 from devtools.figures import Figure, figures_document, write_figures  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
 
+JOB = ROOT / "bench" / "erasure" / "mask_job.py"
 KEPT = ROOT / "bench" / "results" / "masks"
 JOBS = [(concept, seed) for seed in (0, 1) for concept in ("cat", "car")]
 VECTORS = {"retained": "with a retained set, as in the automatic graph", "paper": "as in the paper"}
@@ -137,7 +137,9 @@ def main() -> int:
     def one(job: tuple[str, int]) -> None:
         if not files[job].exists():
             words = ("--concept", job[0], "--seed", str(job[1]), "--vectors", *options.vectors)
-            run("mask_job.py", files[job], options.comfyui, *words, threads=1)
+            places = ("--comfyui", options.comfyui, "--output", files[job])
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            subprocess.run([sys.executable, JOB, *words, *places], check=True, env=environment)
 
     if not options.finished:
         with ThreadPoolExecutor(options.workers) as pool:

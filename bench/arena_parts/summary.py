@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from statistics import fmean as mean
 from typing import Any
 
-from bench.erasure.bootstrap import bootstrap_cluster_ratio, bootstrap_clusters
+from bench.erasure.bootstrap import bootstrap_cluster_ratio
+from bench.erasure.summary import clusters
 from devtools.figures import Figure
 from tverase_core.inversion.diverse import NEEDED
 
@@ -112,11 +113,6 @@ class Arena:
         """That these attacks were judged on."""
         draws = [self.part(BASE, run, ATTACK)["draws"] for run in self.runs]
         return sum(map(len, groups)) * max(draws, default=0)
-
-
-def clusters(groups: Groups) -> tuple[float, float] | None:
-    """The interval of the mean over runs and triggers; None for a single run."""
-    return tuple(bootstrap_clusters(groups)) if len(groups) > 1 else None
 
 
 def rate(groups: Groups, n: int, target: str | None = None) -> Figure:
@@ -233,6 +229,23 @@ def claim_gap(found: Found, claim: str, worse: str, better: str, group: str) -> 
     return gap(*sides, n)
 
 
+def pictures_share(arena: Arena) -> Figure:
+    """Pictures that a strength search drew, of those that its whole grid would take."""
+    shares = [
+        [
+            told["pictures"] / told["grid_pictures"]
+            for method in METHODS
+            if (told := arena.found.get(Job(method, *run, TUNE)))
+        ]
+        for run in arena.runs
+    ]
+    shares = [run for run in shares if run]
+    if not shares:
+        return Figure(None, "<= 0.3333", reason="no search has been made yet")
+    every = [share for run in shares for share in run]
+    return Figure(mean(every), "<= 0.3333", len(every), clusters(shares), "ratio")
+
+
 def arena_figures(found: Found, budget: Budget) -> dict[str, Figure]:
     """Every figure of the arena."""
     arena, figures = Arena.of(found), dict[str, Figure]()
@@ -254,6 +267,7 @@ def arena_figures(found: Found, budget: Budget) -> dict[str, Figure]:
     figures["claim_strength"] = claim_gap(found, "strength", "plain", "inversions", "held_out")
     figures["claim_diversity"] = claim_gap(found, "diversity", "alike", "diverse", "held_out")
     figures["claim_mask"] = claim_gap(found, "mask", "first three blocks", "whole", "kept")
+    figures["strength_images_ratio"] = pictures_share(arena)
     every = every_job()
     figures["runs"] = Figure(float(len(arena.runs)), n=len(CONCEPTS) * len(SEEDS), unit="runs")
     measured = sum(job in found for job in every)

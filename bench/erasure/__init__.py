@@ -1,1 +1,1 @@
-"""The measurement behind `python dev.py bench claims`, one job a concept and seed."""
+"""What the benches that erase on the demo models share."""

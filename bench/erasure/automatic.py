@@ -14,8 +14,6 @@ from workflows.graph_parts import RETAINED_EACH
 
 from .concepts import ROOT, Concept
 
-ESD = {"learning_rate": 1e-4, "batch_size": 8}
-
 
 class Job:
     """The parts that every stage needs."""
@@ -121,18 +119,6 @@ def inversions(job: Job, pictures: Any, **changed: Any) -> Any:
             **changed,
         ),
     )["result"][0]
-
-
-def baselines(job: Job, pictures: Any) -> dict[str, Any]:
-    """ESD-x and UCE as task vectors; strength 1 is the method's own edit."""
-    prompts = "\n".join(job.concept.learned)
-    chosen = {**defaults(job.nodes["TVEraseESD"]), **ESD, "prompts": prompts, "seed": job.seed}
-    esd = job.nodes["TVEraseESD"]().erase(job.model, job.clip, concept_set=pictures, **chosen)
-    kept = "\n".join(name for _, name in job.concept.tuning)
-    named = {"concepts": job.concept.name, "preserve": kept}
-    chosen = {**defaults(job.nodes["TVEraseUCE"]), **named}
-    uce = job.nodes["TVEraseUCE"]().erase(job.model, job.clip, **chosen)
-    return {"esd": esd["result"][0], "uce": uce[0]}
 
 
 def defaults(node: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import torch  # noqa: E402 - after the path
 from erasure.automatic import Job, inversions, learned, learned_pictures  # noqa: E402
 from erasure.battery import Battery  # noqa: E402
 from erasure.concepts import CONCEPTS  # noqa: E402
-from erasure.job import deltas_of, split  # noqa: E402
+from erasure.vectors import deltas_of, split  # noqa: E402
 
 STEP, MOST = 0.1, 4.0  # of the strengths that are tried
 ALLOWED = 0.03  # share of the tuning pictures that may still show the concept

@@ -12,8 +12,8 @@ from typing import Any
 
 from erasure.automatic import Job, inversions, learned_pictures
 from erasure.battery import Battery
-from erasure.job import deltas_of, split
 from erasure.mask_job import battery_of, erased_at
+from erasure.vectors import deltas_of, split
 
 from flow_parts.edits import EDITS
 from flow_parts.settings import Settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from erasure.job import deltas_of
 from erasure.mask_job import share
+from erasure.vectors import deltas_of
 
 from flow_parts.bench import COUNTED, Bench
 from flow_parts.distilling import distillate, distilling

@@ -59,6 +59,7 @@ def attack(hits: int) -> Result:
 
 def tuned(strength: float = 1.0, seconds: float = 5.0) -> Result:
     facts = {"strength": strength, "feasible": True, "setting": 0, "seconds": seconds}
+    facts |= {"pictures": 30, "grid_pictures": 120}
     return {**facts, "touched": 30, "weights": 100}
 
 
@@ -150,6 +151,8 @@ def test_pooled_figures() -> None:
     assert figures["attack_on_base"].met()
     assert figures["attack_views"].met()
     assert figures["runs"].value == 9
+    assert figures["strength_images_ratio"].value == pytest.approx(0.25)
+    assert figures["strength_images_ratio"].n == 9 * len(METHODS)
     for name in ("esd_x_attack", "uce_plain", "uce_kept", "attack_on_base"):
         assert figures[name].interval is not None
     assert figures["claim_robustness_esd_x"].value == pytest.approx(0.4)

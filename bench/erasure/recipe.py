@@ -1,16 +1,13 @@
-"""Results of finished jobs, in the repository: a job is long, so none is done twice."""
+"""Names what a measurement by a graph's settings was made with."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 from .concepts import CONCEPTS, ROOT
 
-KEPT = ROOT / "bench" / "results" / "claims"
 GRAPHS = ROOT / "workflows" / "api"
 MODEL = ROOT / "demo" / "model"
 
@@ -38,17 +35,3 @@ def recipe(concept: str, graph: str = "erase_concept_auto") -> str:
     for file in sorted(MODEL.glob("*.safetensors")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def job_file(concept: str, seed: int) -> Path:
-    """Where a job's result belongs."""
-    return KEPT / f"{concept}-{seed}.json"
-
-
-def finished(concept: str, seed: int) -> dict[str, Any] | None:
-    """The job's result, if there is one of the present recipe."""
-    file = job_file(concept, seed)
-    if not file.exists():
-        return None
-    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return result if result.get("recipe") == recipe(concept) else None
