@@ -21,8 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # At the end: ahead, the pack's `nodes` would hide ComfyUI's.
 sys.path.append(str(ROOT))
 
-from device_parts.supervise import Checks  # noqa: E402 - after the path
-
+from bench.device_parts.supervise import Checks  # noqa: E402 - after the path
 from devtools.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "device_check.json"

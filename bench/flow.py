@@ -28,18 +28,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT), str(ROOT / "bench")]
+sys.path.append(str(ROOT))
 
-import demo_model  # noqa: E402 - after the path
-from erasure.concepts import CONCEPTS  # noqa: E402
-from flow_parts import page  # noqa: E402
-from flow_parts.distilling import distilling  # noqa: E402
-from flow_parts.edits import ATTACKED, EDITS  # noqa: E402
-from flow_parts.kept import KEPT, WORK, finished, results_of  # noqa: E402
-from flow_parts.running import ordered, run_missing  # noqa: E402
-from flow_parts.settings import FULL, SMOKE, Settings  # noqa: E402
-from flow_parts.summary import by_kind, evidence  # noqa: E402
-
+from bench import demo_model  # noqa: E402 - after the path
+from bench.erasure.concepts import CONCEPTS  # noqa: E402
+from bench.flow_parts import page  # noqa: E402
+from bench.flow_parts.distilling import distilling  # noqa: E402
+from bench.flow_parts.edits import ATTACKED, EDITS  # noqa: E402
+from bench.flow_parts.kept import KEPT, WORK, finished, results_of  # noqa: E402
+from bench.flow_parts.running import ordered, run_missing  # noqa: E402
+from bench.flow_parts.settings import FULL, SMOKE, Settings  # noqa: E402
+from bench.flow_parts.summary import by_kind, evidence  # noqa: E402
 from devtools.api_graph import API_GRAPHS, read_graph, sampling_of  # noqa: E402
 from devtools.figures import (  # noqa: E402
     Figure,

@@ -44,10 +44,10 @@ def main() -> int:
     options = parser.parse_args()
     python = bare_host.environment("formats", TOOLS, "1.5 GB")
     in_process.import_host(options.comfyui)
-    from format_parts import by_comfyui
-    from format_parts.case import noted
-    from format_parts.page import page
-    from format_parts.read import CLOSE, read
+    from bench.format_parts import by_comfyui
+    from bench.format_parts.case import noted
+    from bench.format_parts.page import page
+    from bench.format_parts.read import CLOSE, read
 
     place = ROOT / ".host" / "work"
     place.mkdir(parents=True, exist_ok=True)

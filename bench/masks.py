@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path += [str(ROOT), str(ROOT / "bench")]
+sys.path.append(str(ROOT))
 
 import torch  # noqa: E402 - after the path
-from erasure.summary import clusters, mean  # noqa: E402
 
+from bench.erasure.summary import clusters, mean  # noqa: E402
 from devtools.figures import Figure, figures_document, write_figures  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
 

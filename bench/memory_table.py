@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
 import torch  # noqa: E402 - after the path
-from size_parts.big_model import shapes  # noqa: E402 - after the path
 
+from bench.size_parts.big_model import shapes  # noqa: E402 - after the path
 from devtools.in_process import import_host, load_pack  # noqa: E402 - after the path
 
 PAGE = ROOT / "docs" / "memory.md"

@@ -20,13 +20,13 @@ from queue import Queue
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "bench" / "results" / "mutations.json"
-sys.path += [str(ROOT), str(ROOT / "bench")]
+sys.path.append(str(ROOT))
 
 import torch  # noqa: E402 - after the path
-from mutation_parts.fault import Fault, places_of  # noqa: E402
-from mutation_parts.running import Copy, Outcome  # noqa: E402
-from mutation_parts.table import FAULTS  # noqa: E402
 
+from bench.mutation_parts.fault import Fault, places_of  # noqa: E402
+from bench.mutation_parts.running import Copy, Outcome  # noqa: E402
+from bench.mutation_parts.table import FAULTS  # noqa: E402
 from devtools.figures import (  # noqa: E402
     Figure,
     figures_document,

@@ -38,10 +38,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
 import torch  # noqa: E402 - after the path
-from peers_parts import summary  # noqa: E402 - after the path
-from peers_parts.running import Runner  # noqa: E402 - after the path
-from peers_parts.sizes import SIZES, Size  # noqa: E402 - after the path
 
+from bench.peers_parts import summary  # noqa: E402 - after the path
+from bench.peers_parts.running import Runner  # noqa: E402 - after the path
+from bench.peers_parts.sizes import SIZES, Size  # noqa: E402 - after the path
 from devtools import bare_host  # noqa: E402 - after the path
 from devtools.figures import (  # noqa: E402
     Figure,

@@ -18,12 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # At the end: ahead, the pack's `nodes` would hide ComfyUI's.
 sys.path.append(str(ROOT))
 
-from size_parts.apply import apply_figures  # noqa: E402 - after the path
-from size_parts.exact import exact_figures  # noqa: E402 - after the path
-from size_parts.extract import extract_figures, extract_sdxl_figures  # noqa: E402 - after the path
-from size_parts.finetune import finetune_figures  # noqa: E402 - after the path
-from size_parts.layout import layout_figures  # noqa: E402 - after the path
-
+from bench.size_parts.apply import apply_figures  # noqa: E402 - after the path
+from bench.size_parts.exact import exact_figures  # noqa: E402 - after the path
+from bench.size_parts.extract import extract_figures, extract_sdxl_figures  # noqa: E402 - after the path
+from bench.size_parts.finetune import finetune_figures  # noqa: E402 - after the path
+from bench.size_parts.layout import layout_figures  # noqa: E402 - after the path
 from devtools.figures import (  # noqa: E402
     Figure,
     figures_document,

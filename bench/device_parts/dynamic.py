@@ -7,12 +7,13 @@ from typing import Any
 import comfy.model_management
 import comfy.sd
 import torch
-from quantised import SIDE, given, plain_model, vector_of
 from safetensors.torch import save_file
 from torch import Tensor
 from tverase_pack.nodes.host.model.exact import exact_clone
 from tverase_pack.nodes.host.model.patching import patched_clone, plain_clone
 from tverase_pack.nodes.host.model.weights import fingerprint
+
+from bench.quantised import SIDE, given, plain_model, vector_of
 
 from .place import Place, SkippedError
 

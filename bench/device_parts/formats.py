@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantised import plain_model, tried
-
+from bench.quantised import plain_model, tried
 from host_support import quantised as made
 
 from .place import Place

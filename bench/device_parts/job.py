@@ -17,10 +17,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 # At the end: ahead, the pack's `nodes` would hide ComfyUI's.
-sys.path += [str(ROOT), str(ROOT / "tests"), str(ROOT / "bench")]
+sys.path += [str(ROOT), str(ROOT / "tests")]
 
-from device_parts.place import Place, SkippedError, open_place  # noqa: E402 - after the path
-from device_parts.supervise import MARK  # noqa: E402 - after the path
+from bench.device_parts.place import Place, SkippedError, open_place  # noqa: E402 - after the path
+from bench.device_parts.supervise import MARK  # noqa: E402 - after the path
 
 Check = Callable[[Place], dict[str, Any]]
 FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\":;,]*[/\\]")
@@ -47,7 +47,7 @@ def main() -> int:
 
 def known() -> dict[str, Check]:
     """The checks by name; importing them needs ComfyUI."""
-    from device_parts import dynamic, finetunes, formats, precision
+    from bench.device_parts import dynamic, finetunes, formats, precision
 
     return {
         "patches": precision.patches,

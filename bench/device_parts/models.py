@@ -6,10 +6,10 @@ from typing import Any
 
 import comfy.model_patcher
 import torch
-from size_parts.big_model import build
 from tverase_pack.tverase_core.concept_set import ConceptSet, concept_set
 from tverase_pack.tverase_core.ports import Context
 
+from bench.size_parts.big_model import build
 from host_support import tiny_flow, tiny_host
 
 from .place import Place

@@ -7,11 +7,12 @@ from typing import Any
 
 import comfy.model_management
 import torch
-from quantised import plain_model, used, vector_of
 from torch import Tensor
 from tverase_pack.nodes.host.model.denoiser import open_denoiser
 from tverase_pack.nodes.host.model.patching import measure_rounding, patched_clone
 from tverase_pack.tverase_core.vector.rounding import Comparison
+
+from bench.quantised import plain_model, used, vector_of
 
 from .models import on_device
 from .place import Place

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT), str(ROOT / "bench")]
+sys.path.append(str(ROOT))
 
 import torch  # noqa: E402 - after the path
 
-from erasure.automatic import Job, inversions, learned, learned_pictures  # noqa: E402
-from erasure.battery import Battery  # noqa: E402
-from erasure.concepts import CONCEPTS  # noqa: E402
-from erasure.vectors import deltas_of, split  # noqa: E402
+from bench.erasure.automatic import Job, inversions, learned, learned_pictures  # noqa: E402
+from bench.erasure.battery import Battery  # noqa: E402
+from bench.erasure.concepts import CONCEPTS  # noqa: E402
+from bench.erasure.vectors import deltas_of, split  # noqa: E402
 
 STEP, MOST = 0.1, 4.0  # of the strengths that are tried
 ALLOWED = 0.03  # share of the tuning pictures that may still show the concept

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from erasure.automatic import defaults, learned_pictures
-
-from flow_parts.bench import Bench
+from bench.erasure.automatic import defaults, learned_pictures
+from bench.flow_parts.shared import Bench
 
 BASE = "base"
 STYLES = ("ink",)

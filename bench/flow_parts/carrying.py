@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from erasure.mask_job import share
-from erasure.vectors import deltas_of
-
-from flow_parts.bench import COUNTED, Bench
-from flow_parts.distilling import distillate, distilling
-from flow_parts.kept import WORK
+from bench.erasure.mask_job import share
+from bench.erasure.vectors import deltas_of
+from bench.flow_parts.distilling import distillate, distilling
+from bench.flow_parts.kept import WORK
+from bench.flow_parts.shared import COUNTED, Bench
 
 EDIT = "tv"
 DRAWN = {

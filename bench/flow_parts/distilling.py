@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT), str(ROOT / "bench")]
+sys.path.append(str(ROOT))
 
-import demo_model  # noqa: E402 - after the path
 import torch  # noqa: E402 - after the path
 from safetensors.torch import load_file, save_file  # noqa: E402 - after the path
 from torch import Tensor  # noqa: E402 - after the path
 from torch.nn.functional import mse_loss  # noqa: E402 - after the path
 
+from bench import demo_model  # noqa: E402 - after the path
+from bench.flow_parts.settings import FULL, SMOKE, Settings  # noqa: E402 - after the path
 from demo.world import OBJECTS, STYLES, caption  # noqa: E402 - after the path
 from devtools.in_process import import_host, load_pack  # noqa: E402 - after the path
-from flow_parts.settings import FULL, SMOKE, Settings  # noqa: E402 - after the path
 from tverase_core.erasers.teaching import with_null, zero_deltas  # noqa: E402 - after the path
 from tverase_core.schedule import half_cosine  # noqa: E402 - after the path
 

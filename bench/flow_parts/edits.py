@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from erasure.automatic import Job, defaults, learned, learned_pictures
-
-from flow_parts.settings import FINETUNE, Settings
+from bench.erasure.automatic import Job, defaults, learned, learned_pictures
+from bench.flow_parts.settings import FINETUNE, Settings
 
 RANK = 16
 PAPER = {"guidance": 0.0, "least_noise": 0.0, "rate_schedule": "constant"}

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT), str(ROOT / "bench")]
+sys.path.append(str(ROOT))
 
 import torch  # noqa: E402 - after the path
-from erasure.automatic import Job  # noqa: E402
-from erasure.concepts import CONCEPTS  # noqa: E402
 
-from flow_parts import attacking, carrying  # noqa: E402
-from flow_parts.bench import Bench  # noqa: E402
-from flow_parts.edits import EDITS  # noqa: E402
-from flow_parts.kept import TASKS, results_of  # noqa: E402
-from flow_parts.settings import FULL, GRAPH, SMOKE  # noqa: E402
+from bench.erasure.automatic import Job  # noqa: E402
+from bench.erasure.concepts import CONCEPTS  # noqa: E402
+from bench.flow_parts import attacking, carrying  # noqa: E402
+from bench.flow_parts.edits import EDITS  # noqa: E402
+from bench.flow_parts.kept import TASKS, results_of  # noqa: E402
+from bench.flow_parts.settings import FULL, GRAPH, SMOKE  # noqa: E402
+from bench.flow_parts.shared import Bench  # noqa: E402
 
 
 def triggers(bench: Bench) -> dict[str, Any]:

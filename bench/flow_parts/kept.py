@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from erasure.concepts import ROOT
-
-from flow_parts.edits import EDITS
-from flow_parts.settings import Settings
+from bench.erasure.concepts import ROOT
+from bench.flow_parts.edits import EDITS
+from bench.flow_parts.settings import Settings
 
 KEPT = ROOT / "bench" / "results" / "flow"
 WORK = ROOT / ".cache" / "flow"

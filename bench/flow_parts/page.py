@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from erasure.concepts import CONCEPTS, ROOT
-from erasure.summary import mean
-
+from bench.erasure.concepts import CONCEPTS, ROOT
+from bench.erasure.summary import mean
+from bench.flow_parts.attacking import BASE
+from bench.flow_parts.carrying import DRAWN, PARTS
+from bench.flow_parts.edits import ATTACKED
+from bench.flow_parts.settings import Settings
+from bench.flow_parts.summary import APART, KINDS, Run, kept, shares
 from devtools.figures import Figure, shown
-from flow_parts.attacking import BASE
-from flow_parts.carrying import DRAWN, PARTS
-from flow_parts.edits import ATTACKED
-from flow_parts.settings import Settings
-from flow_parts.summary import APART, KINDS, Run, kept, shares
 
 PAGE = ROOT / "docs" / "flow.md"
 NOT_RUN = "not run"

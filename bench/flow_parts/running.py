@@ -9,10 +9,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from erasure.concepts import ROOT
-
-from flow_parts.kept import WORK, file_of, finished, needs
-from flow_parts.settings import Settings
+from bench.erasure.concepts import ROOT
+from bench.flow_parts.kept import WORK, file_of, finished, needs
+from bench.flow_parts.settings import Settings
 
 JOB = ROOT / "bench" / "flow_parts" / "job.py"
 Key = tuple[str, int, str]  # concept, seed, task

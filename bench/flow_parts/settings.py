@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from erasure.recipe import recipe
+from bench.erasure.recipe import recipe
 
 GRAPH = "erase_concept_flow_auto"
 FINETUNE, INVERSION = "TVEraseConceptFinetune", "TVEraseDiverseInversion"

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from erasure.bootstrap import bootstrap_cluster_ratio
-from erasure.summary import clusters, mean
-
+from bench.erasure.bootstrap import bootstrap_cluster_ratio
+from bench.erasure.summary import clusters, mean
+from bench.flow_parts.attacking import BASE, STYLES
+from bench.flow_parts.carrying import DRAWN, PARTS
+from bench.flow_parts.edits import EDITS
 from devtools.figures import Figure
-from flow_parts.attacking import BASE, STYLES
-from flow_parts.carrying import DRAWN, PARTS
-from flow_parts.edits import EDITS
 from tverase_core.judging.statistics import wilson
 
 Run = Mapping[str, Mapping[str, Any]]  # results of one concept and seed by task

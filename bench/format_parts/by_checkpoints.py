@@ -12,8 +12,8 @@ import gguf
 import torch
 from diffusers import UNet2DConditionModel
 
-from format_parts.case import Case, difference, note
-from format_parts.tiny_unet import unet, weights
+from bench.format_parts.case import Case, difference, note
+from bench.format_parts.tiny_unet import unet, weights
 
 TOOL = f"diffusers {diffusers.__version__}"
 

@@ -22,7 +22,7 @@ from comfy_extras.nodes_model_merging import ModelSave, ModelSubtract
 from comfy_extras.nodes_train import SaveLoRA, TrainLoraNode
 from safetensors.torch import load_file, save_file
 
-from format_parts.case import Case, note
+from bench.format_parts.case import Case, note
 
 TOOL = f"ComfyUI {comfyui_version.__version__}"
 # Of the UNets in tiny_unet.py, as ComfyUI describes them.

@@ -15,8 +15,8 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from format_parts.case import Case, difference, note
-from format_parts.tiny_unet import randomise, unet, weights
+from bench.format_parts.case import Case, difference, note
+from bench.format_parts.tiny_unet import randomise, unet, weights
 
 TOOL = f"diffusers {diffusers.__version__}"
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]

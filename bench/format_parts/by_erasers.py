@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from format_parts.case import Case, difference, note
-from format_parts.tiny_unet import unet, weights
+from bench.format_parts.case import Case, difference, note
+from bench.format_parts.tiny_unet import unet, weights
 
 UCE = "UCE's script of 2024 (its saving step)"
 ESD = "ESD's script of 2025 (its saving step)"

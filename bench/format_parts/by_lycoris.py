@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from lycoris.kohya import create_network
 
-from format_parts.case import Case, difference, note
-from format_parts.tiny_unet import unet, weights
+from bench.format_parts.case import Case, difference, note
+from bench.format_parts.tiny_unet import unet, weights
 
 TOOL = f"LyCORIS {version('lycoris-lora')}"
 RANK, ALPHA = 4, 2.0

@@ -8,8 +8,8 @@ from typing import Any
 import peft
 import torch
 
-from format_parts.case import Case, difference, note
-from format_parts.tiny_unet import randomise, unet, weights
+from bench.format_parts.case import Case, difference, note
+from bench.format_parts.tiny_unet import randomise, unet, weights
 
 TOOL = f"PEFT {peft.__version__}"
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]

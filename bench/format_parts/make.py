@@ -7,10 +7,10 @@ import warnings
 from importlib import import_module
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 warnings.filterwarnings("ignore")
 
-from format_parts.tiny_unet import save_bases  # noqa: E402 - after the path
+from bench.format_parts.tiny_unet import save_bases  # noqa: E402 - after the path
 
 TOOLS = ("by_peft", "by_diffusers", "by_lycoris", "by_erasers", "by_checkpoints")
 
@@ -22,7 +22,7 @@ def main() -> None:
         save_bases(work)
     for tool in chosen:
         print(f"formats: {tool}", flush=True)
-        import_module(f"format_parts.{tool}").make(work)
+        import_module(f"bench.format_parts.{tool}").make(work)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from format_parts.read import Result
+from bench.format_parts.read import Result
 
 HEAD = """# Compatibility: which files are read
 

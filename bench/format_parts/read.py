@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from safetensors import safe_open
 
-from format_parts import by_comfyui
-from format_parts.case import Case, expected_deltas
+from bench.format_parts import by_comfyui
+from bench.format_parts.case import Case, expected_deltas
 from tverase_core.errors import TveraseError
 from tverase_core.files.extract import Extraction, extract_between_files
 from tverase_core.files.lora.extract import extract_from_lora, is_lora_file

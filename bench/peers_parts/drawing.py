@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 import torch
-from size_parts.big_model import deltas
+
+from bench.size_parts.big_model import deltas
 
 from .host import Host
 from .sizes import Place

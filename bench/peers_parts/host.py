@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fault_parts.host import own_folders
 from safetensors.torch import load_file
 
+from bench.fault_parts.host import own_folders
 from devtools import in_process
 
 from .sizes import GIVEN_FILE, TEXT_FILE, UNET_FILE, Place

@@ -14,11 +14,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # At the end: ahead, the pack's `nodes` would hide ComfyUI's.
-sys.path += [str(ROOT), str(ROOT / "bench"), str(ROOT / "tests")]
+sys.path += [str(ROOT), str(ROOT / "tests")]
 
 import torch  # noqa: E402 - after the path
 
-from peers_parts.sizes import SIZES, Place  # noqa: E402
+from bench.peers_parts.sizes import SIZES, Place  # noqa: E402
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     folders = given.material, given.work, given.comfyui
     place = Place(SIZES[given.size], given.timed, given.size == "tiny", *folders)
     module, _, function = given.name.partition(".")
-    report = getattr(importlib.import_module(f"peers_parts.{module}"), function)(place)
+    report = getattr(importlib.import_module(f"bench.peers_parts.{module}"), function)(place)
     print(json.dumps(report), flush=True)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from size_parts.big_model import noise, shapes
 
+from bench.size_parts.big_model import noise, shapes
 from devtools import in_process
 
 from .sizes import GIVEN_FILE, TEXT_FILE, UNET_FILE, Place

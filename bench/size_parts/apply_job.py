@@ -17,12 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import torch
 
+from bench.size_parts.big_model import build, deltas
 from devtools.in_process import import_host, load_pack
-from size_parts.big_model import build, deltas
 
 SHARE = 0.01
 

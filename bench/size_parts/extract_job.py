@@ -17,13 +17,13 @@ import sys
 import time
 from pathlib import Path
 
-sys.path += [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from size_parts.apply_job import Watch
-from size_parts.big_model import POOL, shapes
+from bench.size_parts.apply_job import Watch
+from bench.size_parts.big_model import POOL, shapes
 from tverase_core.files.extract import extract_between_files
 from tverase_core.storage.reproducible import header_bytes
 from tverase_core.tensors import tensor_bytes

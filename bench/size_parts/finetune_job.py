@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import torch
 
+from bench.size_parts.big_model import build
 from devtools.in_process import import_host, load_pack
-from size_parts.big_model import build
 
 GIB = 1024**3
 LATENT, TOKENS = (1, 4, 16, 16), (1, 77, 768)

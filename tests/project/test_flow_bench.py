@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
 
-from host_support.places import ROOT
-
-sys.path.append(str(ROOT / "bench"))
-
-from flow_parts.kept import TASKS
-from flow_parts.running import ordered, with_needs
-from flow_parts.settings import FULL, SMOKE
-from flow_parts.summary import by_kind, evidence
+from bench.flow_parts.kept import TASKS
+from bench.flow_parts.running import ordered, with_needs
+from bench.flow_parts.settings import FULL, SMOKE
+from bench.flow_parts.summary import by_kind, evidence
 
 
 def attack(hits: int, *, valid: bool = True) -> dict[str, Any]:

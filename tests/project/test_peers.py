@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors import safe_open
 
-from host_support.places import ROOT
-
-sys.path.append(str(ROOT / "bench"))
-
-from peers_parts import summary
-from peers_parts.running import Runner
-from peers_parts.sizes import RANK, UNET_FILE
+from bench.peers_parts import summary
+from bench.peers_parts.running import Runner
+from bench.peers_parts.sizes import RANK, UNET_FILE
 
 
 def told(seconds: list[float], peak: int | None = 10, trained: int = 5) -> dict[str, Any]:

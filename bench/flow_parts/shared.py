@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from erasure.automatic import Job, inversions, learned_pictures
-from erasure.battery import Battery
-from erasure.mask_job import battery_of, erased_at
-from erasure.vectors import deltas_of, split
-
-from flow_parts.edits import EDITS
-from flow_parts.settings import Settings
+from bench.erasure.automatic import Job, inversions, learned_pictures
+from bench.erasure.battery import Battery
+from bench.erasure.mask_job import battery_of, erased_at
+from bench.erasure.vectors import deltas_of, split
+from bench.flow_parts.edits import EDITS
+from bench.flow_parts.settings import Settings
 
 
 @dataclass(frozen=True)
