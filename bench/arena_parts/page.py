@@ -9,7 +9,7 @@ from typing import Any
 from devtools.figures import shown
 
 from .picture import draw_pareto
-from .plan import TUNE, Job, every_job
+from .plan import AGAIN, ATTACK, COUNT, TUNE, Job, every_job
 from .settings import (
     APART,
     BASE,
@@ -34,6 +34,7 @@ COLUMNS = {
     "seconds": "seconds",
 }
 KIND_WORDS = {"object": "Objects", "style": "Style"}
+CLAIM_NUMBERS = {"strength": 2, "diversity": 3, "mask": 4}
 ASKED = {"object": 0.05, "style": 0.10}
 
 
@@ -88,7 +89,7 @@ def text(document: Mapping[str, Any], found: Found, budget: Budget) -> str:
         "",
         "## What was tried, and what was chosen",
         "",
-        *grids(),
+        *grids(found),
         "",
         *chosen(found),
     ]
@@ -104,12 +105,12 @@ def lacking(found: Found) -> list[str]:
     missing = [job for job in every_job() if job not in found]
     if not missing:
         return []
-    by_run: dict[str, list[str]] = {}
+    by_run: dict[str, list[Job]] = {}
     for job in missing:
-        by_run.setdefault(f"{job.concept}/{job.seed}", []).append(f"{job.method} {job.part}")
-    most = max(map(len, by_run.values()))
+        by_run.setdefault(f"{job.concept}/{job.seed}", []).append(job)
+    whole = len(every_job()) // len(CONCEPTS) // len(SEEDS)
     told = [
-        f"- {run}: {'all of it' if len(jobs) == most else ', '.join(jobs)}"
+        f"- {run}: {'all of it' if len(jobs) == whole else in_words(jobs)}"
         for run, jobs in by_run.items()
     ]
     count = len(every_job())
@@ -120,6 +121,17 @@ def lacking(found: Found) -> list[str]:
         *told,
         "",
     ]
+
+
+def in_words(jobs: Sequence[Job]) -> str:
+    """A run's missing jobs: methods, then the claims, then second attacks."""
+    main = dict.fromkeys(LABELS[job.method] for job in jobs if job.part in (TUNE, COUNT, ATTACK))
+    claims = [job.part for job in jobs if job.part in CLAIM_NUMBERS]
+    again = [LABELS[job.method] for job in jobs if job.part == AGAIN]
+    told = [*main, *(f"claim {CLAIM_NUMBERS[part]}" for part in claims)]
+    if again:
+        told.append("the second attack" + ("" if len(again) > len(METHODS) else " of some"))
+    return "; ".join(told)
 
 
 def how(budget: Budget) -> list[str]:
@@ -258,7 +270,7 @@ def claim_rows(found: Found) -> list[str]:
     )
     rows = []
     for job in every_job():
-        if job.part not in ("strength", "diversity", "mask") or job not in found:
+        if job.part not in CLAIM_NUMBERS or job not in found:
             continue
         for side, result in found[job].items():
             if not isinstance(result, dict) or "held_out" not in result:
@@ -288,13 +300,19 @@ def _share(cells: Sequence[Sequence[int]]) -> float:
     return sum(hits / count for hits, count in cells) / len(cells)
 
 
-def grids() -> list[str]:
+def begun(found: Found) -> list[str]:
+    """Methods with any result."""
+    there = {job.method for job in found}
+    return [method for method in METHODS if method in there]
+
+
+def grids(found: Found) -> list[str]:
     """The settings that each method was tried at."""
     lines = ["| method | settings that were tried |", "|---|---|"]
-    for method, told in METHODS.items():
+    for method in begun(found):
         every = "; ".join(
             f"{number}: {', '.join(f'{k} {v}' for k, v in setting.items()) or 'the defaults'}"
-            for number, setting in enumerate(told.grid)
+            for number, setting in enumerate(METHODS[method].grid)
         )
         lines.append(f"| {LABELS[method]} | {every} |")
     return lines
@@ -312,7 +330,7 @@ def chosen(found: Found) -> list[str]:
         "| method | " + " | ".join(f"{concept}/{seed}" for concept, seed in there) + " |",
         "|---" * (len(there) + 1) + "|",
     ]
-    for method in METHODS:
+    for method in begun(found):
         cells = [_choice(found.get(Job(method, *run, TUNE))) for run in there]
         lines.append(f"| {LABELS[method]} | {' | '.join(cells)} |")
     return lines
