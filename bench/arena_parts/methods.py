@@ -102,6 +102,15 @@ def near(world: World, setting: Setting) -> Any:
     return guided(world, setting, world.guided_pictures(contrasts))
 
 
+def with_uce(world: World, setting: Setting) -> Any:
+    """UCE's edit of its 2023 form, and `share` of the guided vector: one edits what the text is
+    read as, the other what is drawn."""
+    from tverase_core.vector.algebra import weighted_sum
+
+    theirs = vector_of(world, *UCE_2023)[0]
+    return weighted_sum([(theirs, 1.0), (first_guided(world), setting["share"])])
+
+
 def loop(world: World, setting: Setting) -> Any:
     """See `attack_loop`."""
     from .attack_loop import looped
@@ -167,10 +176,12 @@ def few_shot(world: World, setting: Setting) -> Any:
     return world.run("TVEraseFewShot", world.model, world.clip, **parts)[0]
 
 
+UCE_2023 = ("uce", 2)
 PARTS = {  # vectors that a candidate begins with
     "tv_loop": (("tv_guided", 0),),
     "tv_mean": (("tv_guided", 0),),
     "tv_mixed": (("tv_guided", 0), ("tv_paper", 0)),
+    "tv_uce": (("tv_guided", 0), UCE_2023),
 }
 MAKERS: Mapping[str, Callable[[World, Setting], Any]] = {
     "tv_paper": paper,
@@ -185,4 +196,5 @@ MAKERS: Mapping[str, Callable[[World, Setting], Any]] = {
     "tv_mixed": mixed,
     "tv_mean": mean,
     "tv_near": near,
+    "tv_uce": with_uce,
 }

@@ -23,6 +23,7 @@ COLOURS = {
     "tv_mixed": "#4B0082",
     "tv_mean": "#8B0000",
     "tv_near": "#006400",
+    "tv_uce": "#FF1493",
 }
 CORNER = 0.95  # kept at least
 

@@ -185,6 +185,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "tv_mean": Method("mean of three guided vectors", (GUIDED,), own=True),
     "tv_near": Method("task vector guided to a near neighbour", (GUIDED,), own=True),
+    "tv_uce": Method("UCE plus a guided vector", ({"share": 0.5}, {"share": 1.0}), own=True),
 }
 BASE = "base"
 BLOCKS = {  # parts of the paper's vector; the first is what the paper edits
