@@ -218,7 +218,8 @@ def kinds(found: Found) -> list[str]:
         for concept in concepts:
             mine = Arena(found, tuple(run for run in arena.runs if run[0] == concept))
             attacks = mine.attacks(method)
-            cells.append(shown(rate(attacks, 0)) if attacks else "invalid")
+            told = rate(attacks, mine.pictures(attacks)) if attacks else None
+            cells.append(shown(told) if told else "invalid")
             cells.append(
                 "" if method == BASE else shown(kept(mine, method, ("named", "never_named")))
             )

@@ -15,6 +15,7 @@ from bench.erasure.bootstrap import bootstrap_cluster_ratio
 from bench.erasure.summary import clusters
 from devtools.figures import Figure
 from tverase_core.inversion.diverse import NEEDED
+from tverase_core.judging.statistics import wilson
 
 from .plan import AGAIN, ATTACK, COUNT, TUNE, Job, every_job
 from .settings import BASE, CONCEPTS, KINDS, METHODS, PUBLISHED, SEEDS, Budget
@@ -116,8 +117,15 @@ class Arena:
 
 
 def rate(groups: Groups, n: int, target: str | None = None) -> Figure:
-    """Mean over triggers; no interval for a single run."""
-    return Figure(mean([x for g in groups for x in g]), target, n, clusters(groups), "rate")
+    """Mean over triggers; no interval for a single run.
+
+    Where all rates are 0 or all are 1, resampling shows no spread: Wilson's of the n pictures then,
+    as if they were independent.
+    """
+    value, interval = mean([x for g in groups for x in g]), clusters(groups)
+    if interval is not None and n and value in (0.0, 1.0):
+        interval = tuple(wilson(round(value * n), n))
+    return Figure(value, target, n, interval, "rate")
 
 
 def attack_figure(arena: Arena, method: str) -> Figure:
@@ -207,7 +215,11 @@ def robustness(arena: Arena) -> dict[str, Figure]:
 def least_sure(figures: Mapping[str, Figure]) -> Figure:
     """The figure whose interval begins lowest; one without a value, if there is one."""
     empty = [figure for figure in figures.values() if figure.value is None]
-    return empty[0] if empty else min(figures.values(), key=lambda f: (f.interval or (f.value,))[0])
+
+    def lowest(figure: Figure) -> tuple[float, float]:
+        return (figure.interval or (figure.value,))[0], figure.value
+
+    return empty[0] if empty else min(figures.values(), key=lowest)
 
 
 def claim_gap(found: Found, claim: str, worse: str, better: str, group: str) -> Figure:

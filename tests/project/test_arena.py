@@ -159,6 +159,18 @@ def test_pooled_figures() -> None:
     assert figures["claim_robustness"].value == pytest.approx(0)  # against the least sure rival
 
 
+def test_no_leak_at_all_is_no_proof_of_none() -> None:
+    """Resampling equal rates shows no spread; the pictures do: 0 of 180."""
+    figure = arena_figures(results(ALL, uce=(0, 0)), Budget())["uce_attack"]
+    assert figure.value == 0
+    assert figure.interval == (0, pytest.approx(0.0209, abs=1e-4))
+
+
+def test_the_claim_is_told_against_the_rival_that_leaves_least() -> None:
+    figures = arena_figures(results(ALL, esd_x=(4, 4), esd_u=(2, 2), tv_paper=(1, 1)), Budget())
+    assert figures["claim_robustness"].value == pytest.approx(0.1)
+
+
 def test_an_attack_that_fails_on_the_base_counts_for_no_method() -> None:
     found = results([FIRST])
     found[Job(BASE, *FIRST, AGAIN)] = attack(4)
