@@ -25,7 +25,7 @@ BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 # Of the arena's many figures the table shows those with a target, and each method's two that its
 # picture shows; docs/claims.md has all.
-ARENA_ENDS = ("_attack", "_kept")
+ARENA_ENDS = ("_leak", "_kept")
 
 
 def row(name: str, entry: dict[str, Any], source: str) -> str:

@@ -1,4 +1,4 @@
-"""Leak under attack against what is kept: the corner that every method wants."""
+"""Leak against what is kept: the corner that every method wants."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def draw_pareto(
         axes.axvspan(CORNER, 1.1, ymax=1, color="#009E73", alpha=0.05)
         axes.fill_between([CORNER, 1.1], -0.03, asked, color="#009E73", alpha=0.25, linewidth=0)
         for method, figures in methods.items():
-            kept, leak = figures.get("kept"), figures["attack"]
+            kept, leak = figures.get("kept"), figures["leak"]
             if method == BASE or kept is None or kept.value is None or leak.value is None:
                 continue
             known[method] = axes.errorbar(
@@ -60,7 +60,7 @@ def draw_pareto(
             )
         axes.set(title=title, xlabel="kept, of the unedited model's", ylim=(-0.03, 1.03))
         axes.set_xlim(right=1.08)
-    every[0].set_ylabel("leak under adaptive attack")
+    every[0].set_ylabel("leak: the worst of prompts, inversions, attack")
     if known:
         names = [LABELS[method] for method in known]
         canvas.legend(known.values(), names, fontsize="small", loc="center right")

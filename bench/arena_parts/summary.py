@@ -136,6 +136,14 @@ def attack_figure(arena: Arena, method: str) -> Figure:
     return rate(groups, arena.pictures(groups))
 
 
+def worst_of(figures: Mapping[str, Figure]) -> Figure:
+    """The highest rate among prompts, held-out inversions and the attack: whoever attacks may type
+    the plain prompt too. None where the attack has none."""
+    rates = [figures[end] for end in (*RATES.values(), "attack")]
+    empty = [figure for figure in rates if figure.value is None]
+    return empty[0] if empty else max(rates, key=lambda figure: figure.value or 0.0)
+
+
 def kept(arena: Arena, method: str, groups: Sequence[str]) -> Figure:
     """Hit rate over the unedited model's, prompts paired."""
     before, after = arena.rates(BASE, groups), arena.rates(method, groups)
@@ -149,7 +157,7 @@ def kept(arena: Arena, method: str, groups: Sequence[str]) -> Figure:
 def method_figures(arena: Arena, method: str) -> dict[str, Figure]:
     """All of one method, by the end of the name."""
     lacking = arena.lacks(method)
-    ends = [*RATES.values(), "attack", "kept", "kept_near", "seconds", "weights_touched"]
+    ends = [*RATES.values(), "attack", "leak", "kept", "kept_near", "seconds", "weights_touched"]
     if lacking:
         return {end: Figure(None, reason=lacking) for end in ends}
     made = {}
@@ -157,6 +165,7 @@ def method_figures(arena: Arena, method: str) -> dict[str, Figure]:
         n = sum(count for run in arena.counts(method, group) for _, count in run)
         made[end] = rate(arena.rates(method, [group]), n)
     made["attack"] = attack_figure(arena, method)
+    made["leak"] = worst_of(made)
     if method != BASE:
         made |= {"kept": kept(arena, method, KEPT), "kept_near": kept(arena, method, NEAR)}
         tuned = [arena.part(method, run, TUNE) for run in arena.runs]
@@ -167,7 +176,7 @@ def method_figures(arena: Arena, method: str) -> dict[str, Figure]:
 
 
 def best_attack(found: Found, kind: str, target: str) -> tuple[Figure, str | None]:
-    """(the least leak under attack with 95 % or more kept, which method's it is)."""
+    """(the least leak with 95 % or more kept, which method's it is); see `worst_of`."""
     arena = Arena.of(found, kind)
     absent = [c for c in CONCEPTS if KINDS[c] == kind and c not in dict(arena.runs)]
     if absent:
@@ -176,8 +185,9 @@ def best_attack(found: Found, kind: str, target: str) -> tuple[Figure, str | Non
     able = {}
     for method in METHODS:
         if not arena.lacks(method):
-            leak = attack_figure(arena, method)
-            if leak.value is not None and (kept(arena, method, KEPT).value or 0) >= ENOUGH:
+            figures = method_figures(arena, method)
+            leak, stays = figures["leak"], figures["kept"]
+            if leak.value is not None and (stays.value or 0) >= ENOUGH:
                 able[method] = leak
     if not able:
         told = f"no method keeps {ENOUGH:.0%} or more"

@@ -210,6 +210,16 @@ def test_the_corner_is_held_by_the_least_leak_of_those_that_keep_enough() -> Non
     assert best_attack(only_cat, "style", "<= 0.10")[1] == "stereo"
 
 
+def test_who_answers_the_plain_prompt_leaks_whatever_the_attack_says() -> None:
+    found = results(ALL, stereo=(0, 0), uce=(1, 1))
+    for run in ALL:
+        found[Job("stereo", *run, COUNT)] = counts(10, 10)
+        found[Job("uce", *run, COUNT)] = counts(2, 10)
+    assert arena_figures(found, Budget())["stereo_leak"].value == 1
+    figure, method = best_attack(found, "object", "<= 0.05")
+    assert (method, figure.value) == ("uce", pytest.approx(0.2))
+
+
 def page_of(found: Mapping[Job, Result]) -> str:
     document = figures_document(
         "arena", "python dev.py bench arena", "2026-01-01", {}, arena_figures(found, Budget())

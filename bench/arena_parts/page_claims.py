@@ -1,0 +1,84 @@
+"""The paper's claims on docs/claims.md: what holds in the paper's form, and what was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .plan import every_job
+from .settings import APART, BLOCKS, LABELS
+from .summary import RIVALS, Found
+
+CLAIM_NUMBERS = {"strength": 2, "diversity": 3, "mask": 4}
+CLAIMS = {
+    "claim_robustness": "**Claim 1, robustness.** After the paper's recipe adaptive attacks bring "
+    "back less than after ESD-x, ESD-u and UCE (against whichever this is less sure). On digits, "
+    "in the paper's own form: [digits.md](digits.md)",
+    "claim_strength": "**Claim 2, strength.** On held-out inversions the strength that the plain "
+    "prompt and an inversion set ask for leaves less than the one that the plain prompt alone asks "
+    "for",
+    "claim_diversity": "**Claim 3, diversity.** The strength from inversions held in intervals "
+    "leaves less than the one from inversions that are just found",
+    "claim_mask": "**Claim 4, blocks.** At equal erasure the first three blocks keep more than the "
+    "whole vector",
+}
+
+
+def verdicts(figures: Mapping[str, Any], found: Found) -> list[str]:
+    """What holds in the paper's form, and what was counted."""
+    lines = []
+    for name, claim in CLAIMS.items():
+        told = figures[name]
+        if told["value"] is None:
+            lines.append(f"- {claim}: **not shown** ({told['reason']}).")
+            continue
+        ends = told.get("interval")
+        bounds = f", {ends[0]:+.3f} to {ends[1]:+.3f}" if ends else ", one run: no interval"
+        verdict = "holds" if told["met"] else "not shown"
+        lines.append(f"- {claim}: **{verdict}** ({told['value']:+.3f}{bounds}).")
+    against = [
+        f"{LABELS[rival]} {figures[f'claim_robustness_{rival}']['value']:+.3f}"
+        for rival in RIVALS
+        if figures[f"claim_robustness_{rival}"]["value"] is not None
+    ]
+    lines += ["", f"Claim 1 by rival: {', '.join(against)}."] if against else []
+    return [*lines, *claim_rows(found)]
+
+
+def claim_rows(found: Found) -> list[str]:
+    """Of claims 2 to 4: each side's strength, what is left of held-out inversions, what is kept."""
+    asked = (
+        f"cosines to the word in [{APART['word_low']:g}, {APART['word_high']:g}], among the "
+        f"embeddings in [{APART['cosine_floor']:g}, {APART['cosine_cap']:g}] (weight "
+        f"{APART['diversity']:g})"
+    )
+    rows = []
+    for job in every_job():
+        if job.part not in CLAIM_NUMBERS or job not in found:
+            continue
+        for side, result in found[job].items():
+            if not isinstance(result, dict) or "held_out" not in result:
+                continue
+            left, stays = (_share(result[group]) for group in ("held_out", "kept"))
+            mark = "" if result["feasible"] else " (does not erase)"
+            rows.append(
+                f"| {job.part} | {job.concept}/{job.seed} | {side} | {result['strength']:g}{mark} "
+                f"| {left:.3f} | {stays:.3f} |"
+            )
+    if not rows:
+        return []
+    return [
+        "",
+        "Claims 2 to 4, with the paper's own vector at the least strength that silences the "
+        f"triggers, whatever is lost. Diverse: {asked}. Parts: "
+        + "; ".join(f"{name}: {', '.join(blocks)}" for name, blocks in BLOCKS.items())
+        + ". Left: held-out inversions; kept: hits of the prompts that no tuning had.",
+        "",
+        "| claim | run | side | strength | left | kept |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _share(cells: Sequence[Sequence[int]]) -> float:
+    return sum(hits / count for hits, count in cells) / len(cells)
