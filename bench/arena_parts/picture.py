@@ -38,7 +38,7 @@ def draw_pareto(
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(4.6 * len(panels) + 2.2, 4.2), dpi=110, facecolor="white")
-    every = canvas.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    every = canvas.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     known: dict[str, object] = {}
     for axes, (title, (methods, asked)) in zip(every, panels.items(), strict=True):
         axes.axvspan(CORNER, 1.1, ymax=1, color="#009E73", alpha=0.05)
