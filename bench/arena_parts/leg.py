@@ -16,6 +16,7 @@ sys.path.append(str(ROOT))
 
 import torch  # noqa: E402 - after the path
 
+from bench.arena_parts.attack_loop import attacks  # noqa: E402
 from bench.arena_parts.claims import CLAIM_PARTS  # noqa: E402
 from bench.arena_parts.counting import measured  # noqa: E402
 from bench.arena_parts.edited import of_text_encoder  # noqa: E402
@@ -36,13 +37,22 @@ def tuned(world: World, store: Store, job: Job) -> Result:
     tried = []
     for number in numbers:
         vector, seconds = vector_of(world, job.method, number)
-        facts = found_strength(world, vector, [tuning])
+        facts = strength_of(world, vector, tuning, METHODS[job.method].rounds)
         tried.append({"setting": number, "seconds": seconds, **facts, **touched(world, vector)})
         print(f"{job.name} setting {number}: {tried[-1]}", flush=True)
     taken = tried[best(tried)]
     for number in set(numbers) - {taken["setting"]}:
         forget(world, job.method, number)
     return {**taken, "tried": tried}
+
+
+def strength_of(world: World, vector: Any, tuning: Any, rounds: int) -> Result:
+    """The strength that the tuning triggers ask for, and those that attacks find in the rounds."""
+    facts, found = found_strength(world, vector, [tuning]), list[Any]()
+    for number in range(rounds):
+        found.append(attacks(world, vector, facts["strength"], number))
+        facts = found_strength(world, vector, [tuning, *found])
+    return facts
 
 
 def chosen(store: Store, job: Job) -> Result:

@@ -182,6 +182,7 @@ PARTS = {  # vectors that a candidate begins with
     "tv_mean": (("tv_guided", 0),),
     "tv_mixed": (("tv_guided", 0), ("tv_paper", 0)),
     "tv_uce": (("tv_guided", 0), UCE_2023),
+    "tv_uce_rounds": (("tv_guided", 0), UCE_2023),
 }
 MAKERS: Mapping[str, Callable[[World, Setting], Any]] = {
     "tv_paper": paper,
@@ -197,4 +198,5 @@ MAKERS: Mapping[str, Callable[[World, Setting], Any]] = {
     "tv_mean": mean,
     "tv_near": near,
     "tv_uce": with_uce,
+    "tv_uce_rounds": with_uce,
 }

@@ -24,6 +24,7 @@ COLOURS = {
     "tv_mean": "#8B0000",
     "tv_near": "#006400",
     "tv_uce": "#FF1493",
+    "tv_uce_rounds": "#C71585",
 }
 CORNER = 0.95  # kept at least
 

@@ -113,11 +113,14 @@ SHARED = (DRAWN, INVERTED, FINETUNE, GUIDED_FINETUNE)
 class Method:
     """label: in tables. own: a candidate of this project. grid: what the method is tried at, each
     a change of its published defaults at the demo model's size; the first seed of the first
-    concept of a kind chooses by the tuning set, all others take its choice."""
+    concept of a kind chooses by the tuning set, all others take its choice.
+    rounds: attacks on the edit whose triggers tune its strength too, so often; no published method
+    has that."""
 
     label: str
     grid: tuple[Mapping[str, Any], ...]
     own: bool = False
+    rounds: int = 0
 
 
 PACE = {"steps": 200, "batch_size": 1, "sample_steps": 20}  # ESD's, of samples that it draws
@@ -186,6 +189,12 @@ METHODS: Mapping[str, Method] = {
     "tv_mean": Method("mean of three guided vectors", (GUIDED,), own=True),
     "tv_near": Method("task vector guided to a near neighbour", (GUIDED,), own=True),
     "tv_uce": Method("UCE plus a guided vector", ({"share": 0.5}, {"share": 1.0}), own=True),
+    "tv_uce_rounds": Method(
+        "UCE plus a guided vector, its strength tuned by attacks too",
+        ({"share": 1.0},),
+        own=True,
+        rounds=2,
+    ),
 }
 BASE = "base"
 BLOCKS = {  # parts of the paper's vector; the first is what the paper edits
