@@ -70,12 +70,17 @@ def kinds(found: Found) -> list[str]:
         "| method | " + " | ".join(f"{c}: leak | {c}: kept" for c in concepts) + " |",
         "|---" * (2 * len(concepts) + 1) + "|",
     ]
+    by_concept = {
+        c: Arena(found, tuple(run for run in arena.runs if run[0] == c)) for c in concepts
+    }
     for method in (BASE, *METHODS):
-        if arena.lacks(method):
+        if all(mine.lacks(method) for mine in by_concept):
             continue
         cells = []
-        for concept in concepts:
-            mine = Arena(found, tuple(run for run in arena.runs if run[0] == concept))
+        for mine in by_concept:
+            if mine.lacks(method):
+                cells += ["-", "-"]
+                continue
             figures = method_figures(mine, method)
             leak = figures["leak"]
             cells.append("invalid" if leak.value is None else shown(leak))
