@@ -70,9 +70,7 @@ def kinds(found: Found) -> list[str]:
         "| method | " + " | ".join(f"{c}: leak | {c}: kept" for c in concepts) + " |",
         "|---" * (2 * len(concepts) + 1) + "|",
     ]
-    by_concept = {
-        c: Arena(found, tuple(run for run in arena.runs if run[0] == c)) for c in concepts
-    }
+    by_concept = [Arena(found, tuple(run for run in arena.runs if run[0] == c)) for c in concepts]
     for method in (BASE, *METHODS):
         if all(mine.lacks(method) for mine in by_concept):
             continue
