@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from bench.arena_parts.store import KEPT, Store  # noqa: E402
 from bench.arena_parts.summary import arena_figures  # noqa: E402
 from devtools.figures import figures_document, figures_table, write_figures  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
+from devtools.one_thread import run_in_one_thread  # noqa: E402
 
 RESULT = ROOT / "bench" / "results" / "arena.json"
 TRIED = ROOT / ".cache" / "arena" / "trial"
@@ -45,14 +45,10 @@ def run(leg: Leg, comfyui: Path, trial: bool, folder: Path) -> bool:
     words += ["--method", first.method, "--concept", first.concept, "--seed", str(first.seed)]
     script = ROOT / "bench" / "arena_parts" / "leg.py"
     began = time.monotonic()
-    told = subprocess.run(
-        [sys.executable, script, *words, "--parts", *parts],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    ended = "done" if told.returncode == 0 else f"FAILED ({told.returncode})"
+    status = run_in_one_thread(script, *words, "--parts", *parts, check=False)
+    ended = "done" if status == 0 else f"FAILED ({status})"
     print(f"arena: {leg.name}: {ended} in {time.monotonic() - began:.0f} s", flush=True)
-    return told.returncode == 0
+    return status == 0
 
 
 def measure(

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -32,6 +31,7 @@ from bench.digit_parts.settings import TRAINED_SHARE, Settings  # noqa: E402
 from bench.digit_parts.summary import digit_figures  # noqa: E402
 from devtools.figures import figures_document, figures_table, write_figures  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
+from devtools.one_thread import run_in_one_thread  # noqa: E402
 
 CACHE = ROOT / ".cache" / "digits"
 KEPT = ROOT / "bench" / "results" / "digits"
@@ -70,8 +70,7 @@ def measure_missing(seeds: int, workers: int) -> None:
         if finished(seed) is None:
             script = ROOT / "bench" / "digit_parts" / "job.py"
             words = ["--digits", place, "--judge", judge, "--output", seed_file(seed)]
-            command = [sys.executable, script, "--seed", str(seed), *words]
-            subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            run_in_one_thread(script, "--seed", seed, *words)
             print(f"digits: seed {seed} is done", flush=True)
 
     with ThreadPoolExecutor(workers) as pool:

@@ -20,8 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 
-from people import import_seconds  # noqa: E402 - after the path
-
+from bench.people import import_seconds  # noqa: E402 - after the path
 from bench.weight_reads import weight_reads_per_edit  # noqa: E402
 from devtools.figures import Figure, figures_document, figures_table, write_figures  # noqa: E402
 from devtools.import_graph import circles, import_graph  # noqa: E402

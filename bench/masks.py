@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import fmean as mean
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,9 +23,10 @@ sys.path.append(str(ROOT))
 
 import torch  # noqa: E402 - after the path
 
-from bench.erasure.summary import clusters, mean  # noqa: E402
+from bench.erasure.bootstrap import clusters  # noqa: E402
 from devtools.figures import Figure, figures_document, write_figures  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
+from devtools.one_thread import run_in_one_thread  # noqa: E402
 
 JOB = ROOT / "bench" / "erasure" / "mask_job.py"
 KEPT = ROOT / "bench" / "results" / "masks"
@@ -138,8 +139,7 @@ def main() -> int:
         if not files[job].exists():
             words = ("--concept", job[0], "--seed", str(job[1]), "--vectors", *options.vectors)
             places = ("--comfyui", options.comfyui, "--output", files[job])
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            subprocess.run([sys.executable, JOB, *words, *places], check=True, env=environment)
+            run_in_one_thread(JOB, *words, *places)
 
     if not options.finished:
         with ThreadPoolExecutor(options.workers) as pool:

@@ -37,7 +37,7 @@ def tuned(world: World, store: Store, job: Job) -> Result:
     tried = []
     for number in numbers:
         vector, seconds = vector_of(world, job.method, number)
-        facts = strength_of(world, vector, tuning, METHODS[job.method].rounds)
+        facts = strength_of(world, vector, tuning, grid[number].get("strength_rounds", 0))
         tried.append({"setting": number, "seconds": seconds, **facts, **touched(world, vector)})
         print(f"{job.name} setting {number}: {tried[-1]}", flush=True)
     taken = tried[best(tried)]

@@ -176,7 +176,7 @@ def few_shot(world: World, setting: Setting) -> Any:
     return world.run("TVEraseFewShot", world.model, world.clip, **parts)[0]
 
 
-UCE_2023 = ("uce", 2)
+UCE_2023 = ("uce", METHODS["uce"].grid.index({"form": "2023"}))
 PARTS = {  # vectors that a candidate begins with
     "tv_loop": (("tv_guided", 0),),
     "tv_mean": (("tv_guided", 0),),

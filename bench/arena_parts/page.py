@@ -103,10 +103,10 @@ def in_words(jobs: Sequence[Job]) -> str:
     """A run's missing jobs: methods, then the claims, then second attacks."""
     main = dict.fromkeys(LABELS[job.method] for job in jobs if job.part in (TUNE, COUNT, ATTACK))
     claims = [job.part for job in jobs if job.part in CLAIM_NUMBERS]
-    again = [LABELS[job.method] for job in jobs if job.part == AGAIN]
+    again = sum(job.part == AGAIN for job in jobs)
     told = [*main, *(f"claim {CLAIM_NUMBERS[part]}" for part in claims)]
     if again:
-        told.append("the second attack" + ("" if len(again) > len(METHODS) else " of some"))
+        told.append("the second attack" + ("" if again > len(METHODS) else " of some"))
     return "; ".join(told)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .plan import every_job
+from .plan import CLAIMS, every_job
 from .settings import APART, BLOCKS, LABELS
 from .summary import RIVALS, Found
 
-CLAIM_NUMBERS = {"strength": 2, "diversity": 3, "mask": 4}
-CLAIMS = {
+CLAIM_NUMBERS = {part: number for number, part in enumerate(CLAIMS, 2)}
+CLAIM_TEXTS = {
     "claim_robustness": "**Claim 1, robustness.** After the paper's recipe adaptive attacks bring "
     "back less than after ESD-x, ESD-u and UCE (against whichever this is less sure). On digits, "
     "in the paper's own form: [digits.md](digits.md)",
@@ -27,7 +27,7 @@ CLAIMS = {
 def verdicts(figures: Mapping[str, Any], found: Found) -> list[str]:
     """What holds in the paper's form, and what was counted."""
     lines = []
-    for name, claim in CLAIMS.items():
+    for name, claim in CLAIM_TEXTS.items():
         told = figures[name]
         if told["value"] is None:
             lines.append(f"- {claim}: **not shown** ({told['reason']}).")

@@ -114,13 +114,12 @@ class Method:
     """label: in tables. own: a candidate of this project. grid: what the method is tried at, each
     a change of its published defaults at the demo model's size; the first seed of the first
     concept of a kind chooses by the tuning set, all others take its choice.
-    rounds: attacks on the edit whose triggers tune its strength too, so often; no published method
-    has that."""
+    A setting's `strength_rounds`: so often the edit is attacked, and the triggers tune its strength
+    too; no published method has that."""
 
     label: str
     grid: tuple[Mapping[str, Any], ...]
     own: bool = False
-    rounds: int = 0
 
 
 PACE = {"steps": 200, "batch_size": 1, "sample_steps": 20}  # ESD's, of samples that it draws
@@ -191,9 +190,8 @@ METHODS: Mapping[str, Method] = {
     "tv_uce": Method("UCE plus a guided vector", ({"share": 0.5}, {"share": 1.0}), own=True),
     "tv_uce_rounds": Method(
         "UCE plus a guided vector, its strength tuned by attacks too",
-        ({"share": 1.0},),
+        ({"share": 1.0, "strength_rounds": 2},),
         own=True,
-        rounds=2,
     ),
 }
 BASE = "base"

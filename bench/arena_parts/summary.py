@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from statistics import fmean as mean
 from typing import Any
 
-from bench.erasure.bootstrap import bootstrap_cluster_ratio
-from bench.erasure.summary import clusters
+from bench.erasure.bootstrap import bootstrap_cluster_ratio, clusters, rate_interval
 from devtools.figures import Figure
 from tverase_core.inversion.diverse import NEEDED
-from tverase_core.judging.statistics import wilson
 
 from .plan import AGAIN, ATTACK, COUNT, TUNE, Job, every_job
 from .settings import BASE, CONCEPTS, KINDS, METHODS, PUBLISHED, SEEDS, Budget
@@ -117,15 +115,9 @@ class Arena:
 
 
 def rate(groups: Groups, n: int, target: str | None = None) -> Figure:
-    """Mean over triggers; no interval for a single run.
-
-    Where all rates are 0 or all are 1, resampling shows no spread: Wilson's of the n pictures then,
-    as if they were independent.
-    """
-    value, interval = mean([x for g in groups for x in g]), clusters(groups)
-    if interval is not None and n and value in (0.0, 1.0):
-        interval = tuple(wilson(round(value * n), n))
-    return Figure(value, target, n, interval, "rate")
+    """Mean over triggers; no interval for a single run."""
+    value = mean([x for g in groups for x in g])
+    return Figure(value, target, n, rate_interval(groups, n), "rate")
 
 
 def attack_figure(arena: Arena, method: str) -> Figure:

@@ -16,6 +16,7 @@ from tverase_core.judging.statistics import (
     paired_values,
     ratio_interval,
     resampled,
+    wilson,
 )
 
 
@@ -65,6 +66,20 @@ def bootstrap_clusters(
     rows = [finite_values(group, f"Group {i}") for i, group in enumerate(groups)]
     sums, counts = _drawn_groups([row[None] for row in rows], seed, resamples)
     return middle(sums[0] / counts, level)
+
+
+def clusters(groups: Sequence[Sequence[float]]) -> tuple[float, float] | None:
+    """The interval of the mean over runs and triggers; None for a single run."""
+    return tuple(bootstrap_clusters(groups)) if len(groups) > 1 else None
+
+
+def rate_interval(groups: Sequence[Sequence[float]], pictures: int) -> tuple[float, float] | None:
+    """`clusters`; Wilson's over the pictures, as if they were independent, where all rates are
+    alike, which says nothing of their spread."""
+    found = clusters(groups)
+    if found is None or found[0] < found[1]:
+        return found
+    return tuple(wilson(round(found[0] * pictures), pictures))
 
 
 def bootstrap_cluster_ratio(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean as mean
 
 from bench.erasure.concepts import CONCEPTS, ROOT
-from bench.erasure.summary import mean
 from bench.flow_parts.attacking import BASE
 from bench.flow_parts.carrying import DRAWN, PARTS
 from bench.flow_parts.edits import ATTACKED

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +9,7 @@ from pathlib import Path
 from bench.erasure.concepts import ROOT
 from bench.flow_parts.kept import WORK, file_of, finished, needs
 from bench.flow_parts.settings import Settings
+from devtools.one_thread import run_in_one_thread
 
 JOB = ROOT / "bench" / "flow_parts" / "job.py"
 Key = tuple[str, int, str]  # concept, seed, task
@@ -47,8 +45,7 @@ def run_missing(
         work.mkdir(parents=True, exist_ok=True)
         words = ["--task", task, "--concept", concept, "--seed", str(seed), *["--smoke"] * smoke]
         places = ["--comfyui", comfyui, "--work", work, "--output", output]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, JOB, *words, *places], check=True, env=environment)
+        run_in_one_thread(JOB, *words, *places)
         print(f"flow: {concept}, seed {seed}, {task} is done", flush=True)
 
     with ThreadPoolExecutor(workers) as pool:

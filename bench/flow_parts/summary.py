@@ -7,10 +7,10 @@ few runs they are optimistic.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean as mean
 from typing import Any
 
-from bench.erasure.bootstrap import bootstrap_cluster_ratio
-from bench.erasure.summary import clusters, mean
+from bench.erasure.bootstrap import bootstrap_cluster_ratio, rate_interval
 from bench.flow_parts.attacking import BASE, STYLES
 from bench.flow_parts.carrying import DRAWN, PARTS
 from bench.flow_parts.edits import EDITS
@@ -81,9 +81,8 @@ def rate(groups: Sequence[Sequence[float]], pictures: int) -> Figure:
     """The mean with its interval over runs; over pictures where there is one run, or where all
     runs agree, which says nothing of their spread."""
     value = mean([r for group in groups for r in group])
-    interval = clusters(groups)
-    if interval is None or interval[0] == interval[1]:
-        interval = tuple(wilson(round(value * pictures), pictures))
+    alone = wilson(round(value * pictures), pictures)
+    interval = rate_interval(groups, pictures) or tuple(alone)
     return Figure(value, None, pictures, interval, "rate")
 
 

@@ -263,8 +263,8 @@ def files_and_algebra() -> Graph:
     }
 
 
-def other_erasers() -> Graph:
-    """The baselines that need more than a prompt, and the CLIP's own erasure."""
+def erasers_that_train() -> Graph:
+    """The baselines that learn from a concept set, and the CLIP's own erasure."""
     demo = {"model": ["demo", 0], "clip": ["demo", 1]}
     return {
         "stereo": item(
@@ -292,19 +292,6 @@ def other_erasers() -> Graph:
             attacks_used=4,
             template="{}",
         ),
-        "prune": item(
-            "TVEraseConceptPrune",
-            **demo,
-            concept="cat",
-            prompts="a cat",
-            contrast="",
-            ratio=0.01,
-            steps_used=1,
-            seed=1,
-            pictures_per_prompt=1,
-            layers="ffn-2",
-            **SAMPLED,
-        ),
         "few shot": item(
             "TVEraseFewShot",
             **demo,
@@ -328,6 +315,29 @@ def other_erasers() -> Graph:
             strength=1.0,
             other_weights="refuse",
         ),
+        "tell stereo": item("PreviewAny", source=["stereo", 0]),
+        "tell few shot": item("PreviewAny", source=["few shot", 0]),
+        "tell clip": item("PreviewAny", source=["apply to clip", 0]),
+    }
+
+
+def erasers_that_draw() -> Graph:
+    """The baselines that count in pictures what to change."""
+    demo = {"model": ["demo", 0], "clip": ["demo", 1]}
+    return {
+        "prune": item(
+            "TVEraseConceptPrune",
+            **demo,
+            concept="cat",
+            prompts="a cat",
+            contrast="",
+            ratio=0.01,
+            steps_used=1,
+            seed=1,
+            pictures_per_prompt=1,
+            layers="ffn-2",
+            **SAMPLED,
+        ),
         "debias": item(
             "TVEraseUCEDebias",
             **demo,
@@ -345,10 +355,7 @@ def other_erasers() -> Graph:
             **SAMPLED,
         ),
         "tell debias": item("PreviewAny", source=["debias", 1]),
-        "tell stereo": item("PreviewAny", source=["stereo", 0]),
         "tell prune": item("PreviewAny", source=["prune", 0]),
-        "tell few shot": item("PreviewAny", source=["few shot", 0]),
-        "tell clip": item("PreviewAny", source=["apply to clip", 0]),
     }
 
 
@@ -356,7 +363,7 @@ def correct() -> Graph:
     """Every part, with settings that take a moment."""
     parts = (
         *(learning(), drawing(), measuring(), attacking()),
-        *(files_and_algebra(), other_erasers()),
+        *(files_and_algebra(), erasers_that_train(), erasers_that_draw()),
     )
     return {name: node for part in parts for name, node in part.items()}
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from bench.arena_parts import leg
 from bench.arena_parts.attack_loop import SHARE, with_triggers
 from bench.arena_parts.edited import Rows, Unedited
 from bench.arena_parts.page import text, write_page
@@ -135,6 +136,20 @@ def test_the_setting_that_keeps_most_is_taken_where_any_erases() -> None:
     erases = [facts(True, 0.95, 0.1), facts(True, 0.97, 0.0), facts(False, 1.0, 0.5)]
     assert best(erases) == 1
     assert best([facts(False, 0.99, 0.5), facts(False, 0.9, 0.3), facts(False, 1.0, 0.3)]) == 1
+
+
+def test_what_an_attack_finds_tunes_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def found_strength(_: Any, __: Any, sets: list[str]) -> Result:
+        asked.append(list(sets))
+        return {"strength": float(len(sets))}
+
+    monkeypatch.setattr(leg, "found_strength", found_strength)
+    monkeypatch.setattr(leg, "attacks", lambda _w, _v, strength, number: f"{number} at {strength}")
+    assert leg.strength_of(None, None, "tuning", 2) == {"strength": 3.0}
+    assert asked == [["tuning"], ["tuning", "0 at 1.0"], ["tuning", "0 at 1.0", "1 at 2.0"]]
+    assert leg.strength_of(None, None, "tuning", 0) == {"strength": 1.0}
 
 
 def test_pooled_figures() -> None:
