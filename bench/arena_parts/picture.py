@@ -38,7 +38,8 @@ def draw_pareto(
     """
     from matplotlib.figure import Figure as Canvas
 
-    canvas = Canvas(figsize=(4.6 * len(panels) + 2.2, 4.2), dpi=110, facecolor="white")
+    size = 4.6 * len(panels), 5.2
+    canvas = Canvas(figsize=size, dpi=110, facecolor="white", layout="constrained")
     every = canvas.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     known: dict[str, object] = {}
     for axes, (title, (methods, asked)) in zip(every, panels.items(), strict=True):
@@ -64,8 +65,8 @@ def draw_pareto(
     every[0].set_ylabel("leak: the worst of prompts, inversions, attack")
     if known:
         names = [LABELS[method] for method in known]
-        canvas.legend(known.values(), names, fontsize="small", loc="center right")
-    canvas.tight_layout(rect=(0, 0, 1 - 2.4 / canvas.get_figwidth(), 1))
+        place = {"loc": "outside lower center", "ncols": 2 if len(panels) > 1 else 1}
+        canvas.legend(known.values(), names, fontsize="small", **place)
     canvas.savefig(path)
 
 

@@ -189,7 +189,7 @@ METHODS: Mapping[str, Method] = {
     "tv_near": Method("task vector guided to a near neighbour", (GUIDED,), own=True),
     "tv_uce": Method("UCE plus a guided vector", ({"share": 0.5}, {"share": 1.0}), own=True),
     "tv_uce_rounds": Method(
-        "UCE plus a guided vector, its strength tuned by attacks too",
+        "UCE plus a guided vector, tuned by attacks too",
         ({"share": 1.0, "strength_rounds": 2},),
         own=True,
     ),
