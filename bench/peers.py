@@ -12,7 +12,7 @@ from the last run:
     rank16     of rank 16, beside the LoRA script's and ComfyUI's Train LoRA; on the projections of
                attention, which the script trains, and on every matrix, which Train LoRA does
     inversion  Diverse Inversion of 16, beside 16 runs of the loop of textual_inversion.py; 1 thread
-    drawing    an erased model, in patch mode, beside the unedited one
+    drawing    an erased model, in patch mode, beside the unedited one; three processes
 
 A step's time is a median after one that warms up. Memory is the most that the process held at once
 in those steps (its resident set: weights, gradients, moments, activations and loaded libraries).
@@ -80,7 +80,7 @@ PARTS: Mapping[str, tuple[list[str], int, Callable[[summary.Reports, Size], Figu
         1,
         lambda reports, size: summary.inversion_figures(reports, size.embeddings),
     ),
-    "drawing": (["drawing.drawing"], 0, lambda reports, _: summary.drawing_figures(reports)),
+    "drawing": ([*summary.DRAWING], 0, lambda reports, _: summary.drawing_figures(reports)),
 }
 
 

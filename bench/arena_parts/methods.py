@@ -102,13 +102,17 @@ def near(world: World, setting: Setting) -> Any:
     return guided(world, setting, world.guided_pictures(contrasts))
 
 
-def with_uce(world: World, setting: Setting) -> Any:
-    """UCE's edit of its 2023 form, and `share` of the guided vector: one edits what the text is
-    read as, the other what is drawn."""
-    from tverase_core.vector.algebra import weighted_sum
+def with_uce(other: str) -> Callable[[World, Setting], Any]:
+    """UCE's edit of its 2023 form, and `share` of the other method's vector: one edits what the
+    text is read as, the other what is drawn."""
 
-    theirs = vector_of(world, *UCE_2023)[0]
-    return weighted_sum([(theirs, 1.0), (first_guided(world), setting["share"])])
+    def make(world: World, setting: Setting) -> Any:
+        from tverase_core.vector.algebra import weighted_sum
+
+        theirs, ours = (vector_of(world, *part)[0] for part in (UCE_2023, (other, 0)))
+        return weighted_sum([(theirs, 1.0), (ours, setting["share"])])
+
+    return make
 
 
 def loop(world: World, setting: Setting) -> Any:
@@ -183,6 +187,8 @@ PARTS = {  # vectors that a candidate begins with
     "tv_mixed": (("tv_guided", 0), ("tv_paper", 0)),
     "tv_uce": (("tv_guided", 0), UCE_2023),
     "tv_uce_rounds": (("tv_guided", 0), UCE_2023),
+    "tv_uce_mean": (("tv_mean", 0), UCE_2023),
+    "tv_uce_mean_rounds": (("tv_mean", 0), UCE_2023),
 }
 MAKERS: Mapping[str, Callable[[World, Setting], Any]] = {
     "tv_paper": paper,
@@ -197,6 +203,8 @@ MAKERS: Mapping[str, Callable[[World, Setting], Any]] = {
     "tv_mixed": mixed,
     "tv_mean": mean,
     "tv_near": near,
-    "tv_uce": with_uce,
-    "tv_uce_rounds": with_uce,
+    "tv_uce": with_uce("tv_guided"),
+    "tv_uce_rounds": with_uce("tv_guided"),
+    "tv_uce_mean": with_uce("tv_mean"),
+    "tv_uce_mean_rounds": with_uce("tv_mean"),
 }

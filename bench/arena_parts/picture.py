@@ -25,6 +25,8 @@ COLOURS = {
     "tv_near": "#006400",
     "tv_uce": "#FF1493",
     "tv_uce_rounds": "#C71585",
+    "tv_uce_mean": "#1E90FF",
+    "tv_uce_mean_rounds": "#00008B",
 }
 CORNER = 0.95  # kept at least
 

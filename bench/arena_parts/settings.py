@@ -193,6 +193,12 @@ METHODS: Mapping[str, Method] = {
         ({"share": 1.0, "strength_rounds": 2},),
         own=True,
     ),
+    "tv_uce_mean": Method("UCE plus the mean of three guided vectors", ({"share": 1.0},), own=True),
+    "tv_uce_mean_rounds": Method(
+        "UCE plus the mean of three guided vectors, tuned by attacks too",
+        ({"share": 1.0, "strength_rounds": 2},),
+        own=True,
+    ),
 }
 BASE = "base"
 BLOCKS = {  # parts of the paper's vector; the first is what the paper edits

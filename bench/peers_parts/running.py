@@ -28,14 +28,16 @@ class Runner:
     timed: int
 
     def run(self, name: str, threads: int = 0) -> Any:
-        """The report of a contender, by its name in job.py. threads: 0 for the runner's own.
+        """The report of a contender, by its name in job.py; what follows a "/" tells one of its
+        processes from the next. threads: 0 for the runner's own.
 
         Raises SetupError when it fails, with what it said last.
         """
         python = self.python if name.startswith("by_diffusers.") else Path(sys.executable)
         threads = threads or self.threads
         with tempfile.TemporaryDirectory(dir=self.material) as work:
-            words = [str(python), str(JOB), name, "--size", self.size, "--work", work]
+            job = name.partition("/")[0]
+            words = [str(python), str(JOB), job, "--size", self.size, "--work", work]
             words += ["--threads", str(threads), "--timed", str(self.timed)]
             words += ["--material", str(self.material), "--comfyui", str(self.comfyui)]
             done = subprocess.run(

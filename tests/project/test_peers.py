@@ -49,10 +49,13 @@ def test_one_batch_is_compared_with_as_many_runs() -> None:
     assert summary.inversion_figures(reports, 16)["inversion_time_ratio_threads1"].value == 0.25
 
 
-def test_drawing_is_compared_round_by_round() -> None:
+def test_drawing_is_compared_round_by_round_then_process_by_process() -> None:
     slow_round = {"base": [1.0, 10.0, 1.0], "erased": [1.0, 11.0, 1.2]}
-    ratio = summary.drawing_figures({"drawing.drawing": slow_round})["drawing_time_ratio"]
-    assert (ratio.value, ratio.interval) == (1.1, (1.0, 1.2))
+    slow_process = {"base": [1.0], "erased": [1.4]}
+    even = {"base": [1.0], "erased": [1.0]}
+    reports = dict(zip(summary.DRAWING, (slow_process, slow_round, even), strict=True))
+    ratio = summary.drawing_figures(reports)["drawing_time_ratio"]
+    assert (ratio.value, ratio.interval, ratio.n) == (1.1, (1.0, 1.4), 3)
 
 
 @pytest.mark.training
@@ -67,5 +70,5 @@ def test_our_contenders_run_tiny_and_train_what_they_say(comfy_host: Any, tmp_pa
     assert attention["trained"] == sum(RANK * (rows + columns) for rows, columns in projections)
     assert (len(attention["seconds"]), attention["recomputed"]) == (2, False)
     assert runner.run("by_tverase.lean")["recomputed"]
-    drawn = runner.run("drawing.drawing")
+    drawn = runner.run(summary.DRAWING[0])
     assert [len(seconds) for seconds in drawn.values()] == [4, 4]
