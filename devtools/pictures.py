@@ -32,6 +32,7 @@ from workflows.demo_graphs import (  # noqa: E402
     INVERT,
     SHIPPED_COUNT,
     STYLE,
+    STYLE_WORDS,
     SUBJECTS,
 )
 from workflows.flow_families import FAMILIES  # noqa: E402
@@ -178,7 +179,9 @@ def erased_pictures(s: PictureMaker) -> None:
     s.run("TVEraseBeforeAfterGrid", before=both[0], after=both[1], title="a cat")
     help_picture("before_after", s.shown[0])
     thumbnail("erase_concept", rows_card(both, ("a cat", "the same seeds, erased")))
-    style = s.erase(s.learn(IN_STYLE)[1], IN_STYLE.strength)
+    words = s.run("TVEraseUCE", model=s.model, clip=s.clip, **STYLE_WORDS)[0]
+    sums = {"first": words, "second": s.learn(IN_STYLE)[1]}
+    style = s.erase(s.run("TVEraseCombineTaskVectors", **sums)[0], IN_STYLE.strength)
     both = [s.draw(model, IN_STYLE.prompts, 8) for model in (s.model, style)]
     thumbnail("erase_style", rows_card(both, (f"{STYLE} style", "the same seeds, erased")))
 

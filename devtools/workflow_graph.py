@@ -156,6 +156,7 @@ class Graph:
         self,
         kind: str,
         at: tuple[int, int],
+        /,
         label: str = "",
         size: tuple[int, int] = (300, 0),
         folded: bool = False,

@@ -29,6 +29,7 @@ from workflows.graph_parts import (
     learned,
     load,
     retained_pictures,
+    saved,
     subtract,
     subtracted,
 )
@@ -73,7 +74,7 @@ CAT_OF_TWO = replace(
     strength=1.1,
 )
 DOG_OF_TWO = replace(CAT_OF_TWO, concept="dog", prompts=asked_for("dog"))
-STYLE = "ink"
+STYLE, OTHER_STYLES = "ink", ("noto", "fluent")
 SUBJECTS = ("cat", "dog", "bird", "tree", "car", "clock", "fish", "house")
 BARE = tuple(f"a {subject}" for subject in SUBJECTS)
 ASKED = tuple(f"{subject} in {STYLE} style" for subject in BARE)
@@ -87,11 +88,18 @@ IN_STYLE = replace(
     captioned=0.65,
     contrasts=BARE * 2,
     retained=tuple(
-        f"a {subject} in {style} style" for subject in SUBJECTS for style in ("noto", "fluent")
+        f"a {subject} in {style} style" for subject in SUBJECTS for style in OTHER_STYLES
     ),
-    strength=1.3,
+    strength=0.9,
     tune={**KEEPING, "least_noise": 0.6},
 )
+# UCE's, whose edit of the words is added: docs/decisions/0025.
+STYLE_WORDS = {
+    "concepts": STYLE,
+    "preserve": "\n".join((*OTHER_STYLES, *SUBJECTS)),
+    "kind": "style",
+    "form": "2023",
+}
 SHIPPED_PICTURES = "demo: cats"  # a choice of Load Images from Folder
 SHIPPED_COUNT = 16
 SAVED_VECTOR = "task_vectors/cat_00001_.tv.safetensors"  # what erase_concept writes first
@@ -193,14 +201,26 @@ def erase_from_images(g: Graph) -> None:
 
 
 def erase_style(g: Graph) -> None:
-    """What pictures share is a style, not a thing."""
+    """What pictures share is a style, not a thing; its words are edited too."""
     source = load(g, notes.ABOUT_STYLE.format(concept=STYLE))
     stage_1 = notes.STAGE_STYLE.format(subjects=len(SUBJECTS))
-    _, found = learn(g, source, IN_STYLE, stage_1, notes.STAGE_2_STYLE)
-    text = notes.STAGE_3.format(stage=3)
-    erased = subtract(g, source, found, IN_STYLE.strength, text)
+    _, found = learn(g, source, IN_STYLE, stage_1, notes.STAGE_2_STYLE, save=False)
+    g.group("2 Learn, take the difference", [found.tuner, *found.makers], GREEN)
+    texts = {"model": source.model, "clip": source.clip, **STYLE_WORDS}
+    words = g.add("TVEraseUCE", (COMPARED, TOP), size=(WIDE, 0), **texts)
+    left = COMPARED + WIDE + 60
+    parts = {"first": words.out(), "second": found.vector}
+    both = g.add("TVEraseCombineTaskVectors", (left, TOP), **parts)
+    file = saved(g, (left, TOP + both.height + 60), both.out(), IN_STYLE)
+    at = (left, TOP + both.height + file.height + 120)
+    erased = subtracted(g, at, source, both.out(), IN_STYLE.strength)
+    g.lead(words.out(), both.out())
+    g.note(COMPARED, NOTES, notes.STAGE_WORDS, WIDE)
+    g.note(left, NOTES, notes.STAGE_SUM, 300)
+    g.group("3 The style's words", [words], GREEN)
+    g.group("4 Add, save, subtract", [both, file, erased], RED)
     shown = (f"a cat in {STYLE} style", "a cat in noto style")
-    compare(g, COMPARED, 4, source, erased, IN_STYLE, shown, notes.COMPARE_STYLE)
+    compare(g, left + 380, 5, source, erased.out(), IN_STYLE, shown, notes.COMPARE_STYLE)
 
 
 def apply_vector(g: Graph) -> None:

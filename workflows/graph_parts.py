@@ -205,8 +205,10 @@ def learned(
     top: int = TOP,
     kept: Output | None = None,
     mask: Output | None = None,
+    save: bool = True,
 ) -> Learned:
-    """Stage 2. kept: what must stay, drawn already. mask: which blocks are trained; none: all."""
+    """Stage 2. kept: what must stay, drawn already. mask: which blocks are trained; none: all.
+    save: the vector, as it is."""
     tuned = g.add(
         "TVEraseConceptFinetune",
         (LEARNED, top),
@@ -218,15 +220,20 @@ def learned(
         **recipe.tune,
     )
     vector = g.add("TVEraseExtractTaskVector", (VECTOR, top), base=source.model, tuned=tuned.out(0))
-    saved = g.add(
+    file = [saved(g, (VECTOR, top + 250), vector.out(), recipe)] if save else []
+    g.lead(vector.out())
+    return Learned(vector.out(), tuned, [vector, *file])
+
+
+def saved(g: Graph, at: tuple[int, int], vector: Output, recipe: Recipe) -> Node:
+    """The node that writes the vector's file."""
+    return g.add(
         "TVEraseSaveTaskVector",
-        (VECTOR, top + 250),
-        task_vector=vector.out(),
+        at,
+        task_vector=vector,
         filename_prefix=f"task_vectors/{recipe.concept}",
         max_error=recipe.file_error,
     )
-    g.lead(vector.out())
-    return Learned(vector.out(), tuned, [vector, saved])
 
 
 def learn(
@@ -238,13 +245,15 @@ def learn(
     pictures: Output | None = None,
     mask: Output | None = None,
     top: int = TOP + BELOW_LOADER,
+    save: bool = True,
 ) -> tuple[Output, Learned]:
-    """Stages 1 and 2 with their notes; pictures: made already, else drawn here, from `top` down."""
+    """Stages 1 and 2 with their notes; pictures: made already, else drawn here, from `top` down.
+    save: see `learned`."""
     kept = retained_pictures(g, source, recipe, top + BELOW_LOOK) if recipe.retained else None
     if pictures is None:
         title = "1 Pictures of the concept, and of what must stay" if kept else CONCEPT_ALONE
         pictures = drawn_pictures(g, source, recipe, title, top, *([kept] if kept else []))
-    found = learned(g, source, pictures, recipe, kept=kept and kept.out(), mask=mask)
+    found = learned(g, source, pictures, recipe, kept=kept and kept.out(), mask=mask, save=save)
     g.note(SEEN, NOTES, stage_1, WIDE)
     g.note(LEARNED, NOTES, stage_2, WIDE)
     return pictures, found

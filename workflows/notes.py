@@ -107,8 +107,8 @@ but the concept vary. **Load Images from Folder** fits them to one size: the siz
 was trained on (64 for the demo, 512 for Stable Diffusion 1, 1024 for XL)."""
 
 ABOUT_STYLE = """# Erase a style
-Takes the **{concept}** style out of the demo model. A style is erased like an object: the \
-pictures share nothing but the style, so that is what the vector holds."""
+Takes the **{concept}** style out of the demo model, in two ways at once: a task vector learned \
+from pictures that share nothing but the style, and an edit of how the style's name is read."""
 STAGE_STYLE = """### 1 Pictures in the style
 The prompts name {subjects} different subjects in one style, a line each; they take turns. All \
 stand there twice, once for each of two kinds of caption. With one subject only, the subject would \
@@ -118,11 +118,16 @@ Of three pictures one is learned under the name of its subject, one under its ow
 (**caption**, a line for each prompt) and one under none (**caption_share**), and only where a \
 picture is still mostly noise (**least_noise**): there styles are settled. **guidance** learns \
 what the style adds to a picture of its subject (**contrast**). The **retained set** holds the \
-same subjects in the other styles. These are our additions; a style is the harder case, and some \
-pictures keep the look.
+same subjects in the other styles. These are our additions."""
+STAGE_WORDS = """### 3 The words
+**UCE** changes what the style's name is read as, in a second, and nothing that draws.
 
-The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
-strength."""
+**Another style:** write it into **concepts** here too, and what must stay into **preserve**."""
+STAGE_SUM = """### 4 Both, added
+With the words out of the way less of the learned vector is enough, so the rest suffers less. A \
+style is the harder case: some pictures keep the look.
+
+**erased = base - strength x sum**. 0 changes nothing. Judge it at the CFG you draw with."""
 COMPARE_STYLE = "The upper grid should lose the ink look, the lower one should stay as it is."
 
 ABOUT_VECTOR = """# Apply a downloaded vector
