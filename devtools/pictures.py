@@ -179,6 +179,10 @@ def erased_pictures(s: PictureMaker) -> None:
     s.run("TVEraseBeforeAfterGrid", before=both[0], after=both[1], title="a cat")
     help_picture("before_after", s.shown[0])
     thumbnail("erase_concept", rows_card(both, ("a cat", "the same seeds, erased")))
+
+
+def style_pictures(s: PictureMaker) -> None:
+    """A style: its words and a learned vector, added."""
     words = s.run("TVEraseUCE", model=s.model, clip=s.clip, **STYLE_WORDS)[0]
     sums = {"first": words, "second": s.learn(IN_STYLE)[1]}
     style = s.erase(s.run("TVEraseCombineTaskVectors", **sums)[0], IN_STYLE.strength)
@@ -314,6 +318,7 @@ STAGES = {
     "first": first_pictures,
     "cards": checkpoint_cards,
     "erased": erased_pictures,
+    "style": style_pictures,
     "yours": your_pictures,
     "two": two_concepts,
     "measured": measured_pictures,
