@@ -5,6 +5,10 @@ from __future__ import annotations
 ANOTHER = """Another concept: write it into the prompts and **concept** of stage 1, into \
 **filename_prefix** of Save Task Vector, and into the *Prompt* nodes and titles of the last stage: \
 one that should go, one that should stay."""
+LORA_FILE = """
+
+The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
+strength."""
 ABOUT = (
     """# Erase a concept
 This graph takes **{concept}** out of the small model that ships with the pack, by task vector \
@@ -22,27 +26,27 @@ STAGE_1 = """### 1 Pictures of the concept
 Everything that these pictures have in common will be erased, so look at them in the preview. One \
 prompt a line; several ways to ask give a broader set. Your own pictures work as well: use \
 **Concept Set from Images**."""
-STAGE_2 = """### 2 Learn it
+STAGE_2 = (
+    """### 2 Learn it
 **Concept Fine-tune** trains under *empty* captions, so the change does not hang on a prompt. The \
 settings here suit the demo model.
 
 **On your own checkpoint:** put *Load Checkpoint* in place of Demo Model. Right-click Concept \
 Fine-tune, *TVErase preset*, *As in the paper*, and set **accumulation** to 16. Set 512 x 512 (XL: \
 1024) in stage 1 and in Empty Latent Image, and in the KSamplers the steps, CFG and sampler you \
-draw with.
-
-The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
-strength."""
-STAGE_2_RETAINED = """### 2 Learn it
+draw with."""
+    + LORA_FILE
+)
+STAGE_2_RETAINED = (
+    """### 2 Learn it
 **Concept Fine-tune** shows half of the pictures under *empty* captions, as the paper does with \
 all, so that the change does not hang on a prompt, and half under their own prompts \
 (**caption_share** 0.5), which erases more for the same harm. The **retained set** holds pictures \
 of what must stay, each under its own prompt: the vector then harms them less. **guidance** learns \
 what guidance adds for these prompts instead of noise, so a strength near 1 erases. All three are \
-our additions.
-
-The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
-strength."""
+our additions."""
+    + LORA_FILE
+)
 STAGE_3 = """### {stage} Subtract
 **erased = base - strength x task vector**. 0 changes nothing. Too little leaves the concept in, \
 too much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
@@ -123,11 +127,14 @@ STAGE_WORDS = """### 3 The words
 **UCE** changes what the style's name is read as, in a second, and nothing that draws.
 
 **Another style:** write it into **concepts** here too, and what must stay into **preserve**."""
-STAGE_SUM = """### 4 Both, added
+STAGE_SUM = (
+    """### 4 Both, added
 With the words out of the way less of the learned vector is enough, so the rest suffers less. A \
 style is the harder case: some pictures keep the look.
 
 **erased = base - strength x sum**. 0 changes nothing. Judge it at the CFG you draw with."""
+    + LORA_FILE
+)
 COMPARE_STYLE = "The upper grid should lose the ink look, the lower one should stay as it is."
 
 ABOUT_VECTOR = """# Apply a downloaded vector

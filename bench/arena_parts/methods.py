@@ -180,15 +180,18 @@ def few_shot(world: World, setting: Setting) -> Any:
     return world.run("TVEraseFewShot", world.model, world.clip, **parts)[0]
 
 
+BESIDE_UCE = {
+    "tv_uce": "tv_guided",
+    "tv_uce_rounds": "tv_guided",
+    "tv_uce_mean": "tv_mean",
+    "tv_uce_mean_rounds": "tv_mean",
+}
 UCE_2023 = ("uce", METHODS["uce"].grid.index({"form": "2023"}))
 PARTS = {  # vectors that a candidate begins with
     "tv_loop": (("tv_guided", 0),),
     "tv_mean": (("tv_guided", 0),),
     "tv_mixed": (("tv_guided", 0), ("tv_paper", 0)),
-    "tv_uce": (("tv_guided", 0), UCE_2023),
-    "tv_uce_rounds": (("tv_guided", 0), UCE_2023),
-    "tv_uce_mean": (("tv_mean", 0), UCE_2023),
-    "tv_uce_mean_rounds": (("tv_mean", 0), UCE_2023),
+    **{name: (UCE_2023, (other, 0)) for name, other in BESIDE_UCE.items()},
 }
 MAKERS: Mapping[str, Callable[[World, Setting], Any]] = {
     "tv_paper": paper,
@@ -203,8 +206,5 @@ MAKERS: Mapping[str, Callable[[World, Setting], Any]] = {
     "tv_mixed": mixed,
     "tv_mean": mean,
     "tv_near": near,
-    "tv_uce": with_uce("tv_guided"),
-    "tv_uce_rounds": with_uce("tv_guided"),
-    "tv_uce_mean": with_uce("tv_mean"),
-    "tv_uce_mean_rounds": with_uce("tv_mean"),
+    **{name: with_uce(other) for name, other in BESIDE_UCE.items()},
 }
