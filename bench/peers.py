@@ -12,7 +12,9 @@ from the last run:
     rank16     of rank 16, beside the LoRA script's and ComfyUI's Train LoRA; on the projections of
                attention, which the script trains, and on every matrix, which Train LoRA does
     inversion  Diverse Inversion of 16, beside 16 runs of the loop of textual_inversion.py; 1 thread
-    drawing    an erased model, in patch mode, beside the unedited one; three processes
+    drawing    an erased model, in patch mode, beside the unedited one; three processes, whose
+               allocator keeps what is freed
+    drawing_default  the same with glibc's allocator as it is
 
 A step's time is a median after one that warms up. Memory is the most that the process held at once
 in those steps (its resident set: weights, gradients, moments, activations and loaded libraries).
@@ -28,7 +30,8 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -40,7 +43,7 @@ sys.path.append(str(ROOT))
 import torch  # noqa: E402 - after the path
 
 from bench.peers_parts import summary  # noqa: E402 - after the path
-from bench.peers_parts.running import Runner  # noqa: E402 - after the path
+from bench.peers_parts.running import KEEP, Runner  # noqa: E402 - after the path
 from bench.peers_parts.sizes import SIZES, Size  # noqa: E402 - after the path
 from devtools import bare_host  # noqa: E402 - after the path
 from devtools.figures import (  # noqa: E402
@@ -66,21 +69,36 @@ Figures = dict[str, Figure]
 RANK16 = [name for names in summary.RANK16.values() for name in names]
 SAME = ("by_tverase.prediction", "by_diffusers.prediction")
 INVERSION = ("by_tverase.inversion", "by_diffusers.inversion")
-# Which contenders a part runs (threads: 0 for as many as asked), and what it makes of them.
-PARTS: Mapping[str, tuple[list[str], int, Callable[[summary.Reports, Size], Figures]]] = {
-    "same": ([*SAME], 0, lambda reports, _: summary.same_figures(reports)),
-    "whole": (
-        [*summary.WHOLE, summary.LEAN],
-        0,
-        lambda reports, _: summary.whole_figures(reports),
+
+
+@dataclass(frozen=True)
+class Part:
+    """figures: what is made of the contenders' reports. threads: 0 for as many as asked. memory:
+    what their allocator is told."""
+
+    contenders: Sequence[str]
+    figures: Callable[[summary.Reports, Size], Figures]
+    threads: int = 0
+    memory: Mapping[str, str] = field(default_factory=dict)
+
+
+PARTS: Mapping[str, Part] = {
+    "same": Part(SAME, lambda reports, _: summary.same_figures(reports)),
+    "whole": Part(
+        [*summary.WHOLE, summary.LEAN], lambda reports, _: summary.whole_figures(reports)
     ),
-    "rank16": (RANK16, 0, lambda reports, _: summary.rank16_figures(reports)),
-    "inversion": (
-        [*INVERSION],
-        1,
+    "rank16": Part(RANK16, lambda reports, _: summary.rank16_figures(reports)),
+    "inversion": Part(
+        INVERSION,
         lambda reports, size: summary.inversion_figures(reports, size.embeddings),
+        threads=1,
     ),
-    "drawing": ([*summary.DRAWING], 0, lambda reports, _: summary.drawing_figures(reports)),
+    "drawing": Part(
+        summary.DRAWING, lambda reports, _: summary.drawing_figures(reports), memory=KEEP
+    ),
+    "drawing_default": Part(
+        summary.DRAWING, lambda reports, _: summary.default_drawing_figures(reports)
+    ),
 }
 
 
@@ -114,7 +132,7 @@ def main() -> int:
 
 def measured(options: argparse.Namespace) -> Iterator[tuple[str, Figures, dict[str, Any]]]:
     """Of each chosen part its figures and what the contenders reported, as soon as it is there."""
-    names = [name for part in options.only for name in PARTS[part][0]]
+    names = [name for part in options.only for name in PARTS[part].contenders]
     peers = any(name.startswith("by_diffusers.") for name in names)
     python = bare_host.environment("peers", TOOLS, "1.3 GB") if peers else None
     size = "tiny" if options.tiny else "true"
@@ -124,15 +142,14 @@ def measured(options: argparse.Namespace) -> Iterator[tuple[str, Figures, dict[s
         comfyui, material = options.comfyui.resolve(), Path(folder)
         runner = Runner(python, comfyui, material, size, options.threads, options.timed)
         runner.run("make.make")
-        for part in options.only:
-            contenders, threads, figures_of = PARTS[part]
-            reports = {}
-            for name in contenders:
-                print(f"{part}: {name}", flush=True)
-                reports[name] = runner.run(name, threads)
-            told = {} if part == "same" else reports
-            ran = {"date": today(), "threads": threads or options.threads}
-            yield part, figures_of(reports, SIZES[size]), {**ran, **told}
+        for name in options.only:
+            part, reports = PARTS[name], {}
+            for contender in part.contenders:
+                print(f"{name}: {contender}", flush=True)
+                reports[contender] = runner.run(contender, part.threads, part.memory)
+            told = {} if name == "same" else reports
+            ran = {"date": today(), "threads": part.threads or options.threads}
+            yield name, part.figures(reports, SIZES[size]), {**ran, **told}
 
 
 def document_of(options: argparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,6 @@ RANK16 = {
     "matrices": ("by_tverase.matrices", "by_diffusers.matrices", "by_comfyui.matrices"),
 }
 LEAN = "by_tverase.lean"
-# In several processes: the ratio was 0.98 in one and 1.35 in another.
 DRAWING = tuple(f"drawing.drawing/{number}" for number in (1, 2, 3))
 
 
@@ -58,14 +57,12 @@ def inversion_figures(reports: Reports, embeddings: int) -> dict[str, Figure]:
 
 
 def drawing_figures(reports: Reports) -> dict[str, Figure]:
-    """A process's ratio is the median of its rounds' erased by base; the interval holds the
-    processes' least and greatest."""
-    ratios = [
-        median([e / b for e, b in zip(found["erased"], found["base"], strict=True)])
-        for found in reports.values()
-    ]
-    ends = (min(ratios), max(ratios))
-    return {"drawing_time_ratio": Figure(median(ratios), "<= 1.02", len(ratios), ends, "ratio")}
+    return {"drawing_time_ratio": _by_process(reports, "<= 1.02")}
+
+
+def default_drawing_figures(reports: Reports) -> dict[str, Figure]:
+    """Without a target: see `running.KEEP`."""
+    return {"drawing_time_ratio_default_allocator": _by_process(reports)}
 
 
 def same_figures(reports: Reports) -> dict[str, Figure]:
@@ -89,3 +86,13 @@ def _memory(reports: Reports, ours: str, peers: Any, target: str | None = None) 
     if None in peaks:
         return Figure(None, target, reason="this system does not tell a process's peak")
     return Figure(peaks[0] / min(peaks[1:]), target, unit="ratio")
+
+
+def _by_process(reports: Reports, target: str | None = None) -> Figure:
+    """A process's ratio is the median of its rounds' erased by base; the interval holds the
+    processes' least and greatest."""
+    ratios = [
+        median([e / b for e, b in zip(found["erased"], found["base"], strict=True)])
+        for found in reports.values()
+    ]
+    return Figure(median(ratios), target, len(ratios), (min(ratios), max(ratios)), "ratio")

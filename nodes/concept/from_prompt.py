@@ -91,6 +91,7 @@ class ConceptSetFromPrompt:
         contrast: str = "",
     ) -> tuple[ConceptSet, dict[str, torch.Tensor]]:
         from ..host.app.progress import NodeProgress
+        from ..host.drawing.fast import fast_to_draw
         from ..host.drawing.sampling import SamplerSettings, sample_latents
         from ..host.model.conditioning import encode_texts, to_context
         from ..host.network.latents import with_time
@@ -103,7 +104,9 @@ class ConceptSetFromPrompt:
         settings = SamplerSettings(steps, cfg, sampler_name, scheduler, height, width, batch_size)
         turns = torch.arange(count) % len(lines)
         seeds = [seed + i for i in range(count)]
-        latents = sample_latents(model, context.pick(turns), empty, seeds, settings, NodeProgress())
+        asked = context.pick(turns)
+        with fast_to_draw(model) as drawn:
+            latents = sample_latents(drawn, asked, empty, seeds, settings, NodeProgress())
         pictures = build_concept_set(
             model, clip, latents, concept, captions, caption_share, lines, contrasts
         )

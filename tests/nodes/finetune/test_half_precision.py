@@ -10,6 +10,18 @@ import torch
 
 pytestmark = pytest.mark.training
 KEY = "diffusion_model.input_blocks.0.0.weight"
+SETTINGS: dict[str, Any] = {
+    "steps": 4,
+    "learning_rate": 1e-3,
+    "batch_size": 4,
+    "accumulation": 1,
+    "seed": 3,
+    "flip": False,
+    "ema": False,
+    "weight_decay": 0.0,
+    "gradient_clip": 1.0,
+    "rank": 0,
+}
 
 
 def acting(
@@ -46,3 +58,32 @@ def test_float32_adds_to_what_the_host_gives(
 ) -> None:
     before, after = acting(make_tiny_model, monkeypatch, torch.float32, 1e-4)
     assert torch.equal(after, before + 1e-4)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 5.0])
+def test_a_cpu_fast_in_bfloat16_learns_in_it_what_it_would_in_float32_but_no_guided_target(
+    pack: Any,
+    make_tiny_model: Callable[..., Any],
+    tiny_clip: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    guidance: float,
+) -> None:
+    """A guided target multiplies a difference of predictions, and its rounding too."""
+    from tverase_pack.nodes.host.model import numerics
+
+    from host_support.host_steps import node, pictures
+
+    model = make_tiny_model(storage=torch.float32)
+    given = {"model": model, "clip": tiny_clip, "latents": {"samples": pictures().latents}}
+    named = node(
+        pack, "ConceptSetFromLatents", **given, concept="cat", caption="a cat", caption_share=0.5
+    )[0]
+    learned = []
+    for fast in (False, True):
+        monkeypatch.setattr(numerics, "has_fast_bfloat16", lambda device, fast=fast: fast)
+        settings = {**SETTINGS, "guidance": guidance}
+        vector = node(pack, "ConceptFinetune", model=model, concept_set=named, **settings)[2]
+        learned.append(torch.cat([delta.flatten() for delta in vector.deltas.values()]))
+    exact, quick = learned
+    assert torch.equal(exact, quick) == bool(guidance)
+    assert float(torch.cosine_similarity(exact, quick, dim=0)) > 0.95
