@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bench.erasure.arithmetic import in_float32
 from tverase_core.files.task_vector_file import load_task_vector, save_task_vector
 
 from .settings import FINETUNE, GUIDED_FINETUNE, METHODS, NEAR
@@ -53,6 +54,7 @@ def shortened(world: World, setting: Setting) -> dict[str, Any]:
     return {k: max(1, round(v * share)) if k.endswith("steps") else v for k, v in setting.items()}
 
 
+@in_float32()
 def finetuned(world: World, pictures: Any, setting: Setting, **inputs: Any) -> Any:
     """Of Concept Fine-tune; the seed is the world's unless the setting has one."""
     widgets = {**FINETUNE, "seed": 1000 * world.seed, **shortened(world, setting), **inputs}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from bench.erasure.arithmetic import in_float32
 from bench.erasure.concepts import CONCEPTS, ROOT, Concept
 from devtools.in_process import import_host, load_pack
 
@@ -78,6 +79,7 @@ class World:
         latents = self._latents("retained", lines, count, start)
         return build_concept_set(self.model, self.clip, latents, "what must stay", lines)
 
+    @in_float32()
     def _latents(self, name: str, lines: Sequence[str], count: int, start: int) -> torch.Tensor:
         path = self.cache / f"{name}.safetensors"
         if not path.exists():

@@ -12,6 +12,7 @@ from typing import Any
 from devtools.in_process import import_host, load_pack
 from workflows.graph_parts import RETAINED_EACH
 
+from .arithmetic import in_float32
 from .concepts import ROOT, Concept
 
 
@@ -56,6 +57,7 @@ class Job:
         return result
 
 
+@in_float32()
 def learned_pictures(job: Job, **changed: Any) -> Any:
     """Stage 1 of the workflow: the concept's pictures; changed: other widgets."""
     return job.nodes["TVEraseConceptSetFromPrompt"]().draw(
@@ -75,6 +77,7 @@ def learned_pictures(job: Job, **changed: Any) -> Any:
     )[0]
 
 
+@in_float32()
 def retained_pictures(job: Job) -> Any:
     """What must stay: pictures of the tuning prompts, never of the reported ones."""
     prompts = [prompt for prompt, _ in job.concept.tuning]
@@ -92,6 +95,7 @@ def retained_pictures(job: Job) -> Any:
     )[0]
 
 
+@in_float32()
 def learned(job: Job) -> tuple[Any, Any]:
     """Stages 1 and 2: (concept set, task vector)."""
     drawn = learned_pictures(job)

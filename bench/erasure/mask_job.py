@@ -17,6 +17,7 @@ sys.path.append(str(ROOT))
 
 import torch  # noqa: E402 - after the path
 
+from bench.erasure.arithmetic import in_float32  # noqa: E402 - after the path
 from bench.erasure.automatic import Job, inversions, learned, learned_pictures  # noqa: E402
 from bench.erasure.battery import Battery  # noqa: E402
 from bench.erasure.concepts import CONCEPTS  # noqa: E402
@@ -65,6 +66,7 @@ def measure(job: Job, vectors: Sequence[str]) -> dict[str, Any]:
     return result
 
 
+@in_float32()
 def learned_plainly(job: Job) -> tuple[Any, Any]:
     """(concept set, task vector) as in arXiv 2404.03631: empty captions, nothing retained."""
     widgets = {node["class_type"]: dict(node["inputs"]) for node in PAPER.values()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bench.erasure.arithmetic import in_float32
 from bench.erasure.automatic import Job, defaults, learned, learned_pictures
 from bench.flow_parts.settings import FINETUNE, Settings
 
@@ -18,6 +19,7 @@ def guided(job: Job, _: Settings) -> Candidates:
     return {"guided": learned(job)[1]}
 
 
+@in_float32()
 def paper(job: Job, _: Settings) -> Candidates:
     """As in arXiv 2404.03631, with the graph's steps and rate: empty captions, nothing retained."""
     pictures = learned_pictures(job, caption="", caption_share=1.0, contrast="")
