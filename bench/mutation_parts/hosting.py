@@ -160,6 +160,14 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("the CLIP itself is patched", "    made = clip.clone()\n", "    made = clip\n"),
         Fault("trial deltas act at full strength", "alpha=attachment.scale)", "alpha=1.0)"),
     ],
+    "nodes/host/drawing/fast.py": [
+        Fault("the quick clone stays loaded", "            clone.detach()\n", "            pass\n"),
+        Fault(
+            "layers go on casting",
+            "            comfy.model_patcher.wipe_lowvram_weight(module)\n",
+            "            pass\n",
+        ),
+    ],
     "nodes/host/drawing/layer_inputs.py": [
         Fault("hooks stay on the shared layers", "            handle.remove()", "            pass"),
         Fault(

@@ -71,6 +71,7 @@ def test_the_base_is_what_it_was_after_the_fast_way(
     monkeypatch.setattr(numerics, "has_fast_bfloat16", lambda device: True)
     held, drawn = steps.weights(float32_model), steps.output(float32_model)
     casts = [getattr(m, "comfy_cast_weights", None) for m in float32_model.model.modules()]
+    computes_in = float32_model.model.manual_cast_dtype
     try:
         with fast_to_draw(float32_model) as model:
             assert model is not float32_model
@@ -82,6 +83,7 @@ def test_the_base_is_what_it_was_after_the_fast_way(
         assert fails
     now = [getattr(m, "comfy_cast_weights", None) for m in float32_model.model.modules()]
     assert now == casts
+    assert float32_model.model.manual_cast_dtype == computes_in
     assert steps.same(steps.weights(float32_model), held)
     assert torch.equal(steps.output(float32_model), drawn)
 
