@@ -161,12 +161,7 @@ HOSTING: dict[str, list[Fault]] = {
         Fault("trial deltas act at full strength", "alpha=attachment.scale)", "alpha=1.0)"),
     ],
     "nodes/host/drawing/fast.py": [
-        Fault("the quick clone stays loaded", "            clone.detach()\n", "            pass\n"),
-        Fault(
-            "layers go on casting",
-            "            comfy.model_patcher.wipe_lowvram_weight(module)\n",
-            "            pass\n",
-        ),
+        Fault("the quick clone is not let go", "        let_go(clone)\n", "        pass\n"),
     ],
     "nodes/host/drawing/layer_inputs.py": [
         Fault("hooks stay on the shared layers", "            handle.remove()", "            pass"),

@@ -12,12 +12,7 @@ INVERSION = "tests/nodes/inversion/test_inversion.py"
 
 HOSTING_MODELS: dict[str, list[Fault]] = {
     "nodes/host/model/denoiser.py": [
-        Fault(
-            "stale wrappers stay on the shared modules",
-            "            comfy.model_patcher.wipe_lowvram_weight(module)\n",
-            "            pass\n",
-        ),
-        Fault("the clone stays loaded", "            clone.detach()\n", "            pass\n"),
+        Fault("the clone is not let go", "        let_go(clone)\n", "        pass\n"),
         Fault(
             "texts of unequal length are answered in another order",
             "order = torch.cat([rows for rows, _ in groups]).argsort()",
@@ -109,6 +104,13 @@ HOSTING_MODELS: dict[str, list[Fault]] = {
         ),
     ],
     "nodes/host/model/patching.py": [
+        Fault(
+            "stale wrappers stay on the shared modules",
+            "        comfy.model_patcher.wipe_lowvram_weight(module)\n",
+            "        pass\n",
+            (FINETUNE,),
+        ),
+        Fault("the clone stays loaded", "        clone.detach()\n", "        pass\n", (FINETUNE,)),
         Fault(
             "what the host's patches pass over stays as it is",
             "    for key in view_of(model, prefix).passed_over & clone.patches.keys():\n",

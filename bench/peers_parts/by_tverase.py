@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from bench.erasure.arithmetic import in_float32
+
 from .clock import StepClock
 from .host import Host
 from .sizes import ASKED, ATTENTION_RULE, RANK, Place
@@ -62,7 +64,7 @@ def _tuned(place: Place, rule: str = "", **chosen: Any) -> dict[str, Any]:
         clock.on_bar(*words, **more)
 
     host.follow(on_bar)
-    with torch.inference_mode(), clock.running():
+    with in_float32(), torch.inference_mode(), clock.running():  # as the peers
         node.tune(model, pictures, **mask, **widgets)
     return {**clock.report(), "recomputed": recomputed[-1]}
 

@@ -21,10 +21,6 @@ class Host:
         self.host = in_process.import_host(place.comfyui)
         own_folders(self.host, place.work)
         self.pack, self._place = in_process.load_pack(), place
-        from tverase_pack.nodes.host.model import numerics
-
-        # Peers compute in float32, so on no CPU do we in bfloat16.
-        numerics.has_fast_bfloat16 = lambda device: False
         self.given = load_file(place.material / GIVEN_FILE)
 
     def model(self) -> Any:

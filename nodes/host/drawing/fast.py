@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import comfy.model_patcher
 import torch
 
 from ..model.numerics import compute_dtype
+from ..model.patching import let_go
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -28,7 +28,4 @@ def fast_to_draw(model: ModelPatcher) -> Iterator[ModelPatcher]:
     try:
         yield clone
     finally:
-        with torch.inference_mode():
-            clone.detach()
-        for module in clone.model.modules():
-            comfy.model_patcher.wipe_lowvram_weight(module)
+        let_go(clone)

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
-import comfy.model_patcher
 import torch
 
 from ....tverase_core.errors import BaseMismatchError, listed
@@ -25,7 +24,7 @@ from .at_use import edits_at_use
 from .attachments import Attachment, WeightSlot, attached_to
 from .conditioning import is_masked, network_inputs
 from .numerics import compute_dtype, plain_attention
-from .patching import plain_clone
+from .patching import let_go, plain_clone
 from .weights import patched_keys, trainable_shapes, wrappable_shapes
 
 if TYPE_CHECKING:
@@ -154,10 +153,7 @@ def open_denoiser(
             yield HostDenoiser(clone, stack, schedule, extra_memory_bytes)
     finally:
         stack.clear()
-        with torch.inference_mode():
-            clone.detach()
-        for module in clone.model.modules():
-            comfy.model_patcher.wipe_lowvram_weight(module)
+        let_go(clone)
 
 
 def refuse_patched(model: ModelPatcher) -> None:

@@ -71,6 +71,15 @@ def plain_clone(model: ModelPatcher) -> ModelPatcher:
         ) from refused
 
 
+def let_go(clone: ModelPatcher) -> None:
+    """Unload a clone and take back what loading it did to the layers that all clones share: a stale
+    wrapper would survive a partial load, and a layer would go on casting."""
+    with torch.inference_mode():
+        clone.detach()
+    for module in clone.model.modules():
+        comfy.model_patcher.wipe_lowvram_weight(module)
+
+
 def with_aliases(model: ModelPatcher, plan: Plan) -> Plan:
     """The plan with every name of a weight that several modules share.
 

@@ -74,8 +74,9 @@ def activations(
     The model's own network is built anew on the meta device, where tensors have a size and no
     content, and run once with what learns asking for gradients. trained: by weight key; None where
     the texts learn and no weight. text: one of its longest rows stands for all. dtype: what is
-    computed in, where not what the model's device computes in. low_rank: how weights learn. No
-    weight counts where it stays as it is (`FrozenWeight`). A ComfyUI without
+    computed in, where not what the model's device computes in; a CPU that is fast in bfloat16
+    counts as computing in float32, which is more. low_rank: how weights learn. No weight counts
+    where it stays as it is (`FrozenWeight`). A ComfyUI without
     `optimized_attention_override` (0.3.52) counts attention scores that the real pass does not
     keep: there the estimate is high.
     """

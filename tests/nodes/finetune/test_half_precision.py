@@ -10,18 +10,6 @@ import torch
 
 pytestmark = pytest.mark.training
 KEY = "diffusion_model.input_blocks.0.0.weight"
-SETTINGS: dict[str, Any] = {
-    "steps": 4,
-    "learning_rate": 1e-3,
-    "batch_size": 4,
-    "accumulation": 1,
-    "seed": 3,
-    "flip": False,
-    "ema": False,
-    "weight_decay": 0.0,
-    "gradient_clip": 1.0,
-    "rank": 0,
-}
 
 
 def acting(
@@ -71,7 +59,7 @@ def test_a_cpu_fast_in_bfloat16_learns_in_it_what_it_would_in_float32_but_no_gui
     """A guided target multiplies a difference of predictions, and its rounding too."""
     from tverase_pack.nodes.host.model import numerics
 
-    from host_support.host_steps import node, pictures
+    from host_support.host_steps import TUNING, node, pictures
 
     model = make_tiny_model(storage=torch.float32)
     given = {"model": model, "clip": tiny_clip, "latents": {"samples": pictures().latents}}
@@ -81,7 +69,7 @@ def test_a_cpu_fast_in_bfloat16_learns_in_it_what_it_would_in_float32_but_no_gui
     learned = []
     for fast in (False, True):
         monkeypatch.setattr(numerics, "has_fast_bfloat16", lambda device, fast=fast: fast)
-        settings = {**SETTINGS, "guidance": guidance}
+        settings = {**TUNING, "steps": 4, "guidance": guidance}
         vector = node(pack, "ConceptFinetune", model=model, concept_set=named, **settings)[2]
         learned.append(torch.cat([delta.flatten() for delta in vector.deltas.values()]))
     exact, quick = learned
