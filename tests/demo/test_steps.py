@@ -75,7 +75,8 @@ def test_every_stage_of_the_workflow_has_a_name() -> None:
     assert {kind for kind in unnamed if kind.startswith("TVErase")} == {
         f"TVErase{kind}" for kind in quick
     }
-    assert named[node_of(GRAPH, "TVEraseConceptFinetune")] == "learning it in 150 steps"
+    tune = node_of(GRAPH, "TVEraseConceptFinetune")
+    assert named[tune] == f"learning it in {GRAPH[tune]['inputs']['steps']} steps"
 
 
 def test_a_finished_step_is_found_by_the_next_run_of_the_same_code(tmp_path: Path) -> None:

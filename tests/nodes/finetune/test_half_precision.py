@@ -49,14 +49,14 @@ def test_float32_adds_to_what_the_host_gives(
 
 
 @pytest.mark.parametrize("guidance", [0.0, 5.0])
-def test_a_cpu_fast_in_bfloat16_learns_in_it_what_it_would_in_float32_but_no_guided_target(
+def test_a_cpu_fast_in_bfloat16_learns_in_it_what_it_would_in_float32(
     pack: Any,
     make_tiny_model: Callable[..., Any],
     tiny_clip: Any,
     monkeypatch: pytest.MonkeyPatch,
     guidance: float,
 ) -> None:
-    """A guided target multiplies a difference of predictions, and its rounding too."""
+    """Also a guided target, which multiplies a difference of predictions, and its rounding."""
     from tverase_pack.nodes.host.model import numerics
 
     from host_support.host_steps import TUNING, node, pictures
@@ -73,5 +73,5 @@ def test_a_cpu_fast_in_bfloat16_learns_in_it_what_it_would_in_float32_but_no_gui
         vector = node(pack, "ConceptFinetune", model=model, concept_set=named, **settings)[2]
         learned.append(torch.cat([delta.flatten() for delta in vector.deltas.values()]))
     exact, quick = learned
-    assert torch.equal(exact, quick) == bool(guidance)
+    assert not torch.equal(exact, quick)
     assert float(torch.cosine_similarity(exact, quick, dim=0)) > 0.95
