@@ -13,7 +13,7 @@ from devtools.api_graph import node_of
 
 Graph = dict[str, dict[str, Any]]
 VECTOR, SET = "load vector", "load set"  # ids of the loaders in the later steps
-CHECKPOINT_EVERY = 40  # steps of the fine-tune that a stop costs at most
+CHECKPOINT_EVERY = 50  # steps of the fine-tune that a stop costs at most
 
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:

@@ -302,5 +302,11 @@ HOSTING: dict[str, list[Fault]] = {
             "        pass",
             (FINETUNE,),
         ),
+        Fault(
+            "pictures of a job take what time they like",
+            "max(TELL_EVERY_S, (ended - began) / PREVIEW_SHARE)",
+            "TELL_EVERY_S",
+            ("tests/nodes/test_host_leans.py",),
+        ),
     ],
 }

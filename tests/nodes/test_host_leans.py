@@ -286,6 +286,33 @@ def test_a_progress_bar_takes_a_picture_and_tells_the_hook(
     assert heard == [(1, 2)]
 
 
+def test_pictures_of_a_job_take_little_of_its_time_and_texts_go_on(
+    pack: Any, comfy_host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+    from tverase_pack.nodes.host.app import progress
+
+    clock = [100.0]
+    drawn, texts = list[float](), list[float]()
+
+    def preview() -> Image.Image:
+        drawn.append(clock[0])
+        clock[0] += 0.1
+        return Image.new("RGB", (4, 4))
+
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(progress, "show_text", lambda message: texts.append(clock[0]))
+    told = progress.NodeProgress(preview)
+    for done in range(100):
+        told(done, 100, "a step")
+        clock[0] += 0.2
+    assert len(drawn) == 4  # 0.1 seconds each, every 5.1 of some 20
+    assert len(texts) == pytest.approx(20 / 1.6, abs=1)
+    told(100, 100, "done")
+    assert len(drawn) == 5
+    assert texts[-1] == pytest.approx(drawn[-1] + 0.1)
+
+
 def test_text_goes_to_the_running_node_of_who_asked(
     pack: Any, comfy_host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
