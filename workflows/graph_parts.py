@@ -46,7 +46,7 @@ class Recipe:
     count: int = 160  # pictures of the concept
     at_once: int = 32  # pictures drawn at once
     shown: int = 8  # pictures in each row of a grid
-    inversion_steps: int = 150
+    inversion_steps: int = 150  # of Diverse Inversion
     strength: float = 1.7
     file_error: float = 0.0  # above 0 the file is compact, see Save Task Vector
     kept_each: int = RETAINED_EACH  # pictures of each retained prompt

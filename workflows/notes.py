@@ -53,7 +53,7 @@ too much harms the rest. Judge it at the CFG you draw with: the same strength do
 ABOUT_AUTO = (
     """# Erase a concept, measured
 Takes **{concept}** out of the demo model and finds by itself how much to subtract. \
-Press **Run**: it takes two to five minutes on two CPU cores.
+Press **Run**: it takes two minutes on two CPU cores that are fast in bfloat16, longer on others.
 
 """
     + ANOTHER

@@ -10,6 +10,7 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 from devtools import help_pages, locales
+from devtools.api_graph import API_GRAPHS, node_of, read_graph
 from host_support.client import Client
 
 PAGES = [
@@ -137,3 +138,15 @@ def test_the_server_hands_them_out(server: Client) -> None:
         for _, place in IMAGE.findall(page):
             with read(f"{docs}/{place}", timeout=60) as answer:
                 assert answer.headers["Content-Type"] == "image/png"
+
+
+def test_examples_on_the_demo_model_are_those_of_the_automatic_graph() -> None:
+    graph = read_graph(API_GRAPHS / "erase_concept_auto.json")
+    tune, search = (
+        graph[node_of(graph, kind)]["inputs"]
+        for kind in ("TVEraseConceptFinetune", "TVEraseDiverseInversion")
+    )
+    told = f"`erase_concept_auto` {tune['steps']} steps, 4e-4, batch size {tune['batch_size']},"
+    assert told in english("TVEraseConceptFinetune")
+    told = f"`count` {search['count']}, `steps` {search['steps']}, `learning_rate` 0.05"
+    assert told in english("TVEraseDiverseInversion")

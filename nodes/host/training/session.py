@@ -113,8 +113,8 @@ def tuning_session(
     make = eight_bit_adamw if config.optimizer == "adamw8bit" else None
     with ExitStack() as stack:
         unfinished = stack.enter_context(Unfinished(job if checkpoint_every else "", TASK_VECTORS))
-        room = plan.on(model.load_device)
-        denoiser = stack.enter_context(open_denoiser(model, room, autocast=True))
+        opened = open_denoiser(model, plan.on(model.load_device), autocast=True)
+        denoiser = stack.enter_context(opened)
         if plan.recompute:
             stack.enter_context(recomputed_blocks(denoiser.patcher.model.diffusion_model))
         peak = stack.enter_context(measured_peak(denoiser.device))
