@@ -185,21 +185,31 @@ def vector_of(model: Any, rank: int = 0, share: float = SHARE) -> Any:
 def used(model: Any, dtype: torch.dtype = torch.float32) -> Weights:
     """What the loaded layers compute with where they are given `dtype`; float32 on the CPU."""
     import comfy.model_management
-    import comfy.ops
 
     comfy.model_management.load_models_gpu([model], force_full_load=True)
     found = {}
     for path, module in model.model.named_modules():
         if hasattr(module, "weight_function") and getattr(module, "weight", None) is not None:
-            own = getattr(module, "cast_bias_weight", None)
             given = torch.empty(0, dtype=dtype, device=model.load_device)
-            weight = (own(given) if own else comfy.ops.cast_bias_weight(module, given))[0]
+            weight = _cast(module, given)
             weight = weight.dequantize() if hasattr(weight, "_qdata") else weight
             whole = weight.whole() if hasattr(weight, "whole") else weight
             scale = getattr(module, "scale_weight", None)  # of ComfyUI's first 8-bit layers
             scaled = whole.float() if scale is None else whole.float() * scale
             found[f"{path}.weight"] = scaled.cpu().clone()
     return found
+
+
+def _cast(module: Any, given: Tensor) -> Tensor:
+    """The weight for that input: of the host, or what an open denoiser gives the layer."""
+    import comfy.ops
+
+    covered = vars(module).get("forward")
+    if covered is not None:
+        layer, _, *rest = covered.args
+        return covered.func(layer, lambda x: layer.weight, *rest, given)
+    own = getattr(module, "cast_bias_weight", None)
+    return (own(given) if own else comfy.ops.cast_bias_weight(module, given))[0]
 
 
 def compared(deltas: Any, before: Weights, after: Weights) -> Any:

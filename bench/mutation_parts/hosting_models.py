@@ -9,6 +9,7 @@ FLOW = "tests/nodes/flow/test_families.py"
 PASSED_OVER = "tests/nodes/flow/test_passed_over.py"
 FINETUNE = "tests/nodes/finetune/test_finetune.py"
 INVERSION = "tests/nodes/inversion/test_inversion.py"
+GIVEN = "tests/nodes/finetune/test_given_weights.py"
 
 HOSTING_MODELS: dict[str, list[Fault]] = {
     "nodes/host/model/denoiser.py": [
@@ -21,8 +22,8 @@ HOSTING_MODELS: dict[str, list[Fault]] = {
         ),
         Fault(
             "parameters that no layer owns are not trained",
-            "changed_when_read(network, loose):",
-            "changed_when_read(network, []):",
+            "changed_when_read(network, loose),",
+            "changed_when_read(network, []),",
             (FLOW,),
         ),
         Fault(
@@ -50,8 +51,8 @@ HOSTING_MODELS: dict[str, list[Fault]] = {
         ),
         Fault(
             "inference mode is not left",
-            "with torch.inference_mode(False), changed",
-            "with torch.inference_mode(torch.is_inference_mode_enabled()), changed",
+            "            torch.inference_mode(False),\n",
+            "            torch.inference_mode(torch.is_inference_mode_enabled()),\n",
         ),
         Fault(
             "a model that does not fit is loaded",
@@ -63,6 +64,26 @@ HOSTING_MODELS: dict[str, list[Fault]] = {
             "a quantised model is trained",
             "    refuse_quantised(model, purpose)\n",
             "",
+        ),
+        Fault(
+            "deltas act in other clones",
+            "return bool(clone.model.current_weight_patches_uuid == clone.patches_uuid)",
+            "return True",
+            (GIVEN,),
+        ),
+        Fault(
+            "what other packs do to a weight is passed over",
+            "known and not packed and not wrapped",
+            "known and not packed",
+            (GIVEN,),
+        ),
+        Fault(
+            "quantised weights are taken as they lie there",
+            "known and not packed and not wrapped",
+            "known and not wrapped",
+            ("tests/nodes/flow", "tests/nodes/finetune"),
+            harmless="those that can be trained multiply by their scale themselves, or are none of "
+            "these kinds of layers; the test is for formats to come",
         ),
         Fault("an edit at use is no edit", "    if at_use:\n", "    if False:\n", (REFUSALS,)),
         Fault(

@@ -8,9 +8,30 @@ HALF = "tests/nodes/finetune/test_half_precision.py"
 REFUSALS = "tests/nodes/test_refusals.py"
 QUANTISED = "tests/nodes/finetune/test_quantised_base.py"
 FROZEN = "tests/nodes/finetune/test_frozen_weight.py"
+GIVEN = "tests/nodes/finetune/test_given_weights.py"
 FINETUNE = "tests/nodes/finetune/test_finetune.py"
 
 HOSTING_WEIGHTS: dict[str, list[Fault]] = {
+    "nodes/host/network/given_weights.py": [
+        Fault(
+            "layers stay covered",
+            '            layer.__dict__.pop("forward", None)\n',
+            "            pass\n",
+            (GIVEN,),
+        ),
+        Fault(
+            "another pack's forward is lost",
+            "            if own is not None:\n",
+            "            if False:\n",
+            (GIVEN,),
+        ),
+        Fault(
+            "a layer keeps what it was given",
+            "            attributes.pop(name, None)",
+            "            pass",
+            (GIVEN,),
+        ),
+    ],
     "nodes/host/model/attachments.py": [
         Fault(
             "the sum of another strength is taken",

@@ -37,6 +37,7 @@ def _tuned(place: Place, rule: str = "", **chosen: Any) -> dict[str, Any]:
     """The real node with its own settings, but for what peers lack: no moving average, no flips;
     all pictures of a step at once."""
     host, clock = Host(place), StepClock(place.timed)
+    from tverase_pack.nodes.host.training.recompute import blocks_of
     from tverase_pack.tverase_core.concept_set import concept_set
     from tverase_pack.tverase_core.ports import Context
 
@@ -60,7 +61,8 @@ def _tuned(place: Place, rule: str = "", **chosen: Any) -> dict[str, Any]:
 
     def on_bar(*words: Any, **more: Any) -> None:
         # Recomputing covers `forward` of the blocks.
-        recomputed.append(any("forward" in vars(m) for m in model.model.modules()))
+        blocks = blocks_of(model.model.diffusion_model).values()
+        recomputed.append(any("forward" in vars(block) for block in blocks))
         clock.on_bar(*words, **more)
 
     host.follow(on_bar)

@@ -51,7 +51,8 @@ class WeightSlot:
     rounded to that, and W + delta, rounded again, would be W for every delta below half a step: no
     small edit would act at all. From the stored W, of more digits, as many weights move as should.
     Quantised weights have no more digits than what is handed over, unpacked. On a CPU such a sum is
-    kept for the next passes: there, of all that a pass computes, it takes a fifth.
+    kept for the next passes: there, of all that a pass computes, it takes a fifth. `given` is for
+    layers that need not wait for the host's copy (network/given_weights.py).
     """
 
     def __init__(self, key: str, stack: list[Attachment], layer: torch.nn.Module):
@@ -69,7 +70,19 @@ class WeightSlot:
             branches = self._branches()
             if branches is not None:
                 return self._frozen(weight, branches)
-        return self._with_deltas(weight)
+        return self._with_deltas(weight, weight.dtype)
+
+    def given(self, dtype: torch.dtype) -> torch.Tensor:
+        """The same from the stored weight itself, which is not quantised."""
+        weight = self._stored()
+        if torch.is_grad_enabled() and self._stays:
+            branches = self._branches()
+            if branches is not None:
+                return self._frozen(weight.to(dtype), branches)
+        return self._with_deltas(weight, dtype)
+
+    def _stored(self) -> torch.Tensor:
+        return self._layer._parameters[self._name].detach()
 
     def _branches(self) -> list[Branch] | None:
         """What acts on the weight, or None where a delta is dense."""
@@ -85,12 +98,12 @@ class WeightSlot:
 
     def _frozen(self, weight: torch.Tensor, branches: list[Branch]) -> torch.Tensor:
         unpacked = self._unpacked(weight)
-        dense = partial(self._with_deltas, weight)
+        dense = partial(self._with_deltas, weight, weight.dtype)
         return FrozenWeight.of(unpacked, self._again(unpacked), branches, dense)
 
     def _again(self, unpacked: torch.Tensor) -> Callable[[], torch.Tensor]:
         """Gives what was handed over, in the format it is stored in or float32."""
-        stored = self._layer._parameters[self._name].detach()
+        stored = self._stored()
         if stored.device != unpacked.device:  # brought here for this pass alone
             return lambda: unpacked
         if used_as_stored(stored):
@@ -102,8 +115,9 @@ class WeightSlot:
             return values(self._layer, self._name, weight).to(weight.dtype)
         return weight
 
-    def _with_deltas(self, weight: torch.Tensor) -> torch.Tensor:
-        weight, dtype = self._unpacked(weight), weight.dtype
+    def _with_deltas(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """What the layer computes with. weight: stored, or as the host hands it over."""
+        weight = self._unpacked(weight)
         acting = [
             (attachment.deltas[self._key], attachment.scale)
             for attachment in self._stack
@@ -111,7 +125,7 @@ class WeightSlot:
         ]
         if acting and dtype == torch.bfloat16:
             if not self._packed:
-                weight = self._layer._parameters[self._name].detach().to(weight.device)
+                weight = self._stored().to(weight.device)
             if weight.device.type == "cpu" and not any(delta.requires_grad for delta, _ in acting):
                 return self._kept_sum(weight, acting)
         weight = self._sum(weight, acting).to(dtype)

@@ -14,10 +14,12 @@ from ....tverase_core.ports import Context
 from ....tverase_core.schedule import Schedule
 from ..app.version import require_training
 from ..network.backward import differentiable
+from ..network.given_weights import KINDS, Given, given_weights
 from ..network.kinds import refuse_extra_inputs
 from ..network.latents import with_time, without_time
 from ..network.loose import changed_when_read
 from ..network.schedule import network_times, schedule_of
+from ..storage.formats import layer_of
 from ..storage.view import PREFIX, refuse_quantised, view_of
 from ..training.fits import refuse_too_large
 from .at_use import edits_at_use
@@ -56,8 +58,7 @@ class HostDenoiser:
 
     def _state(self) -> tuple[bool, bool]:
         """Whether it is this clone that is loaded, and whether only in part."""
-        model, mine = self.patcher.model, self.patcher.patches_uuid
-        return model.current_weight_patches_uuid == mine, bool(model.model_lowvram)
+        return _is_loaded(self.patcher), bool(self.patcher.model.model_lowvram)
 
     def ensure_loaded(self) -> None:
         """Load it as before if the host has made room for a judge or a VAE: deltas went with it."""
@@ -139,9 +140,13 @@ def open_denoiser(
     refuse_too_large(model, extra_memory_bytes, purpose)
     clone = plain_clone(model)
     network, stack, loose = clone.model.diffusion_model, list[Attachment](), []
+    given: dict[torch.nn.Module, Given] = {}
     for key in trainable_shapes(clone):
-        slot = WeightSlot(key, stack, clone.model.get_submodule(key.rpartition(".")[0]))
-        if key in wrappable_shapes(clone):
+        layer, name = layer_of(clone.model, key)
+        slot = WeightSlot(key, stack, layer)
+        if _is_at_hand(clone, key, layer):
+            given[layer] = {**given.get(layer, {}), name: slot.given}
+        elif key in wrappable_shapes(clone):
             clone.add_weight_wrapper(key, slot)
         else:
             loose.append((key.removeprefix(PREFIX), slot))
@@ -149,11 +154,30 @@ def open_denoiser(
     loose += [(key.removeprefix(PREFIX), torch.Tensor.clone) for key in scales]
     clone.set_model_compute_dtype(compute_dtype(clone, fast=autocast))
     try:
-        with torch.inference_mode(False), changed_when_read(network, loose):
+        with (
+            torch.inference_mode(False),
+            changed_when_read(network, loose),
+            given_weights(given, lambda: _is_loaded(clone)),
+        ):
             yield HostDenoiser(clone, stack, schedule, extra_memory_bytes)
     finally:
         stack.clear()
         let_go(clone)
+
+
+def _is_at_hand(clone: ModelPatcher, key: str, layer: torch.nn.Module) -> bool:
+    """Whether the stored weight, or bias, can serve as it lies there: nothing unpacks it, brings it
+    to a GPU or changes it before the layer computes."""
+    view = view_of(clone)
+    packed = {f"{key.rpartition('.')[0]}.{name}" for name in ("weight", "bias")} & view.packed
+    wrapped = key in clone.weight_wrapper_patches
+    known = isinstance(layer, KINDS) and key in view.usable
+    return clone.load_device.type == "cpu" and known and not packed and not wrapped
+
+
+def _is_loaded(clone: ModelPatcher) -> bool:
+    """Whether it is this clone's patches that the shared layers have."""
+    return bool(clone.model.current_weight_patches_uuid == clone.patches_uuid)
 
 
 def refuse_patched(model: ModelPatcher) -> None:

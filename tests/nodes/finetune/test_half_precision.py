@@ -13,39 +13,74 @@ KEY = "diffusion_model.input_blocks.0.0.weight"
 
 
 def acting(
-    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, compute: torch.dtype, size: float
+    make: Callable[..., Any],
+    clip: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    compute: torch.dtype,
+    size: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(W as computed with, W + delta as computed with), float32; delta is `size` everywhere."""
     import tverase_pack.nodes.host.model.denoiser as host_denoiser
+    from tverase_pack.nodes.host.text.encoder import HostTextEncoder
 
     monkeypatch.setattr(host_denoiser, "compute_dtype", lambda model, fast: compute)
-    model = make()
-    stored = model.model.get_submodule(KEY.rpartition(".")[0]).weight
-    with host_denoiser.open_denoiser(model) as denoiser:
-        slot = denoiser.patcher.weight_wrapper_patches[KEY][0]
-        given = stored.detach().to(compute)
-        with denoiser.attached({KEY: torch.full(stored.shape, size)}) as attachment:
-            moved = slot(given)
-            attachment.scale = 0.0
-            assert torch.equal(slot(given), given)
-    return given.float(), moved.float()
+    model, seen = make(), list[torch.Tensor]()
+    layer = model.model.get_submodule(KEY.rpartition(".")[0])
+    plain = layer._conv_forward
+
+    def recorded(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        seen.append(weight.float().clone())
+        made: torch.Tensor = plain(x, weight, bias)
+        return made
+
+    context = HostTextEncoder(model, clip).encode(["a cat"])
+    monkeypatch.setattr(layer, "_conv_forward", recorded)
+    deltas = {KEY: torch.full(layer.weight.shape, size)}
+    with host_denoiser.open_denoiser(model) as denoiser, denoiser.attached(deltas) as attachment:
+        for scale in (1.0, 0.0):
+            attachment.scale = scale
+            with torch.no_grad():
+                denoiser.predict(torch.zeros(1, 4, 8, 8), torch.tensor([500]), context)
+    moved, given = seen
+    assert torch.equal(given, layer.weight.to(compute).float())
+    return given, moved
 
 
+@pytest.mark.parametrize("at_hand", [True, False])
 def test_a_small_delta_acts_in_bfloat16_as_much_as_it_should(
-    pack: Any, make_tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    pack: Any,
+    make_tiny_model: Callable[..., Any],
+    tiny_clip: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    at_hand: bool,
 ) -> None:
-    before, after = acting(make_tiny_model, monkeypatch, torch.bfloat16, 1e-4)
+    hold(monkeypatch, at_hand)
+    before, after = acting(make_tiny_model, tiny_clip, monkeypatch, torch.bfloat16, 1e-4)
     largest = before.abs().amax()
     assert largest * 2**-9 > 1e-4, "half a step of the largest weights is more than the delta"
     # The mean over many weights; the base's own rounding has mean zero.
     assert float((after - before).mean()) == pytest.approx(1e-4, rel=0.35)
 
 
+@pytest.mark.parametrize("at_hand", [True, False])
 def test_float32_adds_to_what_the_host_gives(
-    pack: Any, make_tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    pack: Any,
+    make_tiny_model: Callable[..., Any],
+    tiny_clip: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    at_hand: bool,
 ) -> None:
-    before, after = acting(make_tiny_model, monkeypatch, torch.float32, 1e-4)
+    hold(monkeypatch, at_hand)
+    before, after = acting(make_tiny_model, tiny_clip, monkeypatch, torch.float32, 1e-4)
     assert torch.equal(after, before + 1e-4)
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, at_hand: bool) -> None:
+    """Weights are at hand as on this CPU, or not, as on a GPU."""
+    from tverase_pack.nodes.host.model import denoiser
+
+    if not at_hand:
+        monkeypatch.setattr(denoiser, "_is_at_hand", lambda *_: False)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 5.0])
