@@ -226,6 +226,14 @@ HOSTING: dict[str, list[Fault]] = {
             ("tests/nodes/finetune/test_frozen_weight.py",),
         ),
     ],
+    "nodes/host/training/meta.py": [
+        Fault(
+            "large sums count as kept",
+            "if weight.requires_grad and weight.numel() < frozen_weight.LARGE:",
+            "if weight.requires_grad:",
+            ("tests/nodes/finetune/test_frozen_weight.py",),
+        ),
+    ],
     "nodes/host/training/session.py": [
         Fault("a patched model is tuned", "    refuse_patched(model)\n", "", (FINETUNE,)),
         Fault(

@@ -32,6 +32,38 @@ HOSTING_WEIGHTS: dict[str, list[Fault]] = {
             (GIVEN,),
         ),
     ],
+    "nodes/host/network/layer_gradients.py": [
+        Fault(
+            "a linear delta's gradient is turned round",
+            "back.flatten(0, -2).T @ x.flatten(0, -2)",
+            "(x.flatten(0, -2).T @ back.flatten(0, -2)).T * 0.5",
+            (FROZEN,),
+        ),
+        Fault(
+            "what a delta is added with is left out of its gradient",
+            "whole if whole is None or scale == 1.0 else whole * scale",
+            "whole",
+            (FROZEN,),
+        ),
+        Fault(
+            "the input is kept where nothing learns",
+            "ctx.save_for_backward(x if learns else None)",
+            "ctx.save_for_backward(x)",
+            (FROZEN,),
+        ),
+        Fault(
+            "biases of linear layers do not learn",
+            "of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None",
+            "of_bias = None",
+            (FROZEN,),
+        ),
+        Fault(
+            "biases of convolutions do not learn",
+            "back.transpose(0, 1).flatten(1).sum(1) if ctx.needs_input_grad[3] else None",
+            "None",
+            (FROZEN,),
+        ),
+    ],
     "nodes/host/model/attachments.py": [
         Fault(
             "the sum of another strength is taken",
@@ -44,6 +76,24 @@ HOSTING_WEIGHTS: dict[str, list[Fault]] = {
             "one is other and scale == factor",
             "scale == factor",
             ("tests/nodes/drawing",),
+        ),
+        Fault(
+            "large sums are kept",
+            "if weight.numel() < frozen_weight.LARGE:",
+            "if True:",
+            (FROZEN,),
+        ),
+        Fault(
+            "the gradient of a scaled format's delta is not scaled",
+            "scale / self._unit) for delta, scale in acting]",
+            "scale) for delta, scale in acting]",
+            (QUANTISED,),
+        ),
+        Fault(
+            "a sum is made again as strong as the scale is by then",
+            "self._summed(again(), dtype, acting)",
+            "self._summed(again(), dtype)",
+            (FROZEN,),
         ),
         Fault(
             "deltas that are switched off act",
@@ -125,12 +175,6 @@ HOSTING_WEIGHTS: dict[str, list[Fault]] = {
             "what else reads the weight sees no delta",
             "return value.dense() if isinstance(value, FrozenWeight) else value",
             "return value",
-            (FROZEN,),
-        ),
-        Fault(
-            "biases of such layers do not learn",
-            "of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None",
-            "of_bias = None",
             (FROZEN,),
         ),
     ],

@@ -11,6 +11,7 @@ import torch
 
 from ....tverase_core.errors import KeyMismatchError, listed
 from ....tverase_core.finetuning.low_rank import LowRankDeltas
+from ..network import frozen_weight
 from ..network.frozen_weight import Branch, FrozenWeight, may_stay
 from ..storage.formats import is_packed, stored_scale, used_as_stored, values
 
@@ -65,24 +66,45 @@ class WeightSlot:
 
     def __call__(self, weight: torch.Tensor) -> torch.Tensor:
         # The host's parameters ask for gradients: undetached, each would gather a copy of its own.
-        weight = weight.detach()
-        if torch.is_grad_enabled() and self._stays:
-            branches = self._branches()
-            if branches is not None:
-                return self._frozen(weight, branches)
-        return self._with_deltas(weight, weight.dtype)
+        weight = self._unpacked(weight.detach())
+        return self._made(weight, weight.dtype)
 
     def given(self, dtype: torch.dtype) -> torch.Tensor:
         """The same from the stored weight itself, which is not quantised."""
-        weight = self._stored()
+        return self._made(self._stored(), dtype)
+
+    def _made(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """What the layer computes with. weight: stored, or what the host hands over, unpacked."""
         if torch.is_grad_enabled() and self._stays:
-            branches = self._branches()
-            if branches is not None:
-                return self._frozen(weight.to(dtype), branches)
-        return self._with_deltas(weight, dtype)
+            return self._frozen(weight, dtype)
+        return self._summed(weight, dtype)
+
+    def _frozen(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        again, dense = self._again(weight, dtype), partial(self._summed, weight, dtype)
+        branches = self._branches()
+        if branches is not None:
+            return FrozenWeight.of(weight.to(dtype), again, dense, branches)
+        if weight.numel() < frozen_weight.LARGE:
+            return dense()
+        acting = self._acting()  # as strongly in the backward pass, whatever the scale is then
+        with torch.no_grad():
+            made = self._summed(weight, dtype, acting)
+        added = [(delta.to(weight.device), scale / self._unit) for delta, scale in acting]
+
+        def summed_again() -> torch.Tensor:
+            return self._summed(again(), dtype, acting)
+
+        return FrozenWeight.of(made, summed_again, dense, added=added)
 
     def _stored(self) -> torch.Tensor:
         return self._layer._parameters[self._name].detach()
+
+    def _acting(self) -> Acting:
+        return [
+            (attachment.deltas[self._key], attachment.scale)
+            for attachment in self._stack
+            if attachment.scale != 0 and self._key in attachment.deltas
+        ]
 
     def _branches(self) -> list[Branch] | None:
         """What acts on the weight, or None where a delta is dense."""
@@ -96,33 +118,25 @@ class WeightSlot:
             branches.append(Branch(*deltas.factors(self._key), scale / self._unit))
         return branches
 
-    def _frozen(self, weight: torch.Tensor, branches: list[Branch]) -> torch.Tensor:
-        unpacked = self._unpacked(weight)
-        dense = partial(self._with_deltas, weight, weight.dtype)
-        return FrozenWeight.of(unpacked, self._again(unpacked), branches, dense)
-
-    def _again(self, unpacked: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """Gives what was handed over, in the format it is stored in or float32."""
+    def _again(self, weight: torch.Tensor, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
+        """Gives that weight, unpacked, in its own format or what the layer computes in."""
         stored = self._stored()
-        if stored.device != unpacked.device:  # brought here for this pass alone
-            return lambda: unpacked
+        if stored.device != weight.device:  # brought here for this pass alone
+            return lambda: weight
         if used_as_stored(stored):
             return lambda: stored
-        return partial(values, self._layer, self._name, stored)
+        return lambda: values(self._layer, self._name, stored).to(dtype)
 
     def _unpacked(self, weight: torch.Tensor) -> torch.Tensor:
         if hasattr(weight, "_qdata"):  # hosts of 2025 hand over some of them packed
             return values(self._layer, self._name, weight).to(weight.dtype)
         return weight
 
-    def _with_deltas(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """What the layer computes with. weight: stored, or as the host hands it over."""
-        weight = self._unpacked(weight)
-        acting = [
-            (attachment.deltas[self._key], attachment.scale)
-            for attachment in self._stack
-            if attachment.scale != 0 and self._key in attachment.deltas
-        ]
+    def _summed(
+        self, weight: torch.Tensor, dtype: torch.dtype, acting: Acting | None = None
+    ) -> torch.Tensor:
+        """acting: None for what acts now."""
+        acting = self._acting() if acting is None else acting
         if acting and dtype == torch.bfloat16:
             if not self._packed:
                 weight = self._stored().to(weight.device)

@@ -1,10 +1,10 @@
-"""Layers whose weight stays, in passes for gradients: autograd keeps no copy of a weight.
+"""Layers in passes for gradients: autograd keeps no copy of a weight.
 
-The host hands every layer a copy of its weight, and autograd keeps what it needs for the gradient
-of the layer's input: of all layers together the whole model once more. The stored weight, unpacked
-anew where it is packed, serves as well. A delta of low rank is computed beside it, as in LoRA
-(arXiv 2106.09685), of a convolution as one to r channels and one of size 1 from there: neither the
-sum nor a gradient of the sum's size is made.
+It would keep what it needs for the gradient of a layer's input, the weight as computed with: of all
+layers together the whole model once more. The stored weight, unpacked anew where it is packed,
+serves as well. A delta of low rank is computed beside it, as in LoRA (arXiv 2106.09685), of a
+convolution as one to r channels and one of size 1 from there: neither the sum nor a gradient of the
+sum's size is made. With a dense delta the sum is made again.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional, grad
+from torch.nn import functional
+
+from .layer_gradients import Added, Places, convolved, multiplied
 
 _KINDS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+# A sum of fewer numbers than this is kept for the backward pass: to make one again takes time, and
+# the large ones are nearly all of a model that is large.
+LARGE = 2**20
 # What a convolution's function is called with, in this order, and the gradient of its input.
 _USUAL = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 _WORDS = ("input", "weight", *_USUAL)
-_CONVOLUTIONS: Mapping[Any, Any] = {
-    functional.conv1d: grad.conv1d_input,
-    functional.conv2d: grad.conv2d_input,
-    functional.conv3d: grad.conv3d_input,
-}
+_CONVOLUTIONS = (functional.conv1d, functional.conv2d, functional.conv3d)
 
 
 class Branch(NamedTuple):
@@ -54,6 +55,7 @@ class FrozenWeight(torch.Tensor):
 
     again: Callable[[], Tensor]
     branches: Sequence[Branch]
+    added: Sequence[Added]
     dense: Callable[[], Tensor]
 
     @classmethod
@@ -61,12 +63,14 @@ class FrozenWeight(torch.Tensor):
         cls,
         weight: Tensor,
         again: Callable[[], Tensor],
-        branches: Sequence[Branch],
         dense: Callable[[], Tensor],
+        branches: Sequence[Branch] = (),
+        added: Sequence[Added] = (),
     ) -> FrozenWeight:
-        """weight: as the layer computes with it; again: the same values, from memory that stays."""
+        """weight: as the layer computes with it, with what is `added`, and without gradient; again:
+        the same values, from memory that stays."""
         made: FrozenWeight = weight.as_subclass(cls)
-        made.again, made.branches, made.dense = again, branches, dense
+        made.again, made.branches, made.added, made.dense = again, branches, added, dense
         return made
 
     @classmethod
@@ -112,7 +116,7 @@ def _computed(func: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Ten
 
 
 def _multiplied(x: Tensor, weight: FrozenWeight, bias: Tensor | None) -> Tensor:
-    made: Tensor = _Linear.apply(x, weight.as_subclass(torch.Tensor), weight.again, bias)
+    made = multiplied(x, weight.as_subclass(Tensor), weight.again, bias, weight.added)
     for branch in weight.branches:
         up, down = branch.at(x)
         made = made + functional.linear(functional.linear(x, down), up) * branch.scale
@@ -120,63 +124,13 @@ def _multiplied(x: Tensor, weight: FrozenWeight, bias: Tensor | None) -> Tensor:
 
 
 def _convolved(
-    func: Any, x: Tensor, weight: FrozenWeight, bias: Tensor | None, places: tuple[Any, ...]
+    func: Any, x: Tensor, weight: FrozenWeight, bias: Tensor | None, places: Places
 ) -> Tensor:
-    """places: stride, padding, dilation, groups."""
-    plain = weight.as_subclass(torch.Tensor)
-    made: Tensor = _Convolution.apply(x, plain, weight.again, bias, func, places)
+    plain = weight.as_subclass(Tensor)
+    made = convolved(func, x, plain, weight.again, bias, weight.added, places)
     for branch in weight.branches:
         up, down = branch.at(x)
         inner = func(x, down.view(-1, *plain.shape[1:]), None, *places)
         point = up.view(*up.shape, *[1] * (plain.ndim - 2))
         made = made + func(inner, point) * branch.scale
     return made
-
-
-class _Linear(torch.autograd.Function):
-    """x @ W.T + bias, with gradients for x and the bias."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, again: Callable[[], Tensor], bias: Tensor | None
-    ) -> Tensor:
-        # Not by save_for_backward, which refuses the loader's inference tensors.
-        ctx.again = again
-        return functional.linear(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (back,) = grads
-        towards = (
-            back @ ctx.again().to(back.device, back.dtype) if ctx.needs_input_grad[0] else None
-        )
-        of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None
-        return towards, None, None, of_bias
-
-
-class _Convolution(torch.autograd.Function):
-    """A convolution without groups, with gradients for x and the bias."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        again: Callable[[], Tensor],
-        bias: Tensor | None,
-        func: Callable[..., Tensor],
-        places: tuple[Any, ...],
-    ) -> Tensor:
-        ctx.again, ctx.func, ctx.places, ctx.shape = again, func, places, x.shape
-        return func(x, weight, bias, *places)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (back,) = grads
-        towards = of_bias = None
-        if ctx.needs_input_grad[0]:
-            weight = ctx.again().to(back.device, back.dtype)
-            towards = _CONVOLUTIONS[ctx.func](ctx.shape, weight, back, *ctx.places)
-        if ctx.needs_input_grad[3]:
-            of_bias = back.transpose(0, 1).flatten(1).sum(1)
-        return towards, None, None, of_bias, None, None

@@ -76,9 +76,9 @@ def activations(
     the texts learn and no weight. text: one of its longest rows stands for all. dtype: what is
     computed in, where not what the model's device computes in; a CPU that is fast in bfloat16
     counts as computing in float32, which is more. low_rank: how weights learn. No weight counts
-    where it stays as it is (`FrozenWeight`). A ComfyUI without
-    `optimized_attention_override` (0.3.52) counts attention scores that the real pass does not
-    keep: there the estimate is high.
+    that stays as it is, and no large sum with a delta (`FrozenWeight`).
+    A ComfyUI without `optimized_attention_override` (0.3.52) counts attention scores that the real
+    pass does not keep: there the estimate is high.
     """
     config = dict(model.model.model_config.unet_config)
     dtype = dtype or compute_dtype(model)
@@ -91,10 +91,10 @@ def activations(
         without_content(network)
         ledger = _Ledger()
         for layer in filter(may_stay, network.modules()):
-            if not layer.weight.requires_grad:
-                without_copy(layer)
-            elif low_rank:
+            if low_rank and layer.weight.requires_grad:
                 ledger.pass_over(layer.weight)
+            else:
+                without_copy(layer)
         for name, block in blocks_of(network).items():
             ledger.watch(name, block)
         rows = torch.full((shape[0],), _longest(text))

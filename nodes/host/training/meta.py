@@ -8,6 +8,7 @@ from typing import Any
 import comfy.ops
 import torch
 
+from ..network import frozen_weight
 from ..network.frozen_weight import FrozenWeight
 
 
@@ -79,8 +80,12 @@ def without_content(network: torch.nn.Module) -> None:
 
 
 def without_copy(layer: Any) -> None:
-    """Let it compute as one whose weight stays: autograd keeps neither that nor, of a convolution,
-    the input."""
-    weight = layer.weight.detach()
+    """Let it compute as one whose weight stays, or learns by a dense delta: autograd keeps no large
+    weight, and of a convolution that stays no input."""
+    weight = layer.weight
+    if weight.requires_grad and weight.numel() < frozen_weight.LARGE:
+        return
     del layer._parameters["weight"]
-    layer.weight = FrozenWeight.of(weight, lambda: weight, [], lambda: weight)
+    added = [(weight, 1.0)] if weight.requires_grad else []
+    plain = weight.detach()
+    layer.weight = FrozenWeight.of(plain, lambda: plain, lambda: weight, added=added)

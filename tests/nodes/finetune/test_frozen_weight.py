@@ -58,30 +58,79 @@ def test_factors_get_the_gradients_of_the_dense_sum(pack: Any, model: Any) -> No
         torch.testing.assert_close(branch, whole, rtol=1e-3, atol=1e-5)
 
 
-def test_autograd_keeps_no_weight_of_a_layer(pack: Any, model: Any) -> None:
-    """Neither of the pass for texts that learn nor of one for factors; the plan counts none."""
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_a_large_sum_is_made_again_as_strong_as_it_was(
+    pack: Any,
+    model: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    at_hand: bool,
+    compute: torch.dtype,
+) -> None:
+    """Whatever the scale is in the backward pass, and also beside deltas that do not learn."""
+    from tverase_pack.nodes.host.model import denoiser as host_denoiser
+    from tverase_pack.nodes.host.network import frozen_weight
+
+    monkeypatch.setattr(host_denoiser, "compute_dtype", lambda model, fast: compute)
+    if not at_hand:
+        monkeypatch.setattr(host_denoiser, "_is_at_hand", lambda *_: False)
+    x, times, tokens = given()
+    made = []
+    for large in (0, 2**40):
+        monkeypatch.setattr(frozen_weight, "LARGE", large)
+        with host_denoiser.open_denoiser(model) as denoiser, torch.enable_grad():
+            source = torch.Generator().manual_seed(6)
+            first, second = (
+                {
+                    key: (0.05 * torch.randn(shape, generator=source)).requires_grad_(learns)
+                    for key, shape in denoiser.weight_shapes().items()
+                }
+                for learns in (True, False)
+            )
+            text = tokens.clone().requires_grad_()
+            with denoiser.attached(second), denoiser.attached(first) as attachment:
+                attachment.scale = -0.7
+                told = denoiser.predict(x, times, Context(text))
+                attachment.scale = 5.0
+                told.square().mean().backward()
+        made.append([told.detach(), text.grad, *(delta.grad for delta in first.values())])
+    for again, kept in zip(*made, strict=True):
+        assert again is not None
+        assert bool(again.any())
+        assert again.dtype == torch.float32
+        rough = {} if compute == torch.float32 else {"rtol": 0.05, "atol": 0.02 * float(kept.std())}
+        torch.testing.assert_close(again, kept, **rough)
+
+
+@pytest.mark.parametrize("learns", ["texts", "factors", "deltas"])
+def test_autograd_keeps_no_weight_of_a_layer(
+    pack: Any, model: Any, monkeypatch: pytest.MonkeyPatch, learns: str
+) -> None:
+    """Nor the sum with a delta that learns; the plan counts none."""
     from tverase_pack.nodes.host.model.denoiser import open_denoiser
-    from tverase_pack.nodes.host.network.frozen_weight import may_stay
+    from tverase_pack.nodes.host.network import frozen_weight
     from tverase_pack.nodes.host.training.activations import activations
 
+    monkeypatch.setattr(frozen_weight, "LARGE", 0)
     x, times, tokens = given()
-    for low_rank in (False, True):
-        with open_denoiser(model) as denoiser, torch.enable_grad():
-            network = denoiser.patcher.model.diffusion_model
-            layers = [m for m in network.modules() if may_stay(m)]
-            sums = {squares(m.weight) for m in layers}
-            shapes, factors = factors_of(denoiser)
-            deltas = LowRankDeltas(shapes, factors) if low_rank else {}
-            text = tokens.clone().requires_grad_(not low_rank)
-            with denoiser.attached(deltas), saved_by_autograd() as saved:
-                told = denoiser.predict(x, times, Context(text))
-        assert told.requires_grad
-        assert sums
-        assert not sums & saved.squares()
-        trained = shapes.__contains__ if low_rank else None
-        counted = activations(model, (2, 4, 16, 16), trained, Context(tokens), low_rank=low_rank)
-        real = saved.nbytes()
-        assert 0.96 * real < counted.whole < 1.04 * real, (low_rank, counted.whole, real)
+    with open_denoiser(model) as denoiser, torch.enable_grad():
+        network = denoiser.patcher.model.diffusion_model
+        layers = [m for m in network.modules() if frozen_weight.may_stay(m)]
+        sums = {squares(m.weight) for m in layers}
+        shapes, factors = factors_of(denoiser)
+        zeros = {key: torch.zeros(shape).requires_grad_() for key, shape in shapes.items()}
+        deltas: Any = {"texts": {}, "factors": LowRankDeltas(shapes, factors), "deltas": zeros}
+        text = tokens.clone().requires_grad_(learns == "texts")
+        with denoiser.attached(deltas[learns]), saved_by_autograd() as saved:
+            told = denoiser.predict(x, times, Context(text))
+    assert told.requires_grad
+    assert sums
+    assert not sums & saved.squares()
+    trained = None if learns == "texts" else shapes.__contains__
+    low_rank = learns == "factors"
+    counted = activations(model, (2, 4, 16, 16), trained, Context(tokens), low_rank=low_rank)
+    real = saved.nbytes()
+    assert 0.96 * real < counted.whole < 1.04 * real, (counted.whole, real)
 
 
 def test_any_other_use_of_it_sees_the_sum(pack: Any, comfy_host: Any) -> None:
@@ -93,7 +142,7 @@ def test_any_other_use_of_it_sees_the_sum(pack: Any, comfy_host: Any) -> None:
     down, bias = torch.randn(1, 5, generator=source), torch.randn(3, generator=source)
     bias.requires_grad_()
     frozen = FrozenWeight.of(
-        weight, lambda: weight, [Branch(up, down, 0.5)], lambda: weight + 0.5 * up @ down
+        weight, lambda: weight, lambda: weight + 0.5 * up @ down, [Branch(up, down, 0.5)]
     )
     assert (frozen.shape, frozen.dtype) == ((3, 5), torch.float32)
     whole = weight + 0.5 * (up @ down).detach()
@@ -139,7 +188,7 @@ def test_a_convolution_beside_is_that_of_the_sum(
 
         branches = [Branch(given[1], given[2], 0.5)]
         at = (
-            FrozenWeight.of(weight, lambda: weight, branches, whole)
+            FrozenWeight.of(weight, lambda: weight, whole, branches)
             if kind == "beside"
             else whole()
         )

@@ -34,12 +34,14 @@ def weights(comfy_host: Any) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("rank", [4, 0])
 def test_what_is_learned_is_that_of_the_unpacked_weights(
-    pack: Any, comfy_host: Any, weights: dict[str, Tensor], name: str, monkeypatch: Any
+    pack: Any, comfy_host: Any, weights: dict[str, Tensor], name: str, rank: int, monkeypatch: Any
 ) -> None:
     """In equal arithmetic: of the two, only the float32 one would compute in bfloat16."""
     from tverase_pack.nodes.host.model import numerics
     from tverase_pack.nodes.host.model.weights import base_weight, model_shapes
+    from tverase_pack.nodes.host.network import frozen_weight
 
     from host_support import quantised, tiny_host
     from host_support.host_steps import node, output, pictures, same
@@ -48,6 +50,7 @@ def test_what_is_learned_is_that_of_the_unpacked_weights(
     if name not in quantised.known_formats():
         pytest.skip(f"this ComfyUI does not know {name}")
     monkeypatch.setattr(numerics, "has_fast_bfloat16", lambda device: False)
+    monkeypatch.setattr(frozen_weight, "LARGE", 0)
     model = quantised.quantised_model(name, weights)
     before = held(model)
     unpacked = tiny_host.build_model()
@@ -57,8 +60,9 @@ def test_what_is_learned_is_that_of_the_unpacked_weights(
             target = unpacked.model.get_submodule(layer)._parameters[last]
             with torch.inference_mode():
                 target.copy_(base_weight(model, key))
+    settings = {**SETTINGS, "rank": rank}
     learned = [
-        node(pack, "ConceptFinetune", model=one, concept_set=pictures(), **SETTINGS)[2].deltas
+        node(pack, "ConceptFinetune", model=one, concept_set=pictures(), **settings)[2].deltas
         for one in (model, unpacked)
     ]
     assert learned[0].keys() == learned[1].keys()
