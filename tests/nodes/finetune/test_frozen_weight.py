@@ -198,3 +198,19 @@ def test_a_convolution_beside_is_that_of_the_sum(
     for beside, dense in zip(*learned, strict=True):
         assert beside is not None
         torch.testing.assert_close(beside, dense, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 4, 3, 3)])
+@pytest.mark.parametrize("learns", [False, True])
+def test_the_input_is_kept_for_a_delta_that_learns_alone(
+    pack: Any, comfy_host: Any, shape: tuple[int, ...], learns: bool
+) -> None:
+    from tverase_pack.nodes.host.network.frozen_weight import FrozenWeight
+
+    x = torch.randn(2, 4, *[8] * (len(shape) - 2)).requires_grad_()
+    delta = torch.zeros(shape, requires_grad=learns)
+    weight = torch.randn(shape)
+    at = FrozenWeight.of(weight, lambda: weight, lambda: weight + delta, added=[(delta, 1.0)])
+    with saved_by_autograd() as saved:
+        (linear(x, at) if len(shape) == 2 else conv2d(x, at))
+    assert saved.nbytes() == (x.nbytes if learns else 0)
