@@ -79,7 +79,7 @@ HOSTING_WEIGHTS: dict[str, list[Fault]] = {
         ),
         Fault(
             "large sums are kept",
-            "if weight.numel() < frozen_weight.LARGE:",
+            "if brought or weight.numel() < frozen_weight.LARGE:",
             "if True:",
             (FROZEN,),
         ),

@@ -17,7 +17,7 @@ _MOMENT_BYTES = {"adamw": 8, "adamw8bit": 2}
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """Bytes that autograd keeps of one forward pass, weights as computed with among them.
+    """Bytes that autograd keeps of one forward pass, the weights that it keeps among them.
 
     whole: without recomputation. outline: with it, the inputs of the blocks and what lies between
     them. largest_block: what one block adds while it is recomputed.

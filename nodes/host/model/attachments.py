@@ -84,7 +84,8 @@ class WeightSlot:
         branches = self._branches()
         if branches is not None:
             return FrozenWeight.of(weight.to(dtype), again, dense, branches)
-        if weight.numel() < frozen_weight.LARGE:
+        brought = self._stored().device != weight.device  # here for this pass alone
+        if brought or weight.numel() < frozen_weight.LARGE:
             return dense()
         acting = self._acting()  # as strongly in the backward pass, whatever the scale is then
         with torch.no_grad():
