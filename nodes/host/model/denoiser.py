@@ -14,7 +14,7 @@ from ....tverase_core.ports import Context
 from ....tverase_core.schedule import Schedule
 from ..app.version import require_training
 from ..network.backward import differentiable
-from ..network.given_weights import KINDS, Given, given_weights
+from ..network.given_weights import KINDS, Values, given_weights
 from ..network.kinds import refuse_extra_inputs
 from ..network.latents import with_time, without_time
 from ..network.loose import changed_when_read
@@ -140,12 +140,13 @@ def open_denoiser(
     refuse_too_large(model, extra_memory_bytes, purpose)
     clone = plain_clone(model)
     network, stack, loose = clone.model.diffusion_model, list[Attachment](), []
-    given: dict[torch.nn.Module, Given] = {}
+    given: dict[torch.nn.Module, dict[str, Values]] = {}
     for key in trainable_shapes(clone):
         layer, name = layer_of(clone.model, key)
         slot = WeightSlot(key, stack, layer)
         if _is_at_hand(clone, key, layer):
-            given[layer] = {**given.get(layer, {}), name: slot.given}
+            # The first of several names of one layer counts, as it does for the host.
+            given.setdefault(layer, {}).setdefault(name, slot.given)
         elif key in wrappable_shapes(clone):
             clone.add_weight_wrapper(key, slot)
         else:

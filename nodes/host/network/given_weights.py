@@ -22,8 +22,8 @@ KINDS = (
     torch.nn.GroupNorm,
     torch.nn.LayerNorm,
 )
-# By the parameter's name what gives its values in a format.
-Given: TypeAlias = Mapping[str, Callable[[torch.dtype], torch.Tensor]]
+Values: TypeAlias = Callable[[torch.dtype], torch.Tensor]  # a parameter's, in that format
+Given: TypeAlias = Mapping[str, Values]  # by the parameter's name
 
 
 @contextmanager

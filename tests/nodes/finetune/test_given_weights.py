@@ -155,3 +155,22 @@ def test_what_another_pack_does_to_a_weight_comes_first(
     weight = layer.weight.float() * 2 + 1
     expected = torch.nn.functional.conv2d(x, weight, layer.bias.float(), 1, 1)
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_of_a_layer_with_two_names_the_first_counts(
+    pack: Any, make_tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, at_hand: bool
+) -> None:
+    from tverase_pack.nodes.host.model import denoiser
+
+    if not at_hand:
+        monkeypatch.setattr(denoiser, "_is_at_hand", lambda *_: False)
+    model = make_tiny_model()
+    layer, x = layer_of(model), torch.ones(1, 4, 8, 8)
+    model.model.diffusion_model.twin = layer
+    shape = layer.weight.shape
+    deltas = {KEY: torch.ones(shape), "diffusion_model.twin.weight": torch.full(shape, 5.0)}
+    with torch.no_grad(), denoiser.open_denoiser(model) as opened, opened.attached(deltas):
+        made = layer(x)
+    expected = torch.nn.functional.conv2d(x, layer.weight.float() + 1, layer.bias.float(), 1, 1)
+    torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
