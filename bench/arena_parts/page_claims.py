@@ -7,7 +7,7 @@ from typing import Any
 
 from .plan import CLAIMS, every_job
 from .settings import APART, BLOCKS, LABELS
-from .summary import RIVALS, Found
+from .summary import GAPS, RIVALS, Found, both_erase
 
 CLAIM_NUMBERS = {part: number for number, part in enumerate(CLAIMS, 2)}
 CLAIM_TEXTS = {
@@ -35,7 +35,9 @@ def verdicts(figures: Mapping[str, Any], found: Found) -> list[str]:
         ends = told.get("interval")
         bounds = f", {ends[0]:+.3f} to {ends[1]:+.3f}" if ends else ", one run: no interval"
         verdict = "holds" if told["met"] else "not shown"
-        lines.append(f"- {claim}: **{verdict}** ({told['value']:+.3f}{bounds}).")
+        lines.append(
+            f"- {claim}: **{verdict}** ({told['value']:+.3f}{bounds}{_where(name, found)})."
+        )
     against = [
         f"{LABELS[rival]} {figures[f'claim_robustness_{rival}']['value']:+.3f}"
         for rival in RIVALS
@@ -43,6 +45,15 @@ def verdicts(figures: Mapping[str, Any], found: Found) -> list[str]:
     ]
     lines += ["", f"Claim 1 by rival: {', '.join(against)}."] if against else []
     return [*lines, *claim_rows(found)]
+
+
+def _where(claim: str, found: Found) -> str:
+    """In how many runs there is anything to compare, if not in all."""
+    if claim not in GAPS:
+        return ""
+    part, worse, better, _ = GAPS[claim]
+    usable, runs = both_erase(found, part, worse, better)
+    return "" if len(usable) == runs else f"; both erase in {len(usable)} of {runs} runs"
 
 
 def claim_rows(found: Found) -> list[str]:

@@ -224,16 +224,28 @@ def least_sure(figures: Mapping[str, Figure]) -> Figure:
     return empty[0] if empty else min(figures.values(), key=lowest)
 
 
+# By claim: the part of its jobs, the worse and the better side, and what is compared.
+GAPS = {
+    "claim_strength": ("strength", "plain", "inversions", "held_out"),
+    "claim_diversity": ("diversity", "alike", "diverse", "held_out"),
+    "claim_mask": ("mask", "first three blocks", "whole", "kept"),
+}
+
+
+def both_erase(found: Found, part: str, *sides: str) -> tuple[list[Any], int]:
+    """Results where both sides silence their triggers, and of how many."""
+    results = [found[job] for job in every_job() if job.part == part and job in found]
+    return [r for r in results if all(r[side]["feasible"] for side in sides)], len(results)
+
+
 def claim_gap(found: Found, claim: str, worse: str, better: str, group: str) -> Figure:
     """From the claim's own jobs: rates in `worse` minus in `better`, paired by trigger.
 
     A side that never silences its triggers has no place at equal erasure: its runs are left out.
     """
-    jobs = [job for job in every_job() if job.part == claim and job in found]
-    results = [found[job] for job in jobs]
-    usable = [r for r in results if all(r[side]["feasible"] for side in (worse, better))]
+    usable, runs = both_erase(found, claim, worse, better)
     if not usable:
-        told = "not measured yet" if not results else f"in none of {len(results)} runs both erase"
+        told = "not measured yet" if not runs else f"in none of {runs} runs both erase"
         return Figure(None, "interval > 0", reason=told)
     sides = [
         [[hits / count for hits, count in r[side][group]] for r in usable]
@@ -278,9 +290,7 @@ def arena_figures(found: Found, budget: Budget) -> dict[str, Figure]:
     against = robustness(arena)
     figures |= {f"claim_robustness_{rival}": figure for rival, figure in against.items()}
     figures["claim_robustness"] = least_sure(against)
-    figures["claim_strength"] = claim_gap(found, "strength", "plain", "inversions", "held_out")
-    figures["claim_diversity"] = claim_gap(found, "diversity", "alike", "diverse", "held_out")
-    figures["claim_mask"] = claim_gap(found, "mask", "first three blocks", "whole", "kept")
+    figures |= {claim: claim_gap(found, *compared) for claim, compared in GAPS.items()}
     figures["strength_images_ratio"] = pictures_share(arena)
     every = every_job()
     figures["runs"] = Figure(float(len(arena.runs)), n=len(CONCEPTS) * len(SEEDS), unit="runs")
