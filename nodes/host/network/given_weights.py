@@ -54,16 +54,16 @@ def _forward(
     own: Callable[..., Any],
     given: Given,
     acts: Callable[[], bool],
-    x: torch.Tensor,
     *words: Any,
     **options: Any,
 ) -> Any:
     if not acts():
-        return own(x, *words, **options)
+        return own(*words, **options)
+    x = next(iter((*words, *options.values())))
     attributes = layer.__dict__
     try:
         attributes.update({name: values(x.dtype) for name, values in given.items()})
-        return own(x, *words, **options)
+        return own(*words, **options)
     finally:
         for name in given:
             attributes.pop(name, None)

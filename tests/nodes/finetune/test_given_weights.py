@@ -137,7 +137,7 @@ def test_another_clone_is_unedited_while_a_denoiser_is_open(
         comfy.model_management.load_models_gpu([other], force_full_load=True)
         unedited = layer(x)
         denoiser.ensure_loaded()
-        again = layer(x)
+        again = layer(input=x)
     expected = torch.nn.functional.conv2d(x, layer.weight.float(), layer.bias.float(), 1, 1)
     torch.testing.assert_close(unedited, expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(edited, again)
