@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from .page_claims import CLAIM_NUMBERS, verdicts
-from .page_tables import ASKED, KIND_WORDS, chosen, grids, kinds, method_table, winners
+from .page_tables import (
+    ASKED,
+    KIND_WORDS,
+    chosen,
+    grids,
+    kinds,
+    method_table,
+    second_starts,
+    winners,
+)
 from .picture import draw_pareto
 from .plan import AGAIN, ATTACK, COUNT, TUNE, Job, every_job
 from .settings import BASE, CONCEPTS, LABELS, METHODS, NEAR, SEEDS, Budget
@@ -59,6 +68,7 @@ def text(document: Mapping[str, Any], found: Found, budget: Budget) -> str:
         *winners(found),
         "",
         *kinds(found),
+        *second_starts(found),
         "## The paper's claims",
         "",
         *verdicts(document["figures"], found),

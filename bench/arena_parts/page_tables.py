@@ -7,7 +7,7 @@ from typing import Any
 
 from devtools.figures import shown
 
-from .plan import TUNE, Job
+from .plan import AGAIN, ATTACK, TUNE, Job
 from .settings import BASE, CONCEPTS, LABELS, METHODS, SEEDS
 from .summary import ENOUGH, Arena, Found, best_attack, method_figures
 
@@ -128,3 +128,30 @@ def _choice(tuned: Mapping[str, Any] | None) -> str:
         return "-"
     mark = "" if tuned["feasible"] else " nearest"
     return f"{tuned['setting']}: {tuned['strength']:g}{mark}"
+
+
+def second_starts(found: Found) -> list[str]:
+    """Where an attack was made twice: what each start brought back."""
+    twice = [job for job in found if job.part == AGAIN]
+    runs = sorted({(job.concept, job.seed) for job in twice})
+    if not runs:
+        return []
+    lines = [
+        "Hits of the attack and of the same from a second start, by run; only the first counts "
+        "above, until every run has both:",
+        "",
+        "| method | " + " | ".join(f"{concept}/{seed}" for concept, seed in runs) + " |",
+        "|---" * (len(runs) + 1) + "|",
+    ]
+    for method in dict.fromkeys(m for m in (BASE, *METHODS) if any(j.method == m for j in twice)):
+        cells = [_both(found, method, run) for run in runs]
+        lines.append(f"| {LABELS[method]} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _both(found: Found, method: str, run: tuple[str, int]) -> str:
+    made = [found.get(Job(method, *run, part)) for part in (ATTACK, AGAIN)]
+    if None in made:
+        return "-"
+    hits, draws = [result["hits"] for result in made], made[0]["draws"]
+    return f"{hits[0]} and {hits[1]} of {draws}"

@@ -82,11 +82,11 @@ class Arena:
             for run in zip(*by_group, strict=True)
         ]
 
-    def starts(self, run: Run) -> list[str]:
-        """The attacks that all methods of a run have: the first, and the second when it is
-        everywhere."""
-        there = [m for m in (BASE, *METHODS) if self.has(m, run)]
-        again = all(Job(method, *run, AGAIN) in self.found for method in there)
+    def starts(self) -> list[str]:
+        """The attacks that count: the first, and the second when all methods of every run have it.
+        Of some runs alone it would give these twice the weight."""
+        there = [(m, run) for run in self.runs for m in (BASE, *METHODS) if self.has(m, run)]
+        again = all(Job(method, *run, AGAIN) in self.found for method, run in there)
         return [ATTACK, AGAIN] if again else [ATTACK]
 
     def attacks(self, method: str) -> Groups:
@@ -95,7 +95,7 @@ class Arena:
         made = []
         for run in self.runs:
             valid = []
-            for part in self.starts(run):
+            for part in self.starts():
                 mine, base = (self.part(m, run, part) for m in (method, BASE))
                 if base["hits"] >= NEEDED * base["draws"]:
                     valid.append(mine["hits"] / mine["draws"])
@@ -105,7 +105,7 @@ class Arena:
 
     def on_base(self) -> Groups:
         """Rates of the attacks on the base itself, all of them."""
-        parts = [[self.part(BASE, run, part) for part in self.starts(run)] for run in self.runs]
+        parts = [[self.part(BASE, run, part) for part in self.starts()] for run in self.runs]
         return [[told["hits"] / told["draws"] for told in run] for run in parts]
 
     def pictures(self, groups: Groups) -> int:

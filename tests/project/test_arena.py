@@ -25,7 +25,16 @@ from bench.arena_parts.plan import (
     legs,
     next_ready,
 )
-from bench.arena_parts.settings import BASE, CONCEPTS, KINDS, METHODS, PUBLISHED, SEEDS, Budget
+from bench.arena_parts.settings import (
+    BASE,
+    CONCEPTS,
+    KINDS,
+    LABELS,
+    METHODS,
+    PUBLISHED,
+    SEEDS,
+    Budget,
+)
 from bench.arena_parts.store import Store
 from bench.arena_parts.summary import (
     Arena,
@@ -202,13 +211,14 @@ def test_an_attack_that_fails_on_the_base_counts_for_no_method() -> None:
     assert "| invalid |" in page_of(found)
 
 
-def test_a_second_start_counts_when_every_method_has_it() -> None:
-    found = results([FIRST])
+def test_a_second_start_counts_when_every_method_of_every_run_has_it() -> None:
+    found = results(ALL[:2])
     assert method_figures(Arena.of(found), "uce")["attack"].value == pytest.approx(0.2)
     del found[Job("esd_x", *FIRST, AGAIN)]
     figure = method_figures(Arena.of(found), "uce")["attack"]
     assert figure.value == pytest.approx(0.1)
-    assert figure.n == 10
+    assert figure.n == 20
+    assert f"| {LABELS['uce']} | 1 and 3 of 10 | 1 and 3 of 10 |" in page_of(found)
 
 
 def test_the_corner_is_held_by_the_least_leak_of_those_that_keep_enough() -> None:
