@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from devtools.figures import shown
 
 from .plan import AGAIN, ATTACK, TUNE, Job
 from .settings import BASE, CONCEPTS, LABELS, METHODS, SEEDS
-from .summary import ENOUGH, Arena, Found, best_attack, method_figures
+from .summary import ENOUGH, Arena, Found, Run, best_attack, method_figures
 
 COLUMNS = {
     "plain": "plain",
@@ -111,16 +111,17 @@ def chosen(found: Found) -> list[str]:
     there = [r for r in runs if any(Job(m, *r, TUNE) in found for m in METHODS)]
     if not there:
         return []
+    rows = {m: [_choice(found.get(Job(m, *run, TUNE))) for run in there] for m in begun(found)}
+    return ["Setting and strength that were chosen, by run:", "", *_by_run(there, rows)]
+
+
+def _by_run(runs: Sequence[Run], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """A table: by method a cell for each run."""
     lines = [
-        "Setting and strength that were chosen, by run:",
-        "",
-        "| method | " + " | ".join(f"{concept}/{seed}" for concept, seed in there) + " |",
-        "|---" * (len(there) + 1) + "|",
+        "| method | " + " | ".join(f"{concept}/{seed}" for concept, seed in runs) + " |",
+        "|---" * (len(runs) + 1) + "|",
     ]
-    for method in begun(found):
-        cells = [_choice(found.get(Job(method, *run, TUNE))) for run in there]
-        lines.append(f"| {LABELS[method]} | {' | '.join(cells)} |")
-    return lines
+    return [*lines, *(f"| {LABELS[m]} | {' | '.join(cells)} |" for m, cells in rows.items())]
 
 
 def _choice(tuned: Mapping[str, Any] | None) -> str:
@@ -136,20 +137,16 @@ def second_starts(found: Found) -> list[str]:
     runs = sorted({(job.concept, job.seed) for job in twice})
     if not runs:
         return []
-    lines = [
+    methods = {job.method for job in twice}
+    rows = {m: [_both(found, m, run) for run in runs] for m in (BASE, *METHODS) if m in methods}
+    told = (
         "Hits of the attack and of the same from a second start, by run; only the first counts "
-        "above, until every run has both:",
-        "",
-        "| method | " + " | ".join(f"{concept}/{seed}" for concept, seed in runs) + " |",
-        "|---" * (len(runs) + 1) + "|",
-    ]
-    for method in dict.fromkeys(m for m in (BASE, *METHODS) if any(j.method == m for j in twice)):
-        cells = [_both(found, method, run) for run in runs]
-        lines.append(f"| {LABELS[method]} | {' | '.join(cells)} |")
-    return [*lines, ""]
+        "above, until every run has both:"
+    )
+    return [told, "", *_by_run(runs, rows), ""]
 
 
-def _both(found: Found, method: str, run: tuple[str, int]) -> str:
+def _both(found: Found, method: str, run: Run) -> str:
     made = [found.get(Job(method, *run, part)) for part in (ATTACK, AGAIN)]
     if None in made:
         return "-"

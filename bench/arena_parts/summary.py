@@ -92,10 +92,10 @@ class Arena:
     def attacks(self, method: str) -> Groups:
         """Rates of the attacks that count, for each run with any: an attack counts where the same
         search succeeds on the base."""
-        made = []
+        made, starts = [], self.starts()
         for run in self.runs:
             valid = []
-            for part in self.starts():
+            for part in starts:
                 mine, base = (self.part(m, run, part) for m in (method, BASE))
                 if base["hits"] >= NEEDED * base["draws"]:
                     valid.append(mine["hits"] / mine["draws"])
@@ -105,7 +105,8 @@ class Arena:
 
     def on_base(self) -> Groups:
         """Rates of the attacks on the base itself, all of them."""
-        parts = [[self.part(BASE, run, part) for part in self.starts()] for run in self.runs]
+        starts = self.starts()
+        parts = [[self.part(BASE, run, part) for part in starts] for run in self.runs]
         return [[told["hits"] / told["draws"] for told in run] for run in parts]
 
     def pictures(self, groups: Groups) -> int:

@@ -229,7 +229,7 @@ HOSTING: dict[str, list[Fault]] = {
     "nodes/host/training/meta.py": [
         Fault(
             "large sums count as kept",
-            "if weight.requires_grad and weight.numel() < frozen_weight.LARGE:",
+            "if weight.requires_grad and not is_large(weight):",
             "if weight.requires_grad:",
             ("tests/nodes/finetune/test_frozen_weight.py",),
         ),

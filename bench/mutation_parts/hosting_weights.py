@@ -47,19 +47,19 @@ HOSTING_WEIGHTS: dict[str, list[Fault]] = {
         ),
         Fault(
             "the input is kept where nothing learns",
-            "ctx.save_for_backward(x if learns else None)",
+            "ctx.save_for_backward(x if any(ctx.needs_input_grad[4:]) else None)",
             "ctx.save_for_backward(x)",
             (FROZEN,),
         ),
         Fault(
             "biases of linear layers do not learn",
-            "of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None",
+            "of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None",
             "of_bias = None",
             (FROZEN,),
         ),
         Fault(
             "biases of convolutions do not learn",
-            "back.transpose(0, 1).flatten(1).sum(1) if ctx.needs_input_grad[3] else None",
+            "back.transpose(0, 1).flatten(1).sum(1) if ctx.needs_input_grad[2] else None",
             "None",
             (FROZEN,),
         ),
@@ -79,7 +79,7 @@ HOSTING_WEIGHTS: dict[str, list[Fault]] = {
         ),
         Fault(
             "large sums are kept",
-            "if brought or weight.numel() < frozen_weight.LARGE:",
+            "if brought or not is_large(weight):",
             "if True:",
             (FROZEN,),
         ),

@@ -11,8 +11,7 @@ import torch
 
 from ....tverase_core.errors import KeyMismatchError, listed
 from ....tverase_core.finetuning.low_rank import LowRankDeltas
-from ..network import frozen_weight
-from ..network.frozen_weight import Branch, FrozenWeight, may_stay
+from ..network.frozen_weight import Branch, FrozenWeight, is_large, may_stay
 from ..storage.formats import is_packed, stored_scale, used_as_stored, values
 
 Acting: TypeAlias = list[tuple[torch.Tensor, float]]  # deltas of one weight and their factors
@@ -85,7 +84,7 @@ class WeightSlot:
         if branches is not None:
             return FrozenWeight.of(weight.to(dtype), again, dense, branches)
         brought = self._stored().device != weight.device  # here for this pass alone
-        if brought or weight.numel() < frozen_weight.LARGE:
+        if brought or not is_large(weight):
             return dense()
         acting = self._acting()  # as strongly in the backward pass, whatever the scale is then
         with torch.no_grad():
@@ -100,23 +99,24 @@ class WeightSlot:
     def _stored(self) -> torch.Tensor:
         return self._layer._parameters[self._name].detach()
 
-    def _acting(self) -> Acting:
+    def _at_work(self) -> list[Attachment]:
         return [
-            (attachment.deltas[self._key], attachment.scale)
+            attachment
             for attachment in self._stack
             if attachment.scale != 0 and self._key in attachment.deltas
         ]
 
+    def _acting(self) -> Acting:
+        return [(at_work.deltas[self._key], at_work.scale) for at_work in self._at_work()]
+
     def _branches(self) -> list[Branch] | None:
         """What acts on the weight, or None where a delta is dense."""
         branches = []
-        for attachment in self._stack:
-            deltas, scale = attachment.deltas, attachment.scale
-            if scale == 0 or self._key not in deltas:
-                continue
-            if not isinstance(deltas, LowRankDeltas):
+        for at_work in self._at_work():
+            if not isinstance(at_work.deltas, LowRankDeltas):
                 return None
-            branches.append(Branch(*deltas.factors(self._key), scale / self._unit))
+            factors = at_work.deltas.factors(self._key)
+            branches.append(Branch(*factors, at_work.scale / self._unit))
         return branches
 
     def _again(self, weight: torch.Tensor, dtype: torch.dtype) -> Callable[[], torch.Tensor]:

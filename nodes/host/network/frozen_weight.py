@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from .layer_gradients import Added, Places, convolved, multiplied
 
-_KINDS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+PRODUCTS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 # A sum of fewer numbers than this is kept for the backward pass: to make one again takes time, and
 # the large ones are nearly all of a model that is large.
 LARGE = 2**20
@@ -43,7 +43,12 @@ class Branch(NamedTuple):
 def may_stay(layer: torch.nn.Module) -> bool:
     """Whether it is of those that `FrozenWeight` is for: a convolution, or linear, which the host's
     layers of quantised weights are without being one of PyTorch's."""
-    return isinstance(layer, _KINDS) or hasattr(layer, "in_features")
+    return isinstance(layer, PRODUCTS) or hasattr(layer, "in_features")
+
+
+def is_large(weight: Tensor) -> bool:
+    """Whether its sum with a delta is made again."""
+    return weight.numel() >= LARGE
 
 
 class FrozenWeight(torch.Tensor):

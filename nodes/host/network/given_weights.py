@@ -14,14 +14,9 @@ from typing import Any, TypeAlias
 
 import torch
 
-KINDS = (
-    torch.nn.Linear,
-    torch.nn.Conv1d,
-    torch.nn.Conv2d,
-    torch.nn.Conv3d,
-    torch.nn.GroupNorm,
-    torch.nn.LayerNorm,
-)
+from .frozen_weight import PRODUCTS
+
+KINDS = (*PRODUCTS, torch.nn.GroupNorm, torch.nn.LayerNorm)
 Values: TypeAlias = Callable[[torch.dtype], torch.Tensor]  # a parameter's, in that format
 Given: TypeAlias = Mapping[str, Values]  # by the parameter's name
 

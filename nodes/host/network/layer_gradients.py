@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,17 +14,26 @@ Added: TypeAlias = tuple[Tensor, float]  # a delta of the weight's shape, and it
 Places: TypeAlias = tuple[Any, ...]  # stride, padding, dilation, groups
 
 
+class _How(NamedTuple):
+    """func(x, weight, bias, *places); again: the weight; scales: of the deltas in it."""
+
+    func: Callable[..., Tensor]
+    places: Places
+    again: Again
+    scales: Sequence[float]
+
+
 def multiplied(
     x: Tensor, weight: Tensor, again: Again, bias: Tensor | None, added: Sequence[Added]
 ) -> Tensor:
     """x @ weight.T + bias; with gradients for x, the bias, and the deltas in the weight."""
-    deltas, scales = [delta for delta, _ in added], [scale for _, scale in added]
-    made: Tensor = _Linear.apply(x, weight, again, bias, scales, *deltas)
+    how = _How(functional.linear, (), again, [scale for _, scale in added])
+    made: Tensor = _Linear.apply(x, weight, bias, how, *(delta for delta, _ in added))
     return made
 
 
 def convolved(
-    func: Any,
+    func: Callable[..., Tensor],
     x: Tensor,
     weight: Tensor,
     again: Again,
@@ -33,52 +42,36 @@ def convolved(
     places: Places,
 ) -> Tensor:
     """The same of a convolution without groups, `func`."""
-    deltas, scales = [delta for delta, _ in added], [scale for _, scale in added]
-    made: Tensor = _Convolution.apply(x, weight, again, bias, scales, func, places, *deltas)
+    how = _How(func, places, again, [scale for _, scale in added])
+    made: Tensor = _Convolution.apply(x, weight, bias, how, *(delta for delta, _ in added))
     return made
 
 
-class _Linear(torch.autograd.Function):
+class _Layer(torch.autograd.Function):
+    """Inputs: x, weight, bias, how, and the deltas that are in the weight already."""
+
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        again: Again,
-        bias: Tensor | None,
-        scales: Sequence[float],
-        *deltas: Tensor,
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: _How, *deltas: Tensor
     ) -> Tensor:
-        _keep(ctx, x, again, scales, any(ctx.needs_input_grad[5:]))
-        return functional.linear(x, weight, bias)
+        # `again` not by save_for_backward, which refuses the loader's inference tensors.
+        ctx.how, ctx.shapes = how, (x.shape, weight.shape)
+        ctx.save_for_backward(x if any(ctx.needs_input_grad[4:]) else None)
+        return how.func(x, weight, bias, *how.places)
 
+
+class _Linear(_Layer):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (back,) = grads
         x, weight = _kept(ctx, back)
         towards = None if weight is None else back @ weight
         of_weight = None if x is None else back.flatten(0, -2).T @ x.flatten(0, -2)
-        of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[3] else None
-        return towards, None, None, of_bias, None, *_shared(ctx, of_weight, 5)
+        of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
+        return towards, None, of_bias, None, *_shared(ctx, of_weight)
 
 
-class _Convolution(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        again: Again,
-        bias: Tensor | None,
-        scales: Sequence[float],
-        func: Any,
-        places: Places,
-        *deltas: Tensor,
-    ) -> Tensor:
-        _keep(ctx, x, again, scales, any(ctx.needs_input_grad[7:]))
-        ctx.places, ctx.shapes = places, (x.shape, weight.shape)
-        return func(x, weight, bias, *places)
-
+class _Convolution(_Layer):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (back,) = grads
@@ -90,32 +83,25 @@ class _Convolution(torch.autograd.Function):
         )
         asked = [kept[1] is not None, kept[0] is not None, False]
         sides = back.ndim - 2
-        *steps, groups = ctx.places
+        *steps, groups = ctx.how.places
         stride, padding, dilation = ([s] * sides if isinstance(s, int) else s for s in steps)
-        towards, learned, _ = torch.ops.aten.convolution_backward(
+        towards, of_weight, _ = torch.ops.aten.convolution_backward(
             back, x, weight, None, stride, padding, dilation, False, [0] * sides, groups, asked
         )
-        of_bias = back.transpose(0, 1).flatten(1).sum(1) if ctx.needs_input_grad[3] else None
-        return towards, None, None, of_bias, None, None, None, *_shared(ctx, learned, 7)
-
-
-def _keep(ctx: Any, x: Tensor, again: Again, scales: Sequence[float], learns: bool) -> None:
-    """Note what the backward pass needs; the input, where deltas learn. `again` not by
-    save_for_backward, which refuses the loader's inference tensors."""
-    ctx.again, ctx.scales = again, scales
-    ctx.save_for_backward(x if learns else None)
+        of_bias = back.transpose(0, 1).flatten(1).sum(1) if ctx.needs_input_grad[2] else None
+        return towards, None, of_bias, None, *_shared(ctx, of_weight)
 
 
 def _kept(ctx: Any, back: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """The input if deltas learn, and the weight if the input's gradient is asked for."""
-    weight = ctx.again().to(back.device, back.dtype) if ctx.needs_input_grad[0] else None
+    weight = ctx.how.again().to(back.device, back.dtype) if ctx.needs_input_grad[0] else None
     return ctx.saved_tensors[0], weight
 
 
-def _shared(ctx: Any, of_weight: Tensor | None, first: int) -> list[Tensor | None]:
-    """The gradients of the deltas, float32, which are inputs from `first` on."""
+def _shared(ctx: Any, of_weight: Tensor | None) -> list[Tensor | None]:
+    """The gradients of the deltas, float32."""
     made: list[Tensor | None] = []
-    for scale, asked in zip(ctx.scales, ctx.needs_input_grad[first:], strict=True):
+    for scale, asked in zip(ctx.how.scales, ctx.needs_input_grad[4:], strict=True):
         whole = of_weight.float() if asked and of_weight is not None else None
         made.append(whole if whole is None or scale == 1.0 else whole * scale)
     return made

@@ -8,8 +8,7 @@ from typing import Any
 import comfy.ops
 import torch
 
-from ..network import frozen_weight
-from ..network.frozen_weight import FrozenWeight
+from ..network.frozen_weight import FrozenWeight, is_large
 
 
 class WholeLayers(comfy.ops.disable_weight_init):
@@ -83,7 +82,7 @@ def without_copy(layer: Any) -> None:
     """Let it compute as one whose weight stays, or learns by a dense delta: autograd keeps no large
     weight, and of a convolution that stays no input."""
     weight = layer.weight
-    if weight.requires_grad and weight.numel() < frozen_weight.LARGE:
+    if weight.requires_grad and not is_large(weight):
         return
     del layer._parameters["weight"]
     added = [(weight, 1.0)] if weight.requires_grad else []

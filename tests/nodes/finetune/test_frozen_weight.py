@@ -59,7 +59,6 @@ def test_factors_get_the_gradients_of_the_dense_sum(pack: Any, model: Any) -> No
 
 
 @pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("at_hand", [True, False])
 def test_a_large_sum_is_made_again_as_strong_as_it_was(
     pack: Any,
     model: Any,
@@ -72,8 +71,6 @@ def test_a_large_sum_is_made_again_as_strong_as_it_was(
     from tverase_pack.nodes.host.network import frozen_weight
 
     monkeypatch.setattr(host_denoiser, "compute_dtype", lambda model, fast: compute)
-    if not at_hand:
-        monkeypatch.setattr(host_denoiser, "_is_at_hand", lambda *_: False)
     x, times, tokens = given()
     made = []
     for large in (0, 2**40):

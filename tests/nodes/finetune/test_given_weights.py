@@ -157,14 +157,11 @@ def test_what_another_pack_does_to_a_weight_comes_first(
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("at_hand", [True, False])
 def test_of_a_layer_with_two_names_the_first_counts(
-    pack: Any, make_tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, at_hand: bool
+    pack: Any, make_tiny_model: Callable[..., Any], at_hand: bool
 ) -> None:
     from tverase_pack.nodes.host.model import denoiser
 
-    if not at_hand:
-        monkeypatch.setattr(denoiser, "_is_at_hand", lambda *_: False)
     model = make_tiny_model()
     layer, x = layer_of(model), torch.ones(1, 4, 8, 8)
     model.model.diffusion_model.twin = layer

@@ -46,7 +46,6 @@ def acting(
     return given, moved
 
 
-@pytest.mark.parametrize("at_hand", [True, False])
 def test_a_small_delta_acts_in_bfloat16_as_much_as_it_should(
     pack: Any,
     make_tiny_model: Callable[..., Any],
@@ -54,7 +53,6 @@ def test_a_small_delta_acts_in_bfloat16_as_much_as_it_should(
     monkeypatch: pytest.MonkeyPatch,
     at_hand: bool,
 ) -> None:
-    hold(monkeypatch, at_hand)
     before, after = acting(make_tiny_model, tiny_clip, monkeypatch, torch.bfloat16, 1e-4)
     largest = before.abs().amax()
     assert largest * 2**-9 > 1e-4, "half a step of the largest weights is more than the delta"
@@ -62,7 +60,6 @@ def test_a_small_delta_acts_in_bfloat16_as_much_as_it_should(
     assert float((after - before).mean()) == pytest.approx(1e-4, rel=0.35)
 
 
-@pytest.mark.parametrize("at_hand", [True, False])
 def test_float32_adds_to_what_the_host_gives(
     pack: Any,
     make_tiny_model: Callable[..., Any],
@@ -70,17 +67,8 @@ def test_float32_adds_to_what_the_host_gives(
     monkeypatch: pytest.MonkeyPatch,
     at_hand: bool,
 ) -> None:
-    hold(monkeypatch, at_hand)
     before, after = acting(make_tiny_model, tiny_clip, monkeypatch, torch.float32, 1e-4)
     assert torch.equal(after, before + 1e-4)
-
-
-def hold(monkeypatch: pytest.MonkeyPatch, at_hand: bool) -> None:
-    """Weights are at hand as on this CPU, or not, as on a GPU."""
-    from tverase_pack.nodes.host.model import denoiser
-
-    if not at_hand:
-        monkeypatch.setattr(denoiser, "_is_at_hand", lambda *_: False)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 5.0])
