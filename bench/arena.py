@@ -26,13 +26,21 @@ import torch  # noqa: E402 - after the path
 
 from bench.arena_parts.page import write_page  # noqa: E402
 from bench.arena_parts.plan import CLAIMS, Job, Leg, every_job, legs, next_ready  # noqa: E402
-from bench.arena_parts.settings import CONCEPTS, METHODS, SEEDS, TRIAL, Budget  # noqa: E402
+from bench.arena_parts.settings import (  # noqa: E402
+    CONCEPTS,
+    LOOKS,
+    METHODS,
+    SEEDS,
+    TRIAL,
+    Budget,
+)
 from bench.arena_parts.store import KEPT, Store  # noqa: E402
 from bench.arena_parts.summary import arena_figures  # noqa: E402
 from devtools.figures import figures_document, figures_table, write_figures  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
 from devtools.one_thread import run_in_one_thread  # noqa: E402
 
+EVERY = [*CONCEPTS, *LOOKS]
 RESULT = ROOT / "bench" / "results" / "arena.json"
 TRIED = ROOT / ".cache" / "arena" / "trial"
 
@@ -82,7 +90,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="the first so many")
-    parser.add_argument("--concepts", nargs="+", choices=CONCEPTS, default=list(CONCEPTS))
+    parser.add_argument("--concepts", nargs="+", choices=EVERY, default=EVERY)
     names = [*METHODS, *CLAIMS]
     parser.add_argument("--only", nargs="+", choices=names, help="methods and claims")
     parser.add_argument("--fresh", action="store_true", help="forget what there is")
@@ -96,7 +104,7 @@ def asked_for(options: argparse.Namespace) -> list[Leg]:
     only = options.only or [*METHODS, *CLAIMS]
     methods = [name for name in METHODS if name in only]
     claims = [name for name in CLAIMS if name in only]
-    concepts = [name for name in CONCEPTS if name in options.concepts]
+    concepts = [name for name in EVERY if name in options.concepts]
     return legs(methods, concepts, SEEDS[: options.seeds], claims)
 
 

@@ -21,7 +21,7 @@ from bench.arena_parts.claims import CLAIM_PARTS  # noqa: E402
 from bench.arena_parts.counting import measured  # noqa: E402
 from bench.arena_parts.edited import of_text_encoder  # noqa: E402
 from bench.arena_parts.methods import forget, vector_of  # noqa: E402
-from bench.arena_parts.plan import TUNE, Job, first_tuning  # noqa: E402
+from bench.arena_parts.plan import TUNE, Job, first_tuning, tuning_of  # noqa: E402
 from bench.arena_parts.settings import BASE, METHODS, TRIAL, Budget  # noqa: E402
 from bench.arena_parts.store import KEPT, Result, Store  # noqa: E402
 from bench.arena_parts.tuning import best, found_strength  # noqa: E402
@@ -80,7 +80,7 @@ def done(world: World, store: Store, job: Job) -> Result:
         return tuned(world, store, job)
     if job.method == BASE:
         return measured(world, job.part, None, 0.0)
-    choice = chosen(store, Job(job.method, job.concept, job.seed, TUNE))
+    choice = chosen(store, tuning_of(job.method, job.concept, job.seed))
     vector, _ = vector_of(world, job.method, choice["setting"])
     if job.part in CLAIM_PARTS:
         return CLAIM_PARTS[job.part](world, vector, choice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,10 @@ def lacking(found: Found) -> list[str]:
         return []
     by_run: dict[str, list[Job]] = {}
     for job in missing:
-        by_run.setdefault(f"{job.concept}/{job.seed}", []).append(job)
-    whole = len(every_job()) // len(CONCEPTS) // len(SEEDS)
+        by_run.setdefault(run_name(job), []).append(job)
+    wanted = Counter(run_name(job) for job in every_job())
     told = [
-        f"- {run}: {'all of it' if len(jobs) == whole else in_words(jobs)}"
+        f"- {run}: {'all of it' if len(jobs) == wanted[run] else in_words(jobs)}"
         for run, jobs in by_run.items()
     ]
     count = len(every_job())
@@ -107,6 +108,10 @@ def lacking(found: Found) -> list[str]:
         *told,
         "",
     ]
+
+
+def run_name(job: Job) -> str:
+    return f"{job.concept}/{job.seed}"
 
 
 def in_words(jobs: Sequence[Job]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .plan import CLAIMS, every_job
-from .settings import APART, BLOCKS, LABELS
+from .settings import APART, BLOCKS, GROUPS, LABELS
 from .summary import GAPS, RIVALS, Found, both_erase
 
 CLAIM_NUMBERS = {part: number for number, part in enumerate(CLAIMS, 2)}
@@ -16,9 +16,12 @@ CLAIM_TEXTS = {
     "in the paper's own form: [digits.md](digits.md)",
     "claim_strength": "**Claim 2, strength.** On held-out inversions the strength that the plain "
     "prompt and an inversion set ask for leaves less than the one that the plain prompt alone asks "
-    "for",
+    "for; concepts of several looks",
+    "claim_strength_one_look": "The same with the arena's concepts, whose plain prompt is their "
+    "worst trigger",
     "claim_diversity": "**Claim 3, diversity.** The strength from inversions held in intervals "
-    "leaves less than the one from inversions that are just found",
+    "leaves less than the one from inversions that are just found; concepts of several looks",
+    "claim_diversity_one_look": "The same with the arena's concepts",
     "claim_mask": "**Claim 4, blocks.** At equal erasure the first three blocks keep more than the "
     "whole vector",
 }
@@ -51,8 +54,7 @@ def _where(claim: str, found: Found) -> str:
     """In how many runs there is anything to compare, if not in all."""
     if claim not in GAPS:
         return ""
-    part, worse, better, _ = GAPS[claim]
-    usable, runs = both_erase(found, part, worse, better)
+    usable, runs = both_erase(found, GAPS[claim])
     return "" if len(usable) == runs else f"; both erase in {len(usable)} of {runs} runs"
 
 
@@ -81,7 +83,9 @@ def claim_rows(found: Found) -> list[str]:
     return [
         "",
         "Claims 2 to 4, with the paper's own vector at the least strength that silences the "
-        f"triggers, whatever is lost. Diverse: {asked}. Parts: "
+        f"triggers, whatever is lost. Concepts of several looks: {_looks()}; the prompt names one, "
+        "pictures show all, the judge takes any, and each is the named one once. Diverse: "
+        f"{asked}. Parts: "
         + "; ".join(f"{name}: {', '.join(blocks)}" for name, blocks in BLOCKS.items())
         + ". Left: held-out inversions; kept: hits of the prompts that no tuning had.",
         "",
@@ -89,6 +93,10 @@ def claim_rows(found: Found) -> list[str]:
         "|---|---|---|---|---|---|",
         *rows,
     ]
+
+
+def _looks() -> str:
+    return "; ".join(f"*{group}* are {', '.join(looks)}" for group, looks in GROUPS.items())
 
 
 def _share(cells: Sequence[Sequence[int]]) -> float:

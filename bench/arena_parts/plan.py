@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from .settings import BASE, CONCEPTS, KINDS, METHODS, SEEDS
+from .settings import BASE, CONCEPTS, KINDS, LOOKS, LOOKS_CLAIMS, METHODS, SEEDS
 
 # What is measured of a method; each is a file of its own.
 TUNE, COUNT, ATTACK, AGAIN = "tune", "count", "attack", "attack_again"
 CLAIMS = ("strength", "diversity", "mask")  # jobs of the paper's own vector: claims 2, 3 and 4
+# A seed each: the three of a group differ in all that is drawn and learned.
+LOOKS_RUNS = [(name, SEEDS[number % len(SEEDS)]) for number, name in enumerate(LOOKS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,12 @@ def first_tuning(method: str, concept: str) -> Job:
     return Job(method, chooser(concept), SEEDS[0], TUNE)
 
 
+def tuning_of(method: str, concept: str, seed: int) -> Job:
+    """The job whose setting the run takes: its own, but concepts of several looks have none."""
+    own = Job(method, concept, seed, TUNE)
+    return first_tuning(method, concept) if concept in LOOKS else own
+
+
 def legs(
     methods: Sequence[str], concepts: Sequence[str], seeds: Sequence[int], claims: Sequence[str]
 ) -> list[Leg]:
@@ -57,15 +65,21 @@ def legs(
 
     Of the first seed: every method on the first object, then on the style, then on the second
     object; then the claims, then the attacks' second starts; then the other seeds in the same way.
+    Last the claims of concepts with several looks.
     """
     found: list[Leg] = []
+    single = [concept for concept in concepts if concept not in LOOKS]
     for seed in seeds:
-        for concept in concepts:
+        for concept in single:
             found += main_legs(methods, concept, seed)
-        for concept in concepts:
+        for concept in single:
             found += claim_legs(claims, concept, seed)
-        for concept in concepts:
+        for concept in single:
             found += again_legs(methods, concept, seed)
+    about_looks = [claim for claim in LOOKS_CLAIMS if claim in claims]
+    for concept, seed in LOOKS_RUNS:
+        if concept in concepts and seed in seeds:
+            found += claim_legs(about_looks, concept, seed)
     return found
 
 
@@ -86,7 +100,7 @@ def again_legs(methods: Sequence[str], concept: str, seed: int) -> Iterator[Leg]
 
 def claim_legs(claims: Sequence[str], concept: str, seed: int) -> Iterator[Leg]:
     for claim in claims:
-        needs = (Job("tv_paper", concept, seed, TUNE),)
+        needs = (tuning_of("tv_paper", concept, seed),)
         yield Leg(jobs_of("tv_paper", concept, seed, claim), needs)
 
 
@@ -96,7 +110,7 @@ def jobs_of(method: str, concept: str, seed: int, *parts: str) -> tuple[Job, ...
 
 def every_job() -> list[Job]:
     """Of the whole arena."""
-    found = legs(tuple(METHODS), CONCEPTS, SEEDS, CLAIMS)
+    found = legs(tuple(METHODS), (*CONCEPTS, *LOOKS), SEEDS, CLAIMS)
     return [job for leg in found for job in leg.jobs]
 
 

@@ -11,7 +11,15 @@ from typing import Any
 
 SEEDS = (1, 2, 3)
 CONCEPTS = ("cat", "ink", "car")  # in the order of work; the first of a kind chooses settings
-KINDS = {"cat": "object", "car": "object", "ink": "style"}
+GROUPS = {
+    "pets": ("cat", "dog", "bird"),
+    "plants": ("flower", "tree", "fruit"),
+    "discs": ("clock", "ball", "moon"),
+}
+# Concepts of several looks, for claims 2 and 3: by name the look that is known, and all of them.
+LOOKS = {f"{group}-{known}": (known, looks) for group, looks in GROUPS.items() for known in looks}
+LOOKS_CLAIMS = ("strength", "diversity")
+KINDS = {"cat": "object", "car": "object", "ink": "style", **dict.fromkeys(LOOKS, "object")}
 # Close to the concept, asked for in sentences that no training and no tuning has. For a style: the
 # same objects without any style, which may come in the erased one too, so the object is judged.
 NEAR: Mapping[str, tuple[tuple[str, str], ...]] = {

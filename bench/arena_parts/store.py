@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.erasure.concepts import CONCEPTS, ROOT
+from bench.erasure.concepts import ROOT
 
+from .looks import EVERY_CONCEPT
 from .plan import CLAIMS, Job, first_tuning
 from .settings import APART, BLOCKS, METHODS, NEAR, SHARED, Budget
 
@@ -54,9 +55,19 @@ class Store:
     def digest(self, job: Job) -> str:
         """Names what the job measures."""
         grid = METHODS[job.method].grid if job.method in METHODS else ()
-        told = [asdict(self.budget), SHARED, list(map(dict, grid)), repr(CONCEPTS[job.concept])]
+        told = [
+            asdict(self.budget),
+            SHARED,
+            list(map(dict, grid)),
+            repr(EVERY_CONCEPT[job.concept]),
+        ]
         claims = [APART, BLOCKS] if job.part in CLAIMS else []
-        more = [claims, NEAR[job.concept], first_tuning(job.method, job.concept).name, _model()]
+        more = [
+            claims,
+            NEAR.get(job.concept, ()),
+            first_tuning(job.method, job.concept).name,
+            _model(),
+        ]
         text = json.dumps([told, more], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

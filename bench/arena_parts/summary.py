@@ -7,7 +7,7 @@ lacks one of these has no figure, and the reason says what is missing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean as mean
 from typing import Any
 
@@ -16,7 +16,7 @@ from devtools.figures import Figure
 from tverase_core.inversion.diverse import NEEDED
 
 from .plan import AGAIN, ATTACK, COUNT, TUNE, Job, every_job
-from .settings import BASE, CONCEPTS, KINDS, METHODS, PUBLISHED, SEEDS, Budget
+from .settings import BASE, CONCEPTS, KINDS, LOOKS, METHODS, PUBLISHED, SEEDS, Budget
 
 Run = tuple[str, int]
 Found = Mapping[Job, Mapping[str, Any]]
@@ -225,34 +225,52 @@ def least_sure(figures: Mapping[str, Figure]) -> Figure:
     return empty[0] if empty else min(figures.values(), key=lowest)
 
 
-# By claim: the part of its jobs, the worse and the better side, and what is compared.
+@dataclass(frozen=True)
+class Gap:
+    """What a claim compares: rates of `group` on the worse side minus on the better, in the jobs
+    of `part`. several: of concepts of several looks (looks.py)."""
+
+    part: str
+    worse: str
+    better: str
+    group: str
+    several: bool = False
+
+
+_STRENGTH = Gap("strength", "plain", "inversions", "held_out")
+_DIVERSITY = Gap("diversity", "alike", "diverse", "held_out")
 GAPS = {
-    "claim_strength": ("strength", "plain", "inversions", "held_out"),
-    "claim_diversity": ("diversity", "alike", "diverse", "held_out"),
-    "claim_mask": ("mask", "first three blocks", "whole", "kept"),
+    "claim_strength": replace(_STRENGTH, several=True),
+    "claim_strength_one_look": _STRENGTH,
+    "claim_diversity": replace(_DIVERSITY, several=True),
+    "claim_diversity_one_look": _DIVERSITY,
+    "claim_mask": Gap("mask", "first three blocks", "whole", "kept"),
 }
 
 
-def both_erase(found: Found, part: str, *sides: str) -> tuple[list[Any], int]:
+def both_erase(found: Found, gap: Gap) -> tuple[list[Any], int]:
     """Results where both sides silence their triggers, and of how many."""
-    results = [found[job] for job in every_job() if job.part == part and job in found]
+    results = [
+        found[job]
+        for job in every_job()
+        if job in found and job.part == gap.part and (job.concept in LOOKS) == gap.several
+    ]
+    sides = gap.worse, gap.better
     return [r for r in results if all(r[side]["feasible"] for side in sides)], len(results)
 
 
-def claim_gap(found: Found, claim: str, worse: str, better: str, group: str) -> Figure:
-    """From the claim's own jobs: rates in `worse` minus in `better`, paired by trigger.
-
-    A side that never silences its triggers has no place at equal erasure: its runs are left out.
-    """
-    usable, runs = both_erase(found, claim, worse, better)
+def claim_gap(found: Found, compared: Gap) -> Figure:
+    """Paired by trigger. A side that never silences its triggers has no place at equal erasure:
+    its runs are left out."""
+    usable, runs = both_erase(found, compared)
     if not usable:
         told = "not measured yet" if not runs else f"in none of {runs} runs both erase"
         return Figure(None, "interval > 0", reason=told)
     sides = [
-        [[hits / count for hits, count in r[side][group]] for r in usable]
-        for side in (worse, better)
+        [[hits / count for hits, count in r[side][compared.group]] for r in usable]
+        for side in (compared.worse, compared.better)
     ]
-    n = sum(count for r in usable for _, count in r[worse][group])
+    n = sum(count for r in usable for _, count in r[compared.worse][compared.group])
     return gap(*sides, n)
 
 
@@ -291,7 +309,7 @@ def arena_figures(found: Found, budget: Budget) -> dict[str, Figure]:
     against = robustness(arena)
     figures |= {f"claim_robustness_{rival}": figure for rival, figure in against.items()}
     figures["claim_robustness"] = least_sure(against)
-    figures |= {claim: claim_gap(found, *compared) for claim, compared in GAPS.items()}
+    figures |= {claim: claim_gap(found, compared) for claim, compared in GAPS.items()}
     figures["strength_images_ratio"] = pictures_share(arena)
     every = every_job()
     figures["runs"] = Figure(float(len(arena.runs)), n=len(CONCEPTS) * len(SEEDS), unit="runs")

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.erasure.arithmetic import in_float32
-from bench.erasure.concepts import CONCEPTS, ROOT, Concept
+from bench.erasure.concepts import ROOT
 from devtools.in_process import import_host, load_pack
 
+from .looks import EVERY_CONCEPT, Looks, LooksJudge
 from .settings import AT_ONCE, DRAWN, INVERTED, KINDS, Budget
 
 CACHE = ROOT / ".cache" / "arena"
@@ -31,8 +32,10 @@ class World:
         host.folder_paths.set_output_directory(self._outputs.name)
         self.nodes = load_pack().NODE_CLASS_MAPPINGS
         self.model, self.clip, self.vae = self.nodes["TVEraseDemoModel"]().load()
-        self.judge = self.nodes["TVEraseDemoJudge"]().load()[0]
-        self.concept: Concept = CONCEPTS[name]
+        self.concept = EVERY_CONCEPT[name]
+        judge = self.nodes["TVEraseDemoJudge"]().load()[0]
+        several = isinstance(self.concept, Looks)
+        self.judge = LooksJudge(judge, self.concept) if several else judge
         self.kind, self.seed, self.budget = KINDS[name], seed, budget
         self.cache = CACHE / store / f"{name}-{seed}"
         self.cache.mkdir(parents=True, exist_ok=True)

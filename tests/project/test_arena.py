@@ -13,23 +13,28 @@ import torch
 from bench.arena_parts import leg
 from bench.arena_parts.attack_loop import SHARE, with_triggers
 from bench.arena_parts.edited import Rows, Unedited
+from bench.arena_parts.looks import EVERY_CONCEPT, LooksJudge, looks_concept
 from bench.arena_parts.page import text, write_page
 from bench.arena_parts.plan import (
     AGAIN,
     ATTACK,
     CLAIMS,
     COUNT,
+    LOOKS_RUNS,
     TUNE,
     Job,
     every_job,
     legs,
     next_ready,
+    tuning_of,
 )
 from bench.arena_parts.settings import (
     BASE,
     CONCEPTS,
     KINDS,
     LABELS,
+    LOOKS,
+    LOOKS_CLAIMS,
     METHODS,
     PUBLISHED,
     SEEDS,
@@ -37,6 +42,7 @@ from bench.arena_parts.settings import (
 )
 from bench.arena_parts.store import Store
 from bench.arena_parts.summary import (
+    GAPS,
     Arena,
     arena_figures,
     best_attack,
@@ -53,7 +59,7 @@ FIRST = ("cat", 1)
 
 
 def everything() -> list[Any]:
-    return legs(tuple(METHODS), CONCEPTS, SEEDS, CLAIMS)
+    return legs(tuple(METHODS), (*CONCEPTS, *LOOKS), SEEDS, CLAIMS)
 
 
 def counts(erased: int = 1, kept: int = 9) -> Result:
@@ -99,7 +105,7 @@ ALL = [(concept, seed) for seed in SEEDS for concept in CONCEPTS]
 def test_the_most_telling_work_comes_first() -> None:
     jobs = [job for leg in everything() for job in leg.jobs]
     runs = list(dict.fromkeys((job.concept, job.seed) for job in jobs))
-    assert runs == [(concept, seed) for seed in SEEDS for concept in CONCEPTS]
+    assert runs == [*ALL, *LOOKS_RUNS]
     assert [KINDS[concept] for concept in CONCEPTS] == ["object", "style", "object"]
     assert [job.method for job in jobs[:2]] == [BASE, BASE]
     main = [job for job in jobs if job.part not in (*CLAIMS, AGAIN)]
@@ -314,15 +320,56 @@ def claim_result(worse: int = 5, better: int = 2, feasible: bool = True) -> Resu
 def test_claims_are_differences_at_equal_erasure() -> None:
     jobs = [job for job in every_job() if job.part == "strength"][:2]
     found = {job: claim_result() for job in jobs}
-    figure = claim_gap(found, "strength", "plain", "inversions", "held_out")
+    figure = claim_gap(found, GAPS["claim_strength_one_look"])
     assert figure.value == pytest.approx(0.3)
     assert figure.met()
     masked = {Job("tv_paper", *FIRST, "mask"): claim_result()}
-    gained = claim_gap(masked, "mask", "first three blocks", "whole", "kept")
+    gained = claim_gap(masked, GAPS["claim_mask"])
     assert gained.value == pytest.approx(0.3)
     assert not gained.met()  # one run has no interval
     never = {job: claim_result(feasible=False) for job in jobs}
-    assert claim_gap(never, "strength", "plain", "inversions", "held_out").value is None
+    assert claim_gap(never, GAPS["claim_strength_one_look"]).value is None
+
+
+def test_concepts_of_several_looks_have_a_figure_of_their_own() -> None:
+    jobs = [job for job in every_job() if job.part == "strength"]
+    found = {job: claim_result(worse=5 if job.concept in LOOKS else 2) for job in jobs}
+    assert claim_gap(found, GAPS["claim_strength"]).value == pytest.approx(0.3)
+    assert claim_gap(found, GAPS["claim_strength_one_look"]).value == 0
+
+
+def test_each_look_is_once_the_one_that_the_prompt_names() -> None:
+    assert [EVERY_CONCEPT[name].plain for name in LOOKS][:3] == ["a cat", "a dog", "a bird"]
+    for name, (known, looks) in LOOKS.items():
+        concept = looks_concept(name)
+        assert all(any(look in prompt for prompt in concept.learned) for look in looks)
+        asked = {name for _, name in concept.tuning + concept.reported}
+        assert known in looks
+        assert not asked & set(looks)
+    for job in (job for job in every_job() if job.concept in LOOKS):
+        assert (job.method, job.part in LOOKS_CLAIMS) == ("tv_paper", True)
+        assert tuning_of(job.method, job.concept, job.seed) == Job("tv_paper", "cat", 1, TUNE)
+
+
+class Sees:
+    """Fires for one name alone."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def concepts(self) -> tuple[str, ...]:
+        return ("cat", "dog", "bird", "fish")
+
+    def score(self, images: torch.Tensor, concept: str) -> torch.Tensor:
+        return torch.full((len(images),), float(concept == self.name))
+
+
+@pytest.mark.parametrize(("seen", "fires"), [("cat", 1), ("bird", 1), ("fish", 0)])
+def test_any_look_is_the_concept(seen: str, fires: int) -> None:
+    judge, picture = LooksJudge(Sees(seen), looks_concept("pets-dog")), torch.zeros(2, 4, 4, 3)
+    assert judge.score(picture, "pets-dog").tolist() == [fires, fires]
+    assert judge.score(picture, seen).tolist() == [1, 1]
+    assert "pets-dog" in judge.concepts()
 
 
 def test_rows_are_encoded_anew_at_another_strength() -> None:
