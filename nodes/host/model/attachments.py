@@ -12,16 +12,18 @@ import torch
 from ....tverase_core.errors import KeyMismatchError, listed
 from ....tverase_core.finetuning.low_rank import LowRankDeltas
 from ..network.frozen_weight import Branch, FrozenWeight, is_large, may_stay
+from ..network.room import Room
 from ..storage.formats import is_packed, stored_scale, used_as_stored, values
 
 Acting: TypeAlias = list[tuple[torch.Tensor, float]]  # deltas of one weight and their factors
 
 
 class Attachment:
-    """Deltas by key and the factor they are added with."""
+    """Deltas by key and the factor they are added with. room: for sums on a CPU."""
 
     def __init__(self, deltas: Mapping[str, torch.Tensor]):
         self.deltas, self.scale = deltas, 1.0
+        self.room = Room()
 
 
 @contextmanager
@@ -52,7 +54,8 @@ class WeightSlot:
     small edit would act at all. From the stored W, of more digits, as many weights move as should.
     Quantised weights have no more digits than what is handed over, unpacked. On a CPU such a sum is
     kept for the next passes: there, of all that a pass computes, it takes a fifth. `given` is for
-    layers that need not wait for the host's copy (network/given_weights.py).
+    layers that need not wait for the host's copy (network/given_weights.py); what it gives serves
+    until the next layer asks.
     """
 
     def __init__(self, key: str, stack: list[Attachment], layer: torch.nn.Module):
@@ -70,7 +73,11 @@ class WeightSlot:
 
     def given(self, dtype: torch.dtype) -> torch.Tensor:
         """The same from the stored weight itself, which is not quantised."""
-        return self._made(self._stored(), dtype)
+        weight = self._stored()
+        # Not a bias: a layer reads it beside its weight.
+        if self._stays and is_large(weight) and not torch.is_grad_enabled():
+            return self._summed(weight, dtype, room=self._room())
+        return self._made(weight, dtype)
 
     def _made(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """What the layer computes with. weight: stored, or what the host hands over, unpacked."""
@@ -87,14 +94,13 @@ class WeightSlot:
         if brought or not is_large(weight):
             return dense()
         acting = self._acting()  # as strongly in the backward pass, whatever the scale is then
-        with torch.no_grad():
-            made = self._summed(weight, dtype, acting)
         added = [(delta.to(weight.device), scale / self._unit) for delta, scale in acting]
 
-        def summed_again() -> torch.Tensor:
-            return self._summed(again(), dtype, acting)
+        def summed() -> torch.Tensor:
+            return self._summed(again(), dtype, acting, self._room())
 
-        return FrozenWeight.of(made, summed_again, dense, added=added)
+        shaped = weight.new_empty(1, dtype=dtype).expand(weight.shape)
+        return FrozenWeight.of(shaped, summed, dense, added=added)
 
     def _stored(self) -> torch.Tensor:
         return self._layer._parameters[self._name].detach()
@@ -105,6 +111,9 @@ class WeightSlot:
             for attachment in self._stack
             if attachment.scale != 0 and self._key in attachment.deltas
         ]
+
+    def _room(self) -> Room | None:
+        return next((at_work.room for at_work in self._at_work()), None)
 
     def _acting(self) -> Acting:
         return [(at_work.deltas[self._key], at_work.scale) for at_work in self._at_work()]
@@ -134,22 +143,29 @@ class WeightSlot:
         return weight
 
     def _summed(
-        self, weight: torch.Tensor, dtype: torch.dtype, acting: Acting | None = None
+        self,
+        weight: torch.Tensor,
+        dtype: torch.dtype,
+        acting: Acting | None = None,
+        room: Room | None = None,
     ) -> torch.Tensor:
-        """acting: None for what acts now."""
+        """acting: None for what acts now. room: where a sum that serves at once may be made."""
         acting = self._acting() if acting is None else acting
         if acting and dtype == torch.bfloat16:
             if not self._packed:
                 weight = self._stored().to(weight.device)
             if weight.device.type == "cpu" and not any(delta.requires_grad for delta, _ in acting):
                 return self._kept_sum(weight, acting)
-        weight = self._sum(weight, acting).to(dtype)
+        weight = self._sum(weight, acting, room).to(dtype)
         # Autograd may not save the loader's inference tensors, so it gets a copy.
         return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else weight
 
-    def _sum(self, weight: torch.Tensor, acting: Acting) -> torch.Tensor:
-        for delta, scale in acting:
-            weight = torch.add(weight.float(), delta.to(weight.device), alpha=scale / self._unit)
+    def _sum(self, weight: torch.Tensor, acting: Acting, room: Room | None = None) -> torch.Tensor:
+        added = [(delta.to(weight.device), scale / self._unit) for delta, scale in acting]
+        if room and added and weight.device.type == "cpu":
+            return room.sum(weight, added)
+        for delta, factor in added:
+            weight = torch.add(weight.float(), delta, alpha=factor)
         return weight
 
     def _kept_sum(self, weight: torch.Tensor, acting: Acting) -> torch.Tensor:

@@ -72,8 +72,9 @@ class FrozenWeight(torch.Tensor):
         branches: Sequence[Branch] = (),
         added: Sequence[Added] = (),
     ) -> FrozenWeight:
-        """weight: as the layer computes with it, with what is `added`, and without gradient; again:
-        the same values, from memory that stays."""
+        """weight: as the layer computes with it, without gradient; of its size and format alone
+        where something is `added`. again: the values, from memory that stays or to be used at once.
+        """
         made: FrozenWeight = weight.as_subclass(cls)
         made.again, made.branches, made.added, made.dense = again, branches, added, dense
         return made

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .convolution_gradients import Places, convolution_gradients
+
 Again: TypeAlias = Callable[[], Tensor]
 Added: TypeAlias = tuple[Tensor, float]  # a delta of the weight's shape, and its factor
-Places: TypeAlias = tuple[Any, ...]  # stride, padding, dilation, groups
 
 
 class _How(NamedTuple):
-    """func(x, weight, bias, *places); again: the weight; scales: of the deltas in it."""
+    """func(x, weight, bias, *places); again: the weight as computed with, to be used at once;
+    scales: of the deltas in it."""
 
     func: Callable[..., Tensor]
     places: Places
@@ -26,7 +28,10 @@ class _How(NamedTuple):
 def multiplied(
     x: Tensor, weight: Tensor, again: Again, bias: Tensor | None, added: Sequence[Added]
 ) -> Tensor:
-    """x @ weight.T + bias; with gradients for x, the bias, and the deltas in the weight."""
+    """x @ weight.T + bias; with gradients for x, the bias, and the deltas that are added.
+
+    again: the weight; with something `added` it is got for the layer too, and `weight` not read.
+    """
     how = _How(functional.linear, (), again, [scale for _, scale in added])
     made: Tensor = _Linear.apply(x, weight, bias, how, *(delta for delta, _ in added))
     return made
@@ -48,12 +53,14 @@ def convolved(
 
 
 class _Layer(torch.autograd.Function):
-    """Inputs: x, weight, bias, how, and the deltas that are in the weight already."""
+    """Inputs: x, weight, bias, how, and deltas; with these, the weight is what `again` gives."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: _How, *deltas: Tensor
     ) -> Tensor:
+        if deltas:
+            weight = how.again()
         # `again` not by save_for_backward, which refuses the loader's inference tensors.
         ctx.how, ctx.shapes = how, (x.shape, weight.shape)
         ctx.save_for_backward(x if any(ctx.needs_input_grad[4:]) else None)
@@ -75,20 +82,9 @@ class _Convolution(_Layer):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (back,) = grads
-        kept = _kept(ctx, back)
-        # Of what is not asked for the size alone is needed.
-        x, weight = (
-            back.new_empty(1).expand(shape) if value is None else value
-            for value, shape in zip(kept, ctx.shapes, strict=True)
-        )
-        asked = [kept[1] is not None, kept[0] is not None, False]
-        sides = back.ndim - 2
-        *steps, groups = ctx.how.places
-        stride, padding, dilation = ([s] * sides if isinstance(s, int) else s for s in steps)
-        towards, of_weight, _ = torch.ops.aten.convolution_backward(
-            back, x, weight, None, stride, padding, dilation, False, [0] * sides, groups, asked
-        )
-        of_bias = back.transpose(0, 1).flatten(1).sum(1) if ctx.needs_input_grad[2] else None
+        x, weight = _kept(ctx, back)
+        towards, of_weight = convolution_gradients(back, x, weight, ctx.shapes, ctx.how.places)
+        of_bias = back.sum((0, *range(2, back.ndim))) if ctx.needs_input_grad[2] else None
         return towards, None, of_bias, None, *_shared(ctx, of_weight)
 
 

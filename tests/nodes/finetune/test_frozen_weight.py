@@ -211,3 +211,87 @@ def test_the_input_is_kept_for_a_delta_that_learns_alone(
     with saved_by_autograd() as saved:
         (linear(x, at) if len(shape) == 2 else conv2d(x, at))
     assert saved.nbytes() == (x.nbytes if learns else 0)
+
+
+def test_a_room_makes_one_sum_after_the_other(pack: Any) -> None:
+    from tverase_pack.nodes.host.network.room import Room
+
+    room, source = Room(), torch.Generator().manual_seed(3)
+    places = []
+    for shape in ((4, 3), (5, 4), (2, 3)):
+        weight, first, second = torch.randn(3, *shape, generator=source).unbind()
+        stored = weight.clone()
+        made = room.sum(weight, [(first.requires_grad_(), -0.5), (second, 2.0)])
+        assert torch.equal(weight, stored)
+        wanted = torch.add(torch.add(weight, first, alpha=-0.5), second, alpha=2.0)
+        assert torch.equal(made, wanted.detach())
+        half = room.sum(weight.bfloat16(), [(second, 1.0)])
+        assert torch.equal(half, weight.bfloat16().float() + second)
+        places.append(half.data_ptr())
+    assert places[2] == places[1]  # what has grown once is large enough
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_large_sums_are_the_same_in_passes_without_gradients(
+    pack: Any, model: Any, monkeypatch: pytest.MonkeyPatch, at_hand: bool, at_once: bool
+) -> None:
+    """Of several edits at a time, and with nothing left of one once it is gone."""
+    from tverase_pack.nodes.host.model.denoiser import open_denoiser
+    from tverase_pack.nodes.host.network import frozen_weight
+
+    made = []
+    for large in (2**40, 0):
+        monkeypatch.setattr(frozen_weight, "LARGE", large)
+        with open_denoiser(model) as denoiser, torch.no_grad():
+            source = torch.Generator().manual_seed(6)
+            first, second = (
+                {
+                    key: torch.randn(size, generator=source) * 0.02
+                    for key, size in denoiser.weight_shapes().items()
+                }
+                for _ in range(2)
+            )
+            x, times, tokens = given()
+            told = [denoiser.predict(x, times, Context(tokens))]
+            with denoiser.attached(first) as attachment:
+                attachment.scale = -0.7
+                told.append(denoiser.predict(x, times, Context(tokens)))
+                if at_once:
+                    with denoiser.attached(second):
+                        told.append(denoiser.predict(x, times, Context(tokens)))
+            told.append(denoiser.predict(x, times, Context(tokens)))
+        assert torch.equal(told[0], told[-1])
+        assert not torch.equal(told[0], told[1])
+        made.append(told)
+    for small, large_sum in zip(*made, strict=True):
+        assert torch.equal(small, large_sum)
+
+
+@pytest.mark.parametrize("size", [1, 2, 6])
+@pytest.mark.parametrize(
+    ("stride", "padding", "dilation"), [(1, 1, 1), (2, 1, 1), ((1, 2), (2, 0), (1, 1)), (1, 2, 2)]
+)
+def test_a_convolution_has_the_gradients_of_autograd(
+    pack: Any, size: int, stride: Any, padding: Any, dilation: Any
+) -> None:
+    """With few places, where the weight's is a product, and with many."""
+    from tverase_pack.nodes.host.network.convolution_gradients import (
+        _few_places,
+        convolution_gradients,
+    )
+
+    source = torch.Generator().manual_seed(2)
+    x = torch.randn(2, 3, size + 2, size + 2, generator=source, requires_grad=True)
+    weight = torch.randn(16, 3, 3, 3, generator=source, requires_grad=True)
+    made = conv2d(x, weight, None, stride, padding, dilation)
+    back = torch.randn(made.shape, generator=source)
+    made.backward(back)
+    places, shapes = (stride, padding, dilation, 1), (x.shape, weight.shape)
+    assert _few_places(back, places) == (made[:, 0].numel() <= 16)
+    for asked in ((True, True), (True, False), (False, True)):
+        given_x, given_weight = x if asked[1] else None, weight if asked[0] else None
+        found = convolution_gradients(back, given_x, given_weight, shapes, places)
+        for gradient, wanted, is_asked in zip(found, (x.grad, weight.grad), asked, strict=True):
+            assert (gradient is not None) == is_asked
+            if gradient is not None:
+                torch.testing.assert_close(gradient, wanted)
