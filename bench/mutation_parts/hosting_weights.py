@@ -59,8 +59,66 @@ HOSTING_WEIGHTS: dict[str, list[Fault]] = {
         ),
         Fault(
             "biases of convolutions do not learn",
-            "back.transpose(0, 1).flatten(1).sum(1) if ctx.needs_input_grad[2] else None",
+            "back.sum((0, *range(2, back.ndim))) if ctx.needs_input_grad[2] else None",
             "None",
+            (FROZEN,),
+        ),
+        Fault(
+            "the layer computes without the delta",
+            "            weight = how.again()\n",
+            "            weight = weight.contiguous()\n",
+            (FROZEN,),
+        ),
+    ],
+    "nodes/host/network/convolution_gradients.py": [
+        Fault(
+            "the product is of the input as it is beside the stride",
+            "shape[2:], dilation, padding, stride)",
+            "shape[2:], padding, dilation, stride)",
+            (FROZEN,),
+        ),
+        Fault(
+            "the weight's gradient is asked for twice",
+            "_by_product(back, x, shapes[1], places), None",
+            "_by_product(back, x, shapes[1], places), x",
+            harmless="the convolution's is the same; it only takes its time",
+        ),
+        Fault(
+            "the other gradient is asked for",
+            "asked = [weight is not None, x is not None, False]",
+            "asked = [x is not None, weight is not None, False]",
+            (FROZEN,),
+        ),
+        Fault(
+            "pictures and channels change places",
+            "values.transpose(0, 1).flatten(1)",
+            "values.flatten(0, 1).flatten(1).view(values.shape[1], -1)",
+            (FROZEN,),
+        ),
+        Fault(
+            "many places are unrolled too",
+            "back[:, 0].numel() <= back.shape[1]",
+            "True",
+            (FROZEN,),
+        ),
+    ],
+    "nodes/host/network/room.py": [
+        Fault(
+            "further deltas are added whole",
+            "made.add_(delta, alpha=factor)",
+            "made.add_(delta)",
+            (FROZEN,),
+        ),
+        Fault(
+            "the first delta is added whole",
+            "torch.add(weight.float(), delta, alpha=factor, out=made)",
+            "torch.add(weight.float(), delta, out=made)",
+            (FROZEN,),
+        ),
+        Fault(
+            "a room is made anew for every sum",
+            "if self._memory.numel() < weight.numel():",
+            "if True:",
             (FROZEN,),
         ),
     ],
@@ -84,15 +142,9 @@ HOSTING_WEIGHTS: dict[str, list[Fault]] = {
             (FROZEN,),
         ),
         Fault(
-            "the gradient of a scaled format's delta is not scaled",
-            "scale / self._unit) for delta, scale in acting]",
-            "scale) for delta, scale in acting]",
-            (QUANTISED,),
-        ),
-        Fault(
             "a sum is made again as strong as the scale is by then",
-            "self._summed(again(), dtype, acting)",
-            "self._summed(again(), dtype)",
+            "self._summed(again(), dtype, acting, self._room())",
+            "self._summed(again(), dtype, None, self._room())",
             (FROZEN,),
         ),
         Fault(
@@ -109,15 +161,21 @@ HOSTING_WEIGHTS: dict[str, list[Fault]] = {
         ),
         Fault(
             "the strength of a delta is ignored",
-            "delta.to(weight.device), alpha=scale / self._unit)",
-            "delta.to(weight.device), alpha=1.0 / self._unit)",
+            "(delta.to(device), scale / self._unit)",
+            "(delta.to(device), 1.0 / self._unit)",
             ("tests/nodes/strength",),
         ),
         Fault(
             "the scale of a scaled format is left out in training",
-            "alpha=scale / self._unit)",
-            "alpha=scale)",
+            "(delta.to(device), scale / self._unit)",
+            "(delta.to(device), scale)",
             (QUANTISED,),
+        ),
+        Fault(
+            "a bias is summed where the weight lies",
+            "if self._stays and is_large(weight) and not",
+            "if is_large(weight) and not",
+            (FROZEN,),
         ),
         Fault(
             "deltas stay after the block",

@@ -12,6 +12,7 @@ import torch
 from ....tverase_core.errors import KeyMismatchError, listed
 from ....tverase_core.finetuning.low_rank import LowRankDeltas
 from ..network.frozen_weight import Branch, FrozenWeight, is_large, may_stay
+from ..network.layer_gradients import Added
 from ..network.room import Room
 from ..storage.formats import is_packed, stored_scale, used_as_stored, values
 
@@ -94,7 +95,7 @@ class WeightSlot:
         if brought or not is_large(weight):
             return dense()
         acting = self._acting()  # as strongly in the backward pass, whatever the scale is then
-        added = [(delta.to(weight.device), scale / self._unit) for delta, scale in acting]
+        added = self._added(acting, weight.device)
 
         def summed() -> torch.Tensor:
             return self._summed(again(), dtype, acting, self._room())
@@ -117,6 +118,10 @@ class WeightSlot:
 
     def _acting(self) -> Acting:
         return [(at_work.deltas[self._key], at_work.scale) for at_work in self._at_work()]
+
+    def _added(self, acting: Acting, device: torch.device) -> list[Added]:
+        """On that device, in the unit of a scaled format."""
+        return [(delta.to(device), scale / self._unit) for delta, scale in acting]
 
     def _branches(self) -> list[Branch] | None:
         """What acts on the weight, or None where a delta is dense."""
@@ -161,7 +166,7 @@ class WeightSlot:
         return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else weight
 
     def _sum(self, weight: torch.Tensor, acting: Acting, room: Room | None = None) -> torch.Tensor:
-        added = [(delta.to(weight.device), scale / self._unit) for delta, scale in acting]
+        added = self._added(acting, weight.device)
         if room and added and weight.device.type == "cpu":
             return room.sum(weight, added)
         for delta, factor in added:
