@@ -68,13 +68,15 @@ def memory_plan(
     config: FinetuneConfig,
     activations: Activations,
     recompute: bool,
+    gradients_stay: bool = False,
 ) -> MemoryPlan:
     """Count a fine-tune of the weights that `config` allows, of these shapes by key.
 
     activations: of one part of a batch. What is learned, its gradient and the average are
     float32, AdamW keeps two moments (one byte each in its 8-bit form). The pass that counts is
     one of the second step or later, when the moments exist; a run of one step meets them after
-    the pass. With one part a step, gradients take the place of what autograd lets go.
+    the pass. With one part a step, gradients take the place of what autograd lets go, unless their
+    memory is kept from step to step.
     """
     trained = {k: tuple(s) for k, s in shapes.items() if config.allows(k, len(s))}
     dense = sum(math.prod(shape) for shape in trained.values())
@@ -91,7 +93,7 @@ def memory_plan(
     gradients = 4 * values
     # A weight in float32, its delta, and their sum or gradient.
     workspace = 12 * largest
-    if config.accumulation > 1:
+    if config.accumulation > 1 or gradients_stay:
         running = gradients + graph
     else:
         running = max(graph, gradients + (activations.largest_block if recompute else 0))

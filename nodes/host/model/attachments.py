@@ -12,15 +12,15 @@ import torch
 from ....tverase_core.errors import KeyMismatchError, listed
 from ....tverase_core.finetuning.low_rank import LowRankDeltas
 from ..network.frozen_weight import Branch, FrozenWeight, is_large, may_stay
-from ..network.layer_gradients import Added
-from ..network.room import Room
+from ..network.layer_gradients import Held
+from ..network.room import Added, Room
 from ..storage.formats import is_packed, stored_scale, used_as_stored, values
 
-Acting: TypeAlias = list[tuple[torch.Tensor, float]]  # deltas of one weight and their factors
+Acting: TypeAlias = list[Added]  # deltas of one weight; factors are their attachments' scales
 
 
 class Attachment:
-    """Deltas by key and the factor they are added with. room: for sums on a CPU."""
+    """Deltas by key and the factor they are added with. room: for sums and gradients on a CPU."""
 
     def __init__(self, deltas: Mapping[str, torch.Tensor]):
         self.deltas, self.scale = deltas, 1.0
@@ -77,7 +77,7 @@ class WeightSlot:
         weight = self._stored()
         # Not a bias: a layer reads it beside its weight.
         if self._stays and is_large(weight) and not torch.is_grad_enabled():
-            return self._summed(weight, dtype, room=self._room())
+            return self._summed(weight, dtype, at_once=True)
         return self._made(weight, dtype)
 
     def _made(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -90,18 +90,17 @@ class WeightSlot:
         again, dense = self._again(weight, dtype), partial(self._summed, weight, dtype)
         branches = self._branches()
         if branches is not None:
-            return FrozenWeight.of(weight.to(dtype), again, dense, branches)
+            return FrozenWeight.of(weight.to(dtype), Held(again), dense, branches)
         brought = self._stored().device != weight.device  # here for this pass alone
         if brought or not is_large(weight):
             return dense()
         acting = self._acting()  # as strongly in the backward pass, whatever the scale is then
-        added = self._added(acting, weight.device)
 
         def summed() -> torch.Tensor:
-            return self._summed(again(), dtype, acting, self._room())
+            return self._summed(again(), dtype, acting, at_once=True)
 
         shaped = weight.new_empty(1, dtype=dtype).expand(weight.shape)
-        return FrozenWeight.of(shaped, summed, dense, added=added)
+        return FrozenWeight.of(shaped, Held(summed, self._added(acting, weight.device)), dense)
 
     def _stored(self) -> torch.Tensor:
         return self._layer._parameters[self._name].detach()
@@ -113,15 +112,12 @@ class WeightSlot:
             if attachment.scale != 0 and self._key in attachment.deltas
         ]
 
-    def _room(self) -> Room | None:
-        return next((at_work.room for at_work in self._at_work()), None)
-
     def _acting(self) -> Acting:
-        return [(at_work.deltas[self._key], at_work.scale) for at_work in self._at_work()]
+        return [Added(at.deltas[self._key], at.scale, at.room) for at in self._at_work()]
 
     def _added(self, acting: Acting, device: torch.device) -> list[Added]:
         """On that device, in the unit of a scaled format."""
-        return [(delta.to(device), scale / self._unit) for delta, scale in acting]
+        return [Added(delta.to(device), scale / self._unit, room) for delta, scale, room in acting]
 
     def _branches(self) -> list[Branch] | None:
         """What acts on the weight, or None where a delta is dense."""
@@ -152,24 +148,24 @@ class WeightSlot:
         weight: torch.Tensor,
         dtype: torch.dtype,
         acting: Acting | None = None,
-        room: Room | None = None,
+        at_once: bool = False,
     ) -> torch.Tensor:
-        """acting: None for what acts now. room: where a sum that serves at once may be made."""
+        """acting: None for what acts now. at_once: it is used before the next one is made."""
         acting = self._acting() if acting is None else acting
         if acting and dtype == torch.bfloat16:
             if not self._packed:
                 weight = self._stored().to(weight.device)
-            if weight.device.type == "cpu" and not any(delta.requires_grad for delta, _ in acting):
+            if weight.device.type == "cpu" and not any(one.delta.requires_grad for one in acting):
                 return self._kept_sum(weight, acting)
-        weight = self._sum(weight, acting, room).to(dtype)
+        weight = self._sum(weight, acting, at_once).to(dtype)
         # Autograd may not save the loader's inference tensors, so it gets a copy.
         return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else weight
 
-    def _sum(self, weight: torch.Tensor, acting: Acting, room: Room | None = None) -> torch.Tensor:
+    def _sum(self, weight: torch.Tensor, acting: Acting, at_once: bool = False) -> torch.Tensor:
         added = self._added(acting, weight.device)
-        if room and added and weight.device.type == "cpu":
-            return room.sum(weight, added)
-        for delta, factor in added:
+        if at_once and added and weight.device.type == "cpu":
+            return added[0].room.sum(weight, added)
+        for delta, factor, _ in added:
             weight = torch.add(weight.float(), delta, alpha=factor)
         return weight
 
@@ -183,6 +179,6 @@ class WeightSlot:
 
 def _same(first: Acting, second: Acting) -> bool:
     return len(first) == len(second) and all(
-        one is other and scale == factor
-        for (one, scale), (other, factor) in zip(first, second, strict=True)
+        one.delta is other.delta and one.factor == other.factor
+        for one, other in zip(first, second, strict=True)
     )

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .weight_gradient import Product
+
 Places: TypeAlias = tuple[Any, ...]  # stride, padding, dilation, groups
 
 
@@ -17,7 +19,7 @@ def convolution_gradients(
     weight: Tensor | None,
     shapes: tuple[torch.Size, torch.Size],
     places: Places,
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, Product | Tensor | None]:
     """(for the input, for the weight); the first is asked for by giving the weight, the second by
     giving x.
 
@@ -51,10 +53,10 @@ def _few_places(back: Tensor, places: Places) -> bool:
     return known and back.device.type == "cpu" and back[:, 0].numel() <= back.shape[1]
 
 
-def _by_product(back: Tensor, x: Tensor, shape: torch.Size, places: Places) -> Tensor:
+def _by_product(back: Tensor, x: Tensor, shape: torch.Size, places: Places) -> Product:
     stride, padding, dilation, _ = places
     seen = functional.unfold(x, shape[2:], dilation, padding, stride)
-    return (_rows(back) @ _rows(seen).T).view(shape)
+    return Product(_rows(back), _rows(seen).T, shape)
 
 
 def _rows(values: Tensor) -> Tensor:

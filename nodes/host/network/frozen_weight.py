@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .layer_gradients import Added, Places, convolved, multiplied
+from .layer_gradients import Held, Places, convolved, multiplied
 
 PRODUCTS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 # A sum of fewer numbers than this is kept for the backward pass: to make one again takes time, and
@@ -58,25 +58,22 @@ class FrozenWeight(torch.Tensor):
     convolutions in groups, of one picture without a batch, or with an edge that is told in a word.
     """
 
-    again: Callable[[], Tensor]
+    held: Held
     branches: Sequence[Branch]
-    added: Sequence[Added]
     dense: Callable[[], Tensor]
 
     @classmethod
     def of(
         cls,
         weight: Tensor,
-        again: Callable[[], Tensor],
+        held: Held,
         dense: Callable[[], Tensor],
         branches: Sequence[Branch] = (),
-        added: Sequence[Added] = (),
     ) -> FrozenWeight:
         """weight: as the layer computes with it, without gradient; of its size and format alone
-        where something is `added`. again: the values, from memory that stays or to be used at once.
-        """
+        where something is added."""
         made: FrozenWeight = weight.as_subclass(cls)
-        made.again, made.branches, made.added, made.dense = again, branches, added, dense
+        made.held, made.branches, made.dense = held, branches, dense
         return made
 
     @classmethod
@@ -122,7 +119,7 @@ def _computed(func: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> Ten
 
 
 def _multiplied(x: Tensor, weight: FrozenWeight, bias: Tensor | None) -> Tensor:
-    made = multiplied(x, weight.as_subclass(Tensor), weight.again, bias, weight.added)
+    made = multiplied(x, weight.as_subclass(Tensor), weight.held, bias)
     for branch in weight.branches:
         up, down = branch.at(x)
         made = made + functional.linear(functional.linear(x, down), up) * branch.scale
@@ -133,7 +130,7 @@ def _convolved(
     func: Any, x: Tensor, weight: FrozenWeight, bias: Tensor | None, places: Places
 ) -> Tensor:
     plain = weight.as_subclass(Tensor)
-    made = convolved(func, x, plain, weight.again, bias, weight.added, places)
+    made = convolved(func, x, plain, weight.held, bias, places)
     for branch in weight.branches:
         up, down = branch.at(x)
         inner = func(x, down.view(-1, *plain.shape[1:]), None, *places)

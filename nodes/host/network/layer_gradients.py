@@ -10,30 +10,35 @@ from torch import Tensor
 from torch.nn import functional
 
 from .convolution_gradients import Places, convolution_gradients
+from .room import Added
+from .weight_gradient import Product, shared
 
 Again: TypeAlias = Callable[[], Tensor]
-Added: TypeAlias = tuple[Tensor, float]  # a delta of the weight's shape, and its factor
+
+
+class Held(NamedTuple):
+    """again: the weight as computed with, in memory that stays, or, with something added, to be
+    used at once."""
+
+    again: Again
+    added: Sequence[Added] = ()
 
 
 class _How(NamedTuple):
-    """func(x, weight, bias, *places); again: the weight as computed with, to be used at once;
-    scales: of the deltas in it."""
+    """func(x, weight, bias, *places)"""
 
     func: Callable[..., Tensor]
     places: Places
-    again: Again
-    scales: Sequence[float]
+    held: Held
 
 
-def multiplied(
-    x: Tensor, weight: Tensor, again: Again, bias: Tensor | None, added: Sequence[Added]
-) -> Tensor:
+def multiplied(x: Tensor, weight: Tensor, held: Held, bias: Tensor | None) -> Tensor:
     """x @ weight.T + bias; with gradients for x, the bias, and the deltas that are added.
 
-    again: the weight; with something `added` it is got for the layer too, and `weight` not read.
+    weight: not read with something added, when `held` gives the sum.
     """
-    how = _How(functional.linear, (), again, [scale for _, scale in added])
-    made: Tensor = _Linear.apply(x, weight, bias, how, *(delta for delta, _ in added))
+    how = _How(functional.linear, (), held)
+    made: Tensor = _Linear.apply(x, weight, bias, how, *(one.delta for one in held.added))
     return made
 
 
@@ -41,27 +46,26 @@ def convolved(
     func: Callable[..., Tensor],
     x: Tensor,
     weight: Tensor,
-    again: Again,
+    held: Held,
     bias: Tensor | None,
-    added: Sequence[Added],
     places: Places,
 ) -> Tensor:
     """The same of a convolution without groups, `func`."""
-    how = _How(func, places, again, [scale for _, scale in added])
-    made: Tensor = _Convolution.apply(x, weight, bias, how, *(delta for delta, _ in added))
+    how = _How(func, places, held)
+    made: Tensor = _Convolution.apply(x, weight, bias, how, *(one.delta for one in held.added))
     return made
 
 
 class _Layer(torch.autograd.Function):
-    """Inputs: x, weight, bias, how, and deltas; with these, the weight is what `again` gives."""
+    """Inputs: x, weight, bias, how, and the deltas."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: _How, *deltas: Tensor
     ) -> Tensor:
         if deltas:
-            weight = how.again()
-        # `again` not by save_for_backward, which refuses the loader's inference tensors.
+            weight = how.held.again()
+        # `held` not by save_for_backward, which refuses the loader's inference tensors.
         ctx.how, ctx.shapes = how, (x.shape, weight.shape)
         ctx.save_for_backward(x if any(ctx.needs_input_grad[4:]) else None)
         return how.func(x, weight, bias, *how.places)
@@ -73,9 +77,10 @@ class _Linear(_Layer):
         (back,) = grads
         x, weight = _kept(ctx, back)
         towards = None if weight is None else back @ weight
-        of_weight = None if x is None else back.flatten(0, -2).T @ x.flatten(0, -2)
-        of_bias = back.flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
-        return towards, None, of_bias, None, *_shared(ctx, of_weight)
+        rows = back.flatten(0, -2)
+        of_weight = None if x is None else Product(rows.T, x.flatten(0, -2), ctx.shapes[1])
+        of_bias = rows.sum(0) if ctx.needs_input_grad[2] else None
+        return towards, None, of_bias, None, *_of_deltas(ctx, of_weight)
 
 
 class _Convolution(_Layer):
@@ -85,19 +90,19 @@ class _Convolution(_Layer):
         x, weight = _kept(ctx, back)
         towards, of_weight = convolution_gradients(back, x, weight, ctx.shapes, ctx.how.places)
         of_bias = back.sum((0, *range(2, back.ndim))) if ctx.needs_input_grad[2] else None
-        return towards, None, of_bias, None, *_shared(ctx, of_weight)
+        return towards, None, of_bias, None, *_of_deltas(ctx, of_weight)
 
 
 def _kept(ctx: Any, back: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """The input if deltas learn, and the weight if the input's gradient is asked for."""
-    weight = ctx.how.again().to(back.device, back.dtype) if ctx.needs_input_grad[0] else None
+    asked = ctx.needs_input_grad[0]
+    weight = ctx.how.held.again().to(back.device, back.dtype) if asked else None
     return ctx.saved_tensors[0], weight
 
 
-def _shared(ctx: Any, of_weight: Tensor | None) -> list[Tensor | None]:
-    """The gradients of the deltas, float32."""
-    made: list[Tensor | None] = []
-    for scale, asked in zip(ctx.how.scales, ctx.needs_input_grad[4:], strict=True):
-        whole = of_weight.float() if asked and of_weight is not None else None
-        made.append(whole if whole is None or scale == 1.0 else whole * scale)
-    return made
+def _of_deltas(ctx: Any, of_weight: Product | Tensor | None) -> list[Tensor | None]:
+    learning = zip(ctx.how.held.added, ctx.needs_input_grad[4:], strict=True)
+    return [
+        shared(of_weight, one) if asked and of_weight is not None else None
+        for one, asked in learning
+    ]

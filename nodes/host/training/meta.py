@@ -9,6 +9,8 @@ import comfy.ops
 import torch
 
 from ..network.frozen_weight import FrozenWeight, is_large
+from ..network.layer_gradients import Held
+from ..network.room import Added, Room
 
 
 class WholeLayers(comfy.ops.disable_weight_init):
@@ -85,6 +87,6 @@ def without_copy(layer: Any) -> None:
     if weight.requires_grad and not is_large(weight):
         return
     del layer._parameters["weight"]
-    added = [(weight, 1.0)] if weight.requires_grad else []
+    added = [Added(weight, 1.0, Room())] if weight.requires_grad else []
     plain = weight.detach()
-    layer.weight = FrozenWeight.of(plain, lambda: plain, lambda: weight, added=added)
+    layer.weight = FrozenWeight.of(plain, Held(lambda: plain, added), lambda: weight)

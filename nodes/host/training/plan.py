@@ -41,7 +41,8 @@ def tuning_plan(
         pictures.contexts,
         low_rank=config.rank is not None,
     )
-    return memory_plan(shapes, config, counted, recompute)
+    stay = model.load_device.type == "cpu" and config.rank is None  # network/room.py
+    return memory_plan(shapes, config, counted, recompute, stay)
 
 
 def fitting_plan(

@@ -47,3 +47,11 @@ def test_a_rank_learns_two_thin_matrices_and_gives_a_dense_result() -> None:
 def test_without_an_average_the_result_lies_beside_the_model() -> None:
     plan = memory_plan(SHAPES, replace(CONFIG, ema=False), PASS, False)
     assert (plan.average, plan.result) == (0, 4 * 105)
+
+
+@pytest.mark.parametrize(("stay", "busy"), [(False, 9000), (True, 4 * 105 + 9000)])
+def test_gradients_of_one_part_take_the_place_of_activations_unless_they_stay(
+    stay: bool, busy: int
+) -> None:
+    plan = memory_plan(SHAPES, replace(CONFIG, accumulation=1), PASS, False, stay)
+    assert plan.parts["gradients and activations"] == busy

@@ -132,6 +132,7 @@ def test_autograd_keeps_no_weight_of_a_layer(
 
 def test_any_other_use_of_it_sees_the_sum(pack: Any, comfy_host: Any) -> None:
     from tverase_pack.nodes.host.network.frozen_weight import Branch, FrozenWeight
+    from tverase_pack.nodes.host.network.layer_gradients import Held
 
     source = torch.Generator().manual_seed(6)
     weight, x = torch.randn(3, 5, generator=source), torch.randn(2, 5, generator=source)
@@ -139,7 +140,7 @@ def test_any_other_use_of_it_sees_the_sum(pack: Any, comfy_host: Any) -> None:
     down, bias = torch.randn(1, 5, generator=source), torch.randn(3, generator=source)
     bias.requires_grad_()
     frozen = FrozenWeight.of(
-        weight, lambda: weight, lambda: weight + 0.5 * up @ down, [Branch(up, down, 0.5)]
+        weight, Held(lambda: weight), lambda: weight + 0.5 * up @ down, [Branch(up, down, 0.5)]
     )
     assert (frozen.shape, frozen.dtype) == ((3, 5), torch.float32)
     whole = weight + 0.5 * (up @ down).detach()
@@ -171,6 +172,7 @@ def test_a_convolution_beside_is_that_of_the_sum(
     pack: Any, comfy_host: Any, words: dict[str, Any]
 ) -> None:
     from tverase_pack.nodes.host.network.frozen_weight import Branch, FrozenWeight
+    from tverase_pack.nodes.host.network.layer_gradients import Held
 
     source = torch.Generator().manual_seed(7)
     inputs = 4 // words.get("groups", 1)
@@ -185,7 +187,7 @@ def test_a_convolution_beside_is_that_of_the_sum(
 
         branches = [Branch(given[1], given[2], 0.5)]
         at = (
-            FrozenWeight.of(weight, lambda: weight, whole, branches)
+            FrozenWeight.of(weight, Held(lambda: weight), whole, branches)
             if kind == "beside"
             else whole()
         )
@@ -203,29 +205,34 @@ def test_the_input_is_kept_for_a_delta_that_learns_alone(
     pack: Any, comfy_host: Any, shape: tuple[int, ...], learns: bool
 ) -> None:
     from tverase_pack.nodes.host.network.frozen_weight import FrozenWeight
+    from tverase_pack.nodes.host.network.layer_gradients import Held
+    from tverase_pack.nodes.host.network.room import Added, Room
 
     x = torch.randn(2, 4, *[8] * (len(shape) - 2)).requires_grad_()
     delta = torch.zeros(shape, requires_grad=learns)
     weight = torch.randn(shape)
-    at = FrozenWeight.of(weight, lambda: weight, lambda: weight + delta, added=[(delta, 1.0)])
+    held = Held(lambda: weight, [Added(delta, 1.0, Room())])
+    at = FrozenWeight.of(weight, held, lambda: weight + delta)
     with saved_by_autograd() as saved:
         (linear(x, at) if len(shape) == 2 else conv2d(x, at))
     assert saved.nbytes() == (x.nbytes if learns else 0)
 
 
 def test_a_room_makes_one_sum_after_the_other(pack: Any) -> None:
-    from tverase_pack.nodes.host.network.room import Room
+    from tverase_pack.nodes.host.network.room import Added, Room
 
     room, source = Room(), torch.Generator().manual_seed(3)
     places = []
     for shape in ((4, 3), (5, 4), (2, 3)):
         weight, first, second = torch.randn(3, *shape, generator=source).unbind()
         stored = weight.clone()
-        made = room.sum(weight, [(first.requires_grad_(), -0.5), (second, 2.0)])
+        made = room.sum(
+            weight, [Added(first.requires_grad_(), -0.5, room), Added(second, 2.0, room)]
+        )
         assert torch.equal(weight, stored)
         wanted = torch.add(torch.add(weight, first, alpha=-0.5), second, alpha=2.0)
         assert torch.equal(made, wanted.detach())
-        half = room.sum(weight.bfloat16(), [(second, 1.0)])
+        half = room.sum(weight.bfloat16(), [Added(second, 1.0, room)])
         assert torch.equal(half, weight.bfloat16().float() + second)
         places.append(half.data_ptr())
     assert places[2] == places[1]  # what has grown once is large enough
@@ -279,6 +286,7 @@ def test_a_convolution_has_the_gradients_of_autograd(
         _few_places,
         convolution_gradients,
     )
+    from tverase_pack.nodes.host.network.weight_gradient import Product
 
     source = torch.Generator().manual_seed(2)
     x = torch.randn(2, 3, size + 2, size + 2, generator=source, requires_grad=True)
@@ -290,8 +298,65 @@ def test_a_convolution_has_the_gradients_of_autograd(
     assert _few_places(back, places) == (made[:, 0].numel() <= 16)
     for asked in ((True, True), (True, False), (False, True)):
         given_x, given_weight = x if asked[1] else None, weight if asked[0] else None
-        found = convolution_gradients(back, given_x, given_weight, shapes, places)
-        for gradient, wanted, is_asked in zip(found, (x.grad, weight.grad), asked, strict=True):
+        towards, of_weight = convolution_gradients(back, given_x, given_weight, shapes, places)
+        if isinstance(of_weight, Product):
+            of_weight = of_weight.whole()
+        found = zip((towards, of_weight), (x.grad, weight.grad), asked, strict=True)
+        for gradient, wanted, is_asked in found:
             assert (gradient is not None) == is_asked
             if gradient is not None:
                 torch.testing.assert_close(gradient, wanted)
+
+
+def layer(delta: torch.Tensor, x: torch.Tensor, factor: float, room: Any) -> torch.Tensor:
+    """x through a linear layer or a deep convolution of factor * delta, which learns."""
+    from tverase_pack.nodes.host.network.layer_gradients import Held, convolved, multiplied
+    from tverase_pack.nodes.host.network.room import Added
+
+    held = Held(lambda: (delta.detach() * factor).to(x.dtype), [Added(delta, factor, room)])
+    shaped = torch.empty(1).expand(delta.shape)
+    if delta.ndim == 2:
+        return multiplied(x, shaped, held, None)
+    return convolved(conv2d, x, shaped, held, None, (1, 0, 1, 1))
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (64, 4, 3, 3)])
+@pytest.mark.parametrize("factor", [1.0, -0.5])
+def test_gradients_gather_over_parts_and_begin_anew_at_a_step(
+    pack: Any, comfy_host: Any, shape: tuple[int, ...], factor: float
+) -> None:
+    """As autograd's own, also where the memory of the last step serves again."""
+    from tverase_pack.nodes.host.network.room import Room
+
+    source, room = torch.Generator().manual_seed(8), Room()
+    delta = torch.randn(shape, generator=source).requires_grad_()
+    plain, places = delta.detach().clone().requires_grad_(), []
+    for _ in range(2):
+        for _ in range(2):
+            x = torch.randn(2, 4, *[4] * (len(shape) - 2), generator=source)
+            layer(delta, x, factor, room).square().sum().backward()
+            whole = plain * factor
+            (linear(x, whole) if len(shape) == 2 else conv2d(x, whole)).square().sum().backward()
+            assert delta.grad is not None
+            torch.testing.assert_close(delta.grad, plain.grad)
+        places.append(delta.grad.data_ptr())
+        delta.grad = plain.grad = None
+    assert places[0] == places[1]
+
+
+@pytest.mark.parametrize("leaf", [False, True])
+def test_what_is_no_leaf_or_of_another_format_gets_its_gradient_from_autograd(
+    pack: Any, comfy_host: Any, leaf: bool
+) -> None:
+    from tverase_pack.nodes.host.network.room import Room
+
+    source = torch.Generator().manual_seed(9)
+    start, x = torch.randn(6, 4, generator=source), torch.randn(3, 4, generator=source)
+    learned = start.clone().requires_grad_()
+    delta = learned if leaf else learned * 1.0
+    told = layer(delta, x.bfloat16() if leaf else x, 1.0, Room()).float()
+    (told.square().sum() / 2).backward()
+    assert learned.grad is not None
+    assert learned.grad.dtype == torch.float32
+    rough = {"rtol": 0.05, "atol": 0.2} if leaf else {}
+    torch.testing.assert_close(learned.grad, linear(x, start).T @ x, **rough)
