@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from devtools.figures import Figure
+
 from .plan import CLAIMS, every_job
 from .settings import APART, BLOCKS, GROUPS, LABELS
-from .summary import GAPS, RIVALS, Found, both_erase
+from .summary import GAPS, Arena, Found, both_erase, robustness
 
 CLAIM_NUMBERS = {part: number for number, part in enumerate(CLAIMS, 2)}
 CLAIM_TEXTS = {
@@ -41,13 +43,26 @@ def verdicts(figures: Mapping[str, Any], found: Found) -> list[str]:
         lines.append(
             f"- {claim}: **{verdict}** ({told['value']:+.3f}{bounds}{_where(name, found)})."
         )
-    against = [
-        f"{LABELS[rival]} {figures[f'claim_robustness_{rival}']['value']:+.3f}"
-        for rival in RIVALS
-        if figures[f"claim_robustness_{rival}"]["value"] is not None
-    ]
-    lines += ["", f"Claim 1 by rival: {', '.join(against)}."] if against else []
-    return [*lines, *claim_rows(found)]
+    return [*lines, *by_rival(found), *claim_rows(found)]
+
+
+def by_rival(found: Found) -> list[str]:
+    """Claim 1 against each rival, on all runs and on those of one kind."""
+    told = []
+    for words, kind in (("All runs", None), ("objects", "object"), ("style", "style")):
+        against = robustness(Arena.of(found, kind))
+        signed = [
+            f"{LABELS[rival]} {figure.value:+.3f}{_bounds(figure)}"
+            for rival, figure in against.items()
+            if figure.value is not None
+        ]
+        told += [f"{words}: {', '.join(signed)}"] if signed else []
+    return ["", f"Claim 1 by rival. {'; '.join(told)}."] if told else []
+
+
+def _bounds(figure: Figure) -> str:
+    ends = figure.interval
+    return f" ({ends[0]:+.3f} to {ends[1]:+.3f})" if ends else ""
 
 
 def _where(claim: str, found: Found) -> str:
