@@ -26,21 +26,13 @@ import torch  # noqa: E402 - after the path
 
 from bench.arena_parts.page import write_page  # noqa: E402
 from bench.arena_parts.plan import CLAIMS, Job, Leg, every_job, legs, next_ready  # noqa: E402
-from bench.arena_parts.settings import (  # noqa: E402
-    CONCEPTS,
-    LOOKS,
-    METHODS,
-    SEEDS,
-    TRIAL,
-    Budget,
-)
+from bench.arena_parts.settings import EVERY, METHODS, SEEDS, TRIAL, Budget  # noqa: E402
 from bench.arena_parts.store import KEPT, Store  # noqa: E402
 from bench.arena_parts.summary import arena_figures  # noqa: E402
 from devtools.figures import figures_document, figures_table, write_figures  # noqa: E402
 from devtools.machine import cpu_name  # noqa: E402
 from devtools.one_thread import run_in_one_thread  # noqa: E402
 
-EVERY = [*CONCEPTS, *LOOKS]
 RESULT = ROOT / "bench" / "results" / "arena.json"
 TRIED = ROOT / ".cache" / "arena" / "trial"
 

@@ -8,12 +8,12 @@ one whose name is known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 
-from bench.erasure.concepts import CONCEPTS, Concept
+from bench.erasure.concepts import CONCEPTS, Concept, object_concept
 from demo.world import OBJECTS
 from workflows.graph_parts import asked_for
 
@@ -50,20 +50,17 @@ def looks_concept(name: str) -> Looks:
     known, looks = LOOKS[name]
     prompts = tuple(prompt for look in looks for prompt in asked_for(look))
     others = [(f"a {other}", other) for other in OBJECTS if other not in looks]
-    return Looks(
-        name=name,
-        learned=prompts,
-        captions=prompts,
-        contrasts=("",),
-        caption_share=0.5,
-        least_noise=0.3,
-        plain=f"a {known}",
-        paraphrases=tuple(f"a {look}" for look in looks if look != known),
-        template="a {}",
-        tuning=tuple(others[::2]),
-        reported=tuple(others[1::2]),
-        looks=looks,
-    )
+    one = object_concept(known)
+    of_one = {field.name: getattr(one, field.name) for field in fields(one)}
+    of_all = {
+        "name": name,
+        "learned": prompts,
+        "captions": prompts,
+        "paraphrases": tuple(f"a {look}" for look in looks if look != known),
+        "tuning": tuple(others[::2]),
+        "reported": tuple(others[1::2]),
+    }
+    return Looks(**{**of_one, **of_all}, looks=looks)
 
 
 EVERY_CONCEPT: dict[str, Concept] = {**CONCEPTS, **{name: looks_concept(name) for name in LOOKS}}

@@ -94,8 +94,8 @@ def lacking(found: Found) -> list[str]:
         return []
     by_run: dict[str, list[Job]] = {}
     for job in missing:
-        by_run.setdefault(run_name(job), []).append(job)
-    wanted = Counter(run_name(job) for job in every_job())
+        by_run.setdefault(job.run, []).append(job)
+    wanted = Counter(job.run for job in every_job())
     told = [
         f"- {run}: {'all of it' if len(jobs) == wanted[run] else in_words(jobs)}"
         for run, jobs in by_run.items()
@@ -108,10 +108,6 @@ def lacking(found: Found) -> list[str]:
         *told,
         "",
     ]
-
-
-def run_name(job: Job) -> str:
-    return f"{job.concept}/{job.seed}"
 
 
 def in_words(jobs: Sequence[Job]) -> str:

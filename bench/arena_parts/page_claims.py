@@ -90,7 +90,7 @@ def claim_rows(found: Found) -> list[str]:
             left, stays = (_share(result[group]) for group in ("held_out", "kept"))
             mark = "" if result["feasible"] else " (does not erase)"
             rows.append(
-                f"| {job.part} | {job.concept}/{job.seed} | {side} | {result['strength']:g}{mark} "
+                f"| {job.part} | {job.run} | {side} | {result['strength']:g}{mark} "
                 f"| {left:.3f} | {stays:.3f} |"
             )
     if not rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from .settings import BASE, CONCEPTS, KINDS, LOOKS, LOOKS_CLAIMS, METHODS, SEEDS
+from .settings import BASE, CONCEPTS, EVERY, KINDS, LOOKS, LOOKS_CLAIMS, METHODS, SEEDS
 
 # What is measured of a method; each is a file of its own.
 TUNE, COUNT, ATTACK, AGAIN = "tune", "count", "attack", "attack_again"
@@ -27,6 +27,11 @@ class Job:
     def name(self) -> str:
         return f"{self.concept}-{self.seed}-{self.method}-{self.part}"
 
+    @property
+    def run(self) -> str:
+        """As tables name it."""
+        return f"{self.concept}/{self.seed}"
+
 
 @dataclass(frozen=True, slots=True)
 class Leg:
@@ -39,7 +44,7 @@ class Leg:
     def name(self) -> str:
         first = self.jobs[0]
         parts = "+".join(job.part for job in self.jobs)
-        return f"{first.concept}/{first.seed} {first.method}: {parts}"
+        return f"{first.run} {first.method}: {parts}"
 
 
 def chooser(concept: str) -> str:
@@ -110,7 +115,7 @@ def jobs_of(method: str, concept: str, seed: int, *parts: str) -> tuple[Job, ...
 
 def every_job() -> list[Job]:
     """Of the whole arena."""
-    found = legs(tuple(METHODS), (*CONCEPTS, *LOOKS), SEEDS, CLAIMS)
+    found = legs(tuple(METHODS), EVERY, SEEDS, CLAIMS)
     return [job for leg in found for job in leg.jobs]
 
 

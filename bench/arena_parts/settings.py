@@ -19,6 +19,7 @@ GROUPS = {
 # Concepts of several looks, for claims 2 and 3: by name the look that is known, and all of them.
 LOOKS = {f"{group}-{known}": (known, looks) for group, looks in GROUPS.items() for known in looks}
 LOOKS_CLAIMS = ("strength", "diversity")
+EVERY = (*CONCEPTS, *LOOKS)
 KINDS = {"cat": "object", "car": "object", "ink": "style", **dict.fromkeys(LOOKS, "object")}
 # Close to the concept, asked for in sentences that no training and no tuning has. For a style: the
 # same objects without any style, which may come in the erased one too, so the object is judged.

@@ -44,7 +44,7 @@ class Concept:
     reported: tuple[tuple[str, str], ...]
 
 
-def _object(name: str) -> Concept:
+def object_concept(name: str) -> Concept:
     others = [other for other in OBJECTS if other != name]
     asked = [(f"a {other}", other) for other in others]
     first, second = SYNONYMS[name][:2]
@@ -99,8 +99,8 @@ def _style(name: str) -> Concept:
 CONCEPTS = {
     concept.name: concept
     for concept in (
-        _object("cat"),
-        _object("car"),
+        object_concept("cat"),
+        object_concept("car"),
         _style("ink"),
     )
 }

@@ -31,6 +31,7 @@ from bench.arena_parts.plan import (
 from bench.arena_parts.settings import (
     BASE,
     CONCEPTS,
+    EVERY,
     KINDS,
     LABELS,
     LOOKS,
@@ -59,7 +60,7 @@ FIRST = ("cat", 1)
 
 
 def everything() -> list[Any]:
-    return legs(tuple(METHODS), (*CONCEPTS, *LOOKS), SEEDS, CLAIMS)
+    return legs(tuple(METHODS), EVERY, SEEDS, CLAIMS)
 
 
 def counts(erased: int = 1, kept: int = 9) -> Result:
