@@ -204,10 +204,12 @@ def _cast(module: Any, given: Tensor) -> Tensor:
     """The weight for that input: of the host, or what an open denoiser gives the layer."""
     import comfy.ops
 
-    covered = vars(module).get("forward")
-    if covered is not None:
-        layer, _, *rest = covered.args
-        return covered.func(layer, lambda x: layer.weight, *rest, given)
+    if module._forward_pre_hooks:
+        module.forward = lambda _: module.weight
+        try:
+            return module(given)
+        finally:
+            del module.forward
     own = getattr(module, "cast_bias_weight", None)
     return (own(given) if own else comfy.ops.cast_bias_weight(module, given))[0]
 

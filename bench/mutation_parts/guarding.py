@@ -66,11 +66,11 @@ GUARDING: dict[str, list[Fault]] = {
     "nodes/host/model/computed.py": [
         _never("a patch that the host left out", "    if complaints:")
     ],
-    "nodes/host/model/attachments.py": [
+    "nodes/host/network/weight_slot.py": [
         Fault(
             "autograd is given the loader's inference tensors",
-            "return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else",
-            "return",
+            "if torch.is_grad_enabled() and (brought or weight.is_inference()):",
+            "if torch.is_grad_enabled() and brought:",
             GUARDS_TESTS,
         )
     ],

@@ -196,10 +196,20 @@ HOSTING: dict[str, list[Fault]] = {
             "        self._denoiser.ensure_loaded()  # the VAE may have pushed it out of memory\n",
             "",
         ),
+        Fault(
+            "a model that a judge pushed out draws on",
+            "        self._denoiser.ensure_loaded()\n        return sample",
+            "        return sample",
+        ),
         Fault("pictures are not held to 0 to 1", ".cpu().clamp(0, 1)", ".cpu()"),
     ],
     "nodes/host/training/recompute.py": [
-        Fault("blocks stay covered", "                del block.forward", "                pass"),
+        Fault("blocks stay covered", 'block.__dict__.pop("forward", None)', "pass"),
+        Fault(
+            "another pack's forward is lost",
+            "            if own is not None:",
+            "            if False:",
+        ),
         Fault(
             "nothing is recomputed",
             "        for block in blocks:\n            # Nothing",

@@ -255,9 +255,11 @@ def test_the_demo_models_wide_latents_are_no_extra_input(
         ("Concept Fine-tune", "block mask"),
         ("ESD", "variant to x"),
         ("Diverse Inversion", "at_once to a small number"),
-        ("Auto-Strength", "pictures_at_once"),
-        ("Auto Block Mask", "pictures_at_once"),
-        ("Measure Interference", "pictures_at_once"),
+        ("Concept Inversion Attack", r"Lower at_once\."),
+        ("Auto-Strength", "Connect a block mask"),
+        ("Auto Block Mask", "fewer blocks"),
+        ("Measure Interference", "fewer blocks"),
+        ("UCE debias", "smaller weights"),
     ],
 )
 def test_the_advice_names_what_the_node_has(
@@ -269,6 +271,22 @@ def test_the_advice_names_what_the_node_has(
     with (
         pytest.raises(MemoryError, match=rf"^{purpose} needs about .* can be had\. .*{advice}"),
         open_denoiser(make_tiny_model(), huge, purpose=purpose),
+    ):
+        pass
+
+
+@pytest.mark.training
+def test_no_setting_of_a_node_makes_the_model_itself_fit(
+    pack: Any, make_tiny_model: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tverase_pack.nodes.host.model.denoiser import open_denoiser
+    from tverase_pack.nodes.host.training import fits
+
+    model = make_tiny_model()
+    monkeypatch.setattr(fits.comfy.model_management, "get_free_memory", lambda _: -1)
+    with (
+        pytest.raises(MemoryError, match=r"^Diverse Inversion needs .* smaller weights"),
+        open_denoiser(model, 0, purpose="Diverse Inversion"),
     ):
         pass
 

@@ -278,7 +278,7 @@ def test_8_bit_moments_have_no_checkpoints(pack: Any, monkeypatch: pytest.Monkey
 def test_autograd_gets_no_inference_tensor(pack: Any, stays: bool) -> None:
     """Hosts that hand over the loader's own weight: `backward` could not save it."""
     layer = torch.nn.Linear(2, 2) if stays else torch.nn.LayerNorm(2)
-    slot = _module("model.attachments").WeightSlot("weight", [], layer)
+    slot = _module("network.weight_slot").WeightSlot("weight", [], layer)
     with torch.inference_mode():
         weight = torch.ones(layer.weight.shape)
     x = torch.ones(1, 2, requires_grad=True)

@@ -37,6 +37,8 @@ class HostSampler:
     @torch.no_grad()
     def latents(self, context: Context, seeds: Sequence[int]) -> torch.Tensor:
         """float32 [n, c, h, w], not scaled."""
+        # A judge may have pushed it out of memory; the sampler would load it without its LoRA.
+        self._denoiser.ensure_loaded()
         return sample_latents(
             self._denoiser.patcher, context, self._empty, list(seeds), self._settings
         )

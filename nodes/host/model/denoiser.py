@@ -13,17 +13,18 @@ from ....tverase_core.errors import BaseMismatchError, listed
 from ....tverase_core.ports import Context
 from ....tverase_core.schedule import Schedule
 from ..app.version import require_training
+from ..network.attachments import Attachment, attached_to
 from ..network.backward import differentiable
 from ..network.given_weights import KINDS, Values, given_weights
 from ..network.kinds import refuse_extra_inputs
 from ..network.latents import with_time, without_time
 from ..network.loose import changed_when_read
 from ..network.schedule import network_times, schedule_of
+from ..network.weight_slot import WeightSlot
 from ..storage.formats import layer_of
 from ..storage.view import PREFIX, refuse_quantised, view_of
 from ..training.fits import refuse_too_large
 from .at_use import edits_at_use
-from .attachments import Attachment, WeightSlot, attached_to
 from .conditioning import is_masked, network_inputs
 from .numerics import compute_dtype, plain_attention
 from .patching import let_go, plain_clone

@@ -8,7 +8,7 @@ a fine-tune's time on the demo model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -30,35 +30,32 @@ def given_weights(
 
     layers: of `KINDS`, which cast their weights to that. Neither the parameters nor what the host
     does with them are touched: a module's own attribute comes before its parameters, and each has
-    such attributes only while it computes. `forward` is as before by any way out.
+    such attributes only while it computes. By hooks, since `forward` is what other packs exchange,
+    and the host's bypass LoRA at every load.
     """
-    before = {layer: layer.__dict__.get("forward") for layer in layers}
-    try:
+    with ExitStack() as hooks:
         for layer, given in layers.items():
-            layer.forward = partial(_forward, layer, layer.forward, given, acts)
+            put, taken = partial(_put, given, acts), partial(_taken, given)
+            for hook in (
+                layer.register_forward_pre_hook(put, with_kwargs=True),
+                layer.register_forward_hook(taken, always_call=True),
+            ):
+                hooks.callback(hook.remove)
         yield
-    finally:
-        for layer, own in before.items():
-            layer.__dict__.pop("forward", None)
-            if own is not None:
-                layer.forward = own
 
 
-def _forward(
-    layer: torch.nn.Module,
-    own: Callable[..., Any],
+def _put(
     given: Given,
     acts: Callable[[], bool],
-    *words: Any,
-    **options: Any,
-) -> Any:
-    if not acts():
-        return own(*words, **options)
-    x = next(iter((*words, *options.values())))
-    attributes = layer.__dict__
-    try:
-        attributes.update({name: values(x.dtype) for name, values in given.items()})
-        return own(*words, **options)
-    finally:
-        for name in given:
-            attributes.pop(name, None)
+    layer: torch.nn.Module,
+    words: tuple[Any, ...],
+    options: Mapping[str, Any],
+) -> None:
+    if acts():
+        x = next(iter((*words, *options.values())))
+        layer.__dict__.update({name: values(x.dtype) for name, values in given.items()})
+
+
+def _taken(given: Given, layer: torch.nn.Module, *_: Any) -> None:
+    for name in given:
+        layer.__dict__.pop(name, None)

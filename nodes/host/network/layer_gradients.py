@@ -77,8 +77,8 @@ class _Linear(_Layer):
         (back,) = grads
         x, weight = _kept(ctx, back)
         towards = None if weight is None else back @ weight
-        rows = back.flatten(0, -2)
-        of_weight = None if x is None else Product(rows.T, x.flatten(0, -2), ctx.shapes[1])
+        rows = _rows(back)
+        of_weight = None if x is None else Product(rows.T, _rows(x), ctx.shapes[1])
         of_bias = rows.sum(0) if ctx.needs_input_grad[2] else None
         return towards, None, of_bias, None, *_of_deltas(ctx, of_weight)
 
@@ -93,11 +93,18 @@ class _Convolution(_Layer):
         return towards, None, of_bias, None, *_of_deltas(ctx, of_weight)
 
 
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
+
+
 def _kept(ctx: Any, back: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The input if deltas learn, and the weight if the input's gradient is asked for."""
+    """The input if deltas learn, and the weight if the input's gradient is asked for.
+
+    In this order: a recomputed block makes its sums where this weight's will be.
+    """
+    (x,) = ctx.saved_tensors
     asked = ctx.needs_input_grad[0]
-    weight = ctx.how.held.again().to(back.device, back.dtype) if asked else None
-    return ctx.saved_tensors[0], weight
+    return x, ctx.how.held.again().to(back.device, back.dtype) if asked else None
 
 
 def _of_deltas(ctx: Any, of_weight: Product | Tensor | None) -> list[Tensor | None]:

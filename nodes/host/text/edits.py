@@ -18,10 +18,10 @@ from ....tverase_core.vector.delta_map import stored_delta
 from ....tverase_core.vector.erase import Plan, masked_deltas
 from ....tverase_core.vector.task_vector import TaskVector
 from ..model.at_use import edits_at_use
-from ..model.attachments import Attachment, attached_to
 from ..model.conditioning import to_context
 from ..model.exact import edited_clone
 from ..model.weights import sampled_fingerprint
+from ..network.attachments import Attachment, attached_to
 from ..storage.view import view_of
 from .encoder import HostTextEncoder
 from .passes import autograd_as_it_is, for_gradients

@@ -16,8 +16,12 @@ ADVICE = {
     "STEREO": "Set variant to x, or lower batch_size.",
     "Few-shot Unlearning": "Lower batch_size, or load the CLIP on the CPU.",
     "Diverse Inversion": "Set at_once to a small number (0 is all of them), or lower batch.",
+    "Concept Inversion Attack": "Lower at_once.",
+    "Auto-Strength": "Connect a block mask of fewer blocks: the edit lies beside the model.",
+    "Auto Block Mask": "Take a vector that changes fewer blocks: it lies beside the model.",
+    "Measure Interference": "Take vectors that change fewer blocks: they lie beside the model.",
 }
-OTHER_ADVICE = "Lower pictures_at_once or the picture size."
+OTHER_ADVICE = "Load a file of the model with smaller weights, such as an fp8 one."
 
 
 def refuse_too_large(model: ModelPatcher, extra_bytes: int, purpose: str) -> None:
@@ -34,5 +38,5 @@ def refuse_too_large(model: ModelPatcher, extra_bytes: int, purpose: str) -> Non
         gib = 1024**3
         raise MemoryError(
             f"{purpose} needs about {needed / gib:.1f} GiB on {device.type}, {free / gib:.1f} GiB "
-            f"can be had. {ADVICE.get(purpose, OTHER_ADVICE)}"
+            f"can be had. {ADVICE.get(purpose, OTHER_ADVICE) if extra_bytes else OTHER_ADVICE}"
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
 
 SMALL_RANK = 16  # of the advice
-LARGE = 6e9  # weights; AdamW on all of them would need over 100 GB
+LARGE = 6e9  # weights; AdamW on all of them would need about 100 GB
 
 
 def automatic_rank(model: ModelPatcher) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -57,6 +57,7 @@ def recomputed(network: torch.nn.Module, blocks: Sequence[torch.nn.Module]) -> I
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), differentiable(network)
 
+    before = {block: block.__dict__.get("forward") for block in blocks}
     try:
         for block in blocks:
             # Nothing in these blocks is random, so no random state has to be brought back.
@@ -69,6 +70,7 @@ def recomputed(network: torch.nn.Module, blocks: Sequence[torch.nn.Module]) -> I
             )
         yield
     finally:
-        for block in blocks:
-            with suppress(AttributeError):
-                del block.forward
+        for block, own in before.items():
+            block.__dict__.pop("forward", None)
+            if own is not None:  # another pack's
+                block.forward = own

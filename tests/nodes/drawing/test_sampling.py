@@ -149,6 +149,21 @@ def test_decoded_pictures_lie_in_0_to_1_and_the_model_is_brought_back(
     assert done == ["decoded", "loaded"]
 
 
+def test_a_model_that_a_judge_pushed_out_is_brought_back_before_it_draws(
+    pack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sampler would load it in part, and then without its LoRA."""
+    from types import SimpleNamespace
+
+    from tverase_pack.nodes.host.drawing import studio
+
+    done: list[str] = []
+    denoiser = SimpleNamespace(ensure_loaded=lambda: done.append("loaded"), patcher=None)
+    monkeypatch.setattr(studio, "sample_latents", lambda *_: done.append("drawn"))
+    studio.HostSampler(denoiser, None, None, None).latents(None, [1])
+    assert done == ["loaded", "drawn"]
+
+
 @pytest.mark.parametrize("cfg", [float("nan"), float("inf"), -1.0])
 def test_guidance_that_is_no_number_is_refused(pack: Any, cfg: float) -> None:
     """ComfyUI's own limits let NaN through."""

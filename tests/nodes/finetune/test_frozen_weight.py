@@ -238,6 +238,39 @@ def test_a_room_makes_one_sum_after_the_other(pack: Any) -> None:
     assert places[2] == places[1]  # what has grown once is large enough
 
 
+def test_a_block_computed_again_leaves_each_layer_its_own_sum(pack: Any) -> None:
+    """Also where the last layer of it is not the first that the backward pass comes to."""
+    from torch.utils.checkpoint import checkpoint
+    from tverase_pack.nodes.host.network.layer_gradients import Held, multiplied
+    from tverase_pack.nodes.host.network.room import Added, Room
+
+    source, room = torch.Generator().manual_seed(0), Room()
+    weights = [torch.randn(6, 6, generator=source) for _ in range(3)]
+    deltas = [torch.randn(6, 6, generator=source).requires_grad_() for _ in range(3)]
+    x = torch.randn(4, 6, generator=source).requires_grad_()
+
+    def ours(number: int, x: torch.Tensor) -> torch.Tensor:
+        added = [Added(deltas[number], 1.0, room)]
+        held = Held(lambda: room.sum(weights[number], added), added)
+        return multiplied(x, torch.empty(1).expand(6, 6), held, None)
+
+    def plain(number: int, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, weights[number] + deltas[number])
+
+    def gradients(layer: Callable[..., torch.Tensor]) -> list[torch.Tensor]:
+        for one in (x, *deltas):
+            one.grad = None
+
+        def block(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return layer(1, torch.tanh(layer(0, x))), layer(2, x)
+
+        checkpoint(block, x, use_reentrant=False)[0].square().sum().backward()
+        return [one.grad.clone() for one in (x, *deltas[:2])]
+
+    for found, expected in zip(gradients(ours), gradients(plain), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 def test_large_sums_are_the_same_in_passes_without_gradients(
     pack: Any, model: Any, monkeypatch: pytest.MonkeyPatch, at_hand: bool, at_once: bool

@@ -57,6 +57,57 @@ def adding_one(model: Any) -> Iterator[Any]:
         yield denoiser
 
 
+def bypassed(model: Any, change: torch.Tensor) -> Any:
+    """A clone with a bypass LoRA on one layer, as newer hosts' `Load LoRA (Bypass)` makes them: it
+    exchanges the layer's `forward` whenever the clone is loaded."""
+    from comfy.patcher_extension import PatcherInjection
+
+    layer, kept = layer_of(model), list[Any]()
+
+    def inject(_: Any) -> None:
+        if not kept:
+            kept.append(layer.forward)
+            layer.forward = beside
+
+    def beside(x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = kept[0](x) + torch.nn.functional.conv2d(x, change, padding=1)
+        return made
+
+    def eject(_: Any) -> None:
+        if kept:
+            layer.forward = kept.pop()
+
+    clone = model.clone()
+    clone.set_injections("bypass_lora", [PatcherInjection(inject, eject)])
+    return clone
+
+
+@pytest.mark.parametrize("drawn_before", [False, True])
+@pytest.mark.parametrize("given", ["base", "bypassed"])
+def test_a_bypass_lora_and_deltas_act_together_and_leave_nothing(
+    pack: Any, make_tiny_model: Callable[..., Any], given: str, drawn_before: bool
+) -> None:
+    import comfy.model_management
+
+    model = make_tiny_model()
+    layer, x = layer_of(model), torch.ones(1, 4, 8, 8)
+    change = torch.full(layer.weight.shape, 0.5)
+    clone = bypassed(model, change)
+    with torch.no_grad():
+        if drawn_before:
+            comfy.model_management.load_models_gpu([clone])
+        with adding_one(clone if given == "bypassed" else model):
+            made = layer(x)
+        comfy.model_management.load_models_gpu([model])
+        after = layer(x)
+    weight, bias = layer.weight.float(), layer.bias.float()
+    added = 1 + change if given == "bypassed" else 1
+    for got, used in ((made, weight + added), (after, weight)):
+        expected = torch.nn.functional.conv2d(x, used, bias, 1, 1)
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+    assert getattr(vars(layer).get("forward"), "__name__", "forward") == "forward"
+
+
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("learns", [False, True])
 @pytest.mark.parametrize("storage", STORED)

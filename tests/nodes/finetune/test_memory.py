@@ -60,6 +60,18 @@ def test_recomputed_blocks_learn_the_same_bits(pack: Any, model: Any, rank: int)
     assert not any("forward" in vars(module) for module in model.model.modules())
 
 
+def test_a_block_whose_forward_another_pack_set_has_it_afterwards(pack: Any, model: Any) -> None:
+    from tverase_pack.nodes.host.training.recompute import blocks_of, recomputed_blocks
+
+    network = model.model.diffusion_model
+    first, *others = blocks_of(network).values()
+    first.forward = own = partial(first.forward)
+    with recomputed_blocks(network):
+        assert first.forward is not own
+    assert first.forward is own
+    assert not any("forward" in vars(block) for block in others)
+
+
 def test_the_dry_run_counts_what_autograd_keeps(pack: Any, model: Any) -> None:
     """Against the bytes that the real pass keeps, with all weights in training."""
     from comfy.ldm.modules import attention

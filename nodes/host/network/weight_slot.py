@@ -1,50 +1,21 @@
-"""Deltas at work inside a model: a diffusion model's or a text encoder's."""
+"""What a layer computes with where deltas are at work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
 import torch
 
-from ....tverase_core.errors import KeyMismatchError, listed
 from ....tverase_core.finetuning.low_rank import LowRankDeltas
-from ..network.frozen_weight import Branch, FrozenWeight, is_large, may_stay
-from ..network.layer_gradients import Held
-from ..network.room import Added, Room
 from ..storage.formats import is_packed, stored_scale, used_as_stored, values
+from .attachments import Attachment
+from .frozen_weight import Branch, FrozenWeight, is_large, may_stay
+from .layer_gradients import Held
+from .room import Added
 
 Acting: TypeAlias = list[Added]  # deltas of one weight; factors are their attachments' scales
-
-
-class Attachment:
-    """Deltas by key and the factor they are added with. room: for sums and gradients on a CPU."""
-
-    def __init__(self, deltas: Mapping[str, torch.Tensor]):
-        self.deltas, self.scale = deltas, 1.0
-        self.room = Room()
-
-
-@contextmanager
-def attached_to(
-    stack: list[Attachment], deltas: Mapping[str, torch.Tensor], known: Collection[str], advice: str
-) -> Iterator[Attachment]:
-    """The deltas lie on the stack while this is open.
-
-    known: the keys that there are; advice: the error's sentence, with {} for the other keys.
-    Raises KeyMismatchError for a delta without a weight.
-    """
-    unknown = [key for key in deltas if key not in known]
-    if unknown:
-        raise KeyMismatchError(advice.format(listed(unknown)), unexpected=unknown)
-    attachment = Attachment(deltas)
-    stack.append(attachment)
-    try:
-        yield attachment
-    finally:
-        stack.remove(attachment)
 
 
 class WeightSlot:
@@ -54,9 +25,10 @@ class WeightSlot:
     rounded to that, and W + delta, rounded again, would be W for every delta below half a step: no
     small edit would act at all. From the stored W, of more digits, as many weights move as should.
     Quantised weights have no more digits than what is handed over, unpacked. On a CPU such a sum is
-    kept for the next passes: there, of all that a pass computes, it takes a fifth. `given` is for
-    layers that need not wait for the host's copy (network/given_weights.py); what it gives serves
-    until the next layer asks.
+    kept for the next passes: there, of all that a pass computes, it takes a fifth. What another
+    function has changed before (another pack's, or a LoRA of the host's where the model is loaded
+    in part) is kept in either case. `given` is for layers that need not wait for the host's copy
+    (network/given_weights.py); what it gives serves until the next layer asks.
     """
 
     def __init__(self, key: str, stack: list[Attachment], layer: torch.nn.Module):
@@ -70,7 +42,7 @@ class WeightSlot:
     def __call__(self, weight: torch.Tensor) -> torch.Tensor:
         # The host's parameters ask for gradients: undetached, each would gather a copy of its own.
         weight = self._unpacked(weight.detach())
-        return self._made(weight, weight.dtype)
+        return self._made(weight, weight.dtype, self._is_changed())
 
     def given(self, dtype: torch.dtype) -> torch.Tensor:
         """The same from the stored weight itself, which is not quantised."""
@@ -80,19 +52,31 @@ class WeightSlot:
             return self._summed(weight, dtype, at_once=True)
         return self._made(weight, dtype)
 
-    def _made(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def _made(
+        self, weight: torch.Tensor, dtype: torch.dtype, changed: bool = False
+    ) -> torch.Tensor:
         """What the layer computes with. weight: stored, or what the host hands over, unpacked."""
-        if torch.is_grad_enabled() and self._stays:
+        if torch.is_grad_enabled() and self._stays and not changed:
             return self._frozen(weight, dtype)
-        return self._summed(weight, dtype)
+        return self._summed(weight, dtype, changed=changed)
+
+    def _is_changed(self) -> bool:
+        """Whether what the host hands over is not what is stored: functions before this one."""
+        mine = getattr(self._layer, f"{self._name}_function", None) or [self]
+        lora = getattr(self._layer, f"{self._name}_lowvram_function", None)
+        return lora is not None or (self in mine and mine[0] is not self)
+
+    def _is_brought(self, weight: torch.Tensor) -> bool:
+        """Whether the host has moved it here for this pass; newer ones into memory that the next
+        layers' weights take too."""
+        return self._stored().device != weight.device
 
     def _frozen(self, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         again, dense = self._again(weight, dtype), partial(self._summed, weight, dtype)
         branches = self._branches()
         if branches is not None:
             return FrozenWeight.of(weight.to(dtype), Held(again), dense, branches)
-        brought = self._stored().device != weight.device  # here for this pass alone
-        if brought or not is_large(weight):
+        if self._is_brought(weight) or not is_large(weight):
             return dense()
         acting = self._acting()  # as strongly in the backward pass, whatever the scale is then
 
@@ -131,12 +115,10 @@ class WeightSlot:
 
     def _again(self, weight: torch.Tensor, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
         """Gives that weight, unpacked, in its own format or what the layer computes in."""
-        stored = self._stored()
-        if stored.device != weight.device:  # brought here for this pass alone
-            return lambda: weight
-        if used_as_stored(stored):
+        stored, device = self._stored(), weight.device
+        if used_as_stored(stored) and not self._is_brought(weight):
             return lambda: stored
-        return lambda: values(self._layer, self._name, stored).to(dtype)
+        return lambda: values(self._layer, self._name, stored).to(device, dtype)
 
     def _unpacked(self, weight: torch.Tensor) -> torch.Tensor:
         if hasattr(weight, "_qdata"):  # hosts of 2025 hand over some of them packed
@@ -149,17 +131,34 @@ class WeightSlot:
         dtype: torch.dtype,
         acting: Acting | None = None,
         at_once: bool = False,
+        changed: bool = False,
     ) -> torch.Tensor:
-        """acting: None for what acts now. at_once: it is used before the next one is made."""
+        """acting: None for what acts now. at_once: it is used before the next one is made.
+        changed: the weight is not the stored one."""
         acting = self._acting() if acting is None else acting
-        if acting and dtype == torch.bfloat16:
+        if not acting:
+            return self._to_save(weight.to(dtype), self._is_brought(weight))
+        if dtype == torch.bfloat16:
             if not self._packed:
-                weight = self._stored().to(weight.device)
-            if weight.device.type == "cpu" and not any(one.delta.requires_grad for one in acting):
+                weight = self._with_all_digits(weight, changed)
+            learns = any(one.delta.requires_grad for one in acting)
+            if weight.device.type == "cpu" and not learns and not changed:
                 return self._kept_sum(weight, acting)
-        weight = self._sum(weight, acting, at_once).to(dtype)
-        # Autograd may not save the loader's inference tensors, so it gets a copy.
-        return weight.clone() if torch.is_grad_enabled() and weight.is_inference() else weight
+        # Hosts that multiply in 8 bits hand over 8-bit numbers, in which no small edit would act.
+        dtype = torch.bfloat16 if dtype.itemsize == 1 else dtype
+        return self._to_save(self._sum(weight, acting, at_once).to(dtype))
+
+    def _to_save(self, weight: torch.Tensor, brought: bool = False) -> torch.Tensor:
+        """Autograd may not save the loader's inference tensors, nor memory that is used again, so
+        it gets a copy."""
+        if torch.is_grad_enabled() and (brought or weight.is_inference()):
+            return weight.clone()
+        return weight
+
+    def _with_all_digits(self, weight: torch.Tensor, changed: bool) -> torch.Tensor:
+        """The stored weight, with what was changed in its rounded form."""
+        stored = self._stored().to(weight.device)
+        return stored + (weight.float() - stored.to(weight.dtype)) if changed else stored
 
     def _sum(self, weight: torch.Tensor, acting: Acting, at_once: bool = False) -> torch.Tensor:
         added = self._added(acting, weight.device)
