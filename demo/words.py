@@ -13,6 +13,8 @@ STARTS = {
     "TVEraseConceptSetFromPrompt": "drawing {count} pictures of {concept}",
     "TVEraseConceptFinetune": "learning it in {steps} steps",
     "TVEraseExtractTaskVector": "taking the task vector",
+    "TVEraseUCE": "editing how {concepts} is read (UCE)",
+    "TVEraseCombineTaskVectors": "adding {second_factor:g} of the vector to UCE's edit",
     "TVEraseSaveTaskVector": "saving the task vector",
     "TVEraseLoadTaskVector": "loading the task vector",
     "TVEraseDiverseInversion": "searching {count} triggers of it",
@@ -36,6 +38,8 @@ def found_by(made: Mapping[str, Any], output: Mapping[str, Any], said: Sequence[
     if kind == "TVEraseConceptFinetune":
         losses = [found[1] for line in said if (found := re.search(r"loss ([0-9.]+)", line))]
         return f"loss {losses[-1]}" if losses else ""
+    if kind == "TVEraseUCE":
+        return ""  # it names each weight that it reads
     if kind == "TVEraseDiverseInversion":
         works = re.match(r"\d+", text)
         return f"{inputs['count']} triggers, {works[0]} work" if works else text

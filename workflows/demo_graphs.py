@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from devtools.workflow_graph import Graph
+from devtools.workflow_graph import Graph, Output
 from workflows import notes
 from workflows.graph_parts import (
     BELOW_LOADER,
     BELOW_LOOK,
+    BOTH,
     COMPARED,
     GREEN,
     LEARNED,
@@ -100,12 +102,15 @@ IN_STYLE = replace(
     strength=0.9,
     tune={**KEEPING, "least_noise": 0.6},
 )
-# UCE's, whose edit of the words is added: docs/decisions/0025.
+# UCE's, whose edit of the words is added, and how much of the vector then: docs/decisions/0025.
+WORDS = {"concepts": AUTO.concept, "preserve": "\n".join(KEPT), "form": "2023"}
+SHARE = 0.5
+AUTO_CHOSE = 0.8  # the strength that erase_concept_auto finds
 STYLE_WORDS = {
+    **WORDS,
     "concepts": STYLE,
     "preserve": "\n".join((*OTHER_STYLES, *SUBJECTS)),
     "kind": "style",
-    "form": "2023",
 }
 SHIPPED_PICTURES = "demo: cats"  # a choice of Load Images from Folder
 SHIPPED_COUNT = 16
@@ -138,48 +143,74 @@ def erase_concept_flow(g: Graph) -> None:
 
 
 def erase_concept_auto(g: Graph) -> None:
-    """Triggers and strength found by measurement."""
-    measured(g, load(g, notes.ABOUT_AUTO.format(concept=DEMO.concept)), AUTO)
+    """Its words are edited too; triggers and strength found by measurement."""
+    source = load(g, notes.ABOUT_AUTO.format(concept=AUTO.concept))
+    pictures, learnt = learn(g, source, AUTO, notes.STAGE_1, notes.STAGE_2_KEPT, save=False)
+    both = with_words(g, source, AUTO, learnt, WORDS, SHARE)
+    g.note(BOTH, NOTES, notes.STAGE_SUM, 300)
+    g.group("4 Add, save", both.makers, GREEN)
+    measured(g, source, AUTO, pictures, both.vector, BOTH + 380, 5)
 
 
 def erase_concept_flow_auto(g: Graph) -> None:
-    """The same on the transformer."""
-    about = notes.ABOUT_FLOW_AUTO.format(concept=FLOW.concept)
-    measured(g, load(g, about, demo="flow"), FLOW)
-
-
-def measured(g: Graph, source: Source, recipe: Recipe) -> None:
-    """Learn, search triggers, measure the strength, subtract and compare."""
-    pictures, learnt = learn(g, source, recipe, notes.STAGE_1, notes.STAGE_2_RETAINED)
+    """Triggers and strength found by measurement, on the transformer."""
+    source = load(g, notes.ABOUT_FLOW_AUTO.format(concept=FLOW.concept), demo="flow")
+    pictures, learnt = learn(g, source, FLOW, notes.STAGE_1, notes.STAGE_2_RETAINED)
     g.group("2 Learn, take the difference, save", [learnt.tuner, *learnt.makers], GREEN)
-    drawing = {name: recipe.draw[name] for name in ("cfg", "sampler_name", "scheduler")}
-    drawing |= {
-        "sampling_steps": recipe.draw["steps"],
-        "width": recipe.size,
-        "height": recipe.size,
-        "pictures_at_once": recipe.at_once,
-    }
-    base = {"model": source.model, "clip": source.clip, "seed": 1}
-    judge = g.add("TVEraseDemoJudge", (COMPARED, TOP), size=(WIDE, 0))
+    measured(g, source, FLOW, pictures, learnt.vector, COMPARED, 3)
+
+
+def with_words(
+    g: Graph,
+    source: Source,
+    recipe: Recipe,
+    learnt: Learned,
+    words: dict[str, Any],
+    share: float = 1.0,
+) -> Learned:
+    """UCE's edit of the words, and `share` of the vector: their sum, and its file."""
+    g.group("2 Learn, take the difference", [learnt.tuner, *learnt.makers], GREEN)
+    texts = {"model": source.model, "clip": source.clip, **words}
+    edit = g.add("TVEraseUCE", (COMPARED, TOP), size=(WIDE, 0), **texts)
+    parts = {"first": edit.out(), "second": learnt.vector, "second_factor": share}
+    both = g.add("TVEraseCombineTaskVectors", (BOTH, TOP), **parts)
+    file = saved(g, (BOTH, TOP + both.height + 60), both.out(), recipe)
+    g.lead(edit.out(), both.out())
+    g.note(COMPARED, NOTES, notes.STAGE_WORDS, WIDE)
+    g.group("3 The words", [edit], GREEN)
+    return Learned(both.out(), learnt.tuner, [both, file])
+
+
+def measured(
+    g: Graph,
+    source: Source,
+    recipe: Recipe,
+    pictures: Output,
+    vector: Output,
+    left: int,
+    stage: int,
+) -> None:
+    """From `left` on: search triggers, measure the strength, subtract and compare. stage: the
+    number of the first of the three."""
+    base = {"model": source.model, "clip": source.clip, "vae": source.vae, "seed": 1}
+    judge = g.add("TVEraseDemoJudge", (left, TOP), size=(WIDE, 0))
     found = g.add(
         "TVEraseDiverseInversion",
-        (COMPARED, TOP + 160),
+        (left, TOP + 160),
         size=(WIDE, 1040),
-        vae=source.vae,
         concept_set=pictures,
         judge=judge.out(),
         **base,
         steps=recipe.inversion_steps,
         **INVERT,
-        **drawing,
+        **drawn_by(recipe),
     )
-    left = COMPARED + WIDE + 60
+    choice = left + WIDE + 60
     strength = g.add(
         "TVEraseAutoStrength",
-        (left, TOP),
+        (choice, TOP),
         size=(340, 1000),
-        vae=source.vae,
-        task_vector=learnt.vector,
+        task_vector=vector,
         inversion_set=found.out(),
         judge=judge.out(),
         retained=RETAINED,
@@ -188,16 +219,28 @@ def measured(g: Graph, source: Source, recipe: Recipe) -> None:
         step=0.2,  # finer steps give luck more chances to pass a strength that is too weak
         pictures_per_trigger=40,
         **base,
-        **drawing,
+        **drawn_by(recipe),
     )
     g.lead(judge.out())
-    erased = subtracted(g, (left + 400, TOP), source, learnt.vector, strength.out())
-    g.note(COMPARED, NOTES, notes.STAGE_TRIGGERS, WIDE)
-    g.note(left, NOTES, notes.STAGE_CHOICE, 340)
-    g.group("3 Triggers", [judge, found], RED)
-    g.group("4 How much, subtract", [strength, erased], RED)
+    erased = subtracted(g, (choice + 400, TOP), source, vector, strength.out())
+    g.note(left, NOTES, notes.STAGE_TRIGGERS.format(stage=stage), WIDE)
+    g.note(choice, NOTES, notes.STAGE_CHOICE.format(stage=stage + 1), 340)
+    g.group(f"{stage} Triggers", [judge, found], RED)
+    g.group(f"{stage + 1} How much, subtract", [strength, erased], RED)
     asked = notes.COMPARE_TWO.format(other="dog")
-    compare(g, left + 780, 5, source, erased.out(), recipe, ("a cat", "a dog"), asked)
+    shown = ("a cat", "a dog")
+    compare(g, choice + 780, stage + 2, source, erased.out(), recipe, shown, asked)
+
+
+def drawn_by(recipe: Recipe) -> dict[str, Any]:
+    """How the nodes that measure draw: as the recipe does."""
+    return {
+        **{name: recipe.draw[name] for name in ("cfg", "sampler_name", "scheduler")},
+        "sampling_steps": recipe.draw["steps"],
+        "width": recipe.size,
+        "height": recipe.size,
+        "pictures_at_once": recipe.at_once,
+    }
 
 
 def erase_from_images(g: Graph) -> None:
@@ -213,27 +256,19 @@ def erase_style(g: Graph) -> None:
     source = load(g, notes.ABOUT_STYLE.format(concept=STYLE))
     stage_1 = notes.STAGE_STYLE.format(subjects=len(SUBJECTS))
     _, found = learn(g, source, IN_STYLE, stage_1, notes.STAGE_2_STYLE, save=False)
-    g.group("2 Learn, take the difference", [found.tuner, *found.makers], GREEN)
-    texts = {"model": source.model, "clip": source.clip, **STYLE_WORDS}
-    words = g.add("TVEraseUCE", (COMPARED, TOP), size=(WIDE, 0), **texts)
-    left = COMPARED + WIDE + 60
-    parts = {"first": words.out(), "second": found.vector}
-    both = g.add("TVEraseCombineTaskVectors", (left, TOP), **parts)
-    file = saved(g, (left, TOP + both.height + 60), both.out(), IN_STYLE)
-    at = (left, TOP + both.height + file.height + 120)
-    erased = subtracted(g, at, source, both.out(), IN_STYLE.strength)
-    g.lead(words.out(), both.out())
-    g.note(COMPARED, NOTES, notes.STAGE_WORDS, WIDE)
-    g.note(left, NOTES, notes.STAGE_SUM, 300)
-    g.group("3 The style's words", [words], GREEN)
-    g.group("4 Add, save, subtract", [both, file, erased], RED)
+    both = with_words(g, source, IN_STYLE, found, STYLE_WORDS)
+    below = both.makers[-1].at[1] + both.makers[-1].height + 60
+    erased = subtracted(g, (BOTH, below), source, both.vector, IN_STYLE.strength)
+    g.note(BOTH, NOTES, notes.STAGE_SUM_STYLE, 300)
+    g.group("4 Add, save, subtract", [*both.makers, erased], RED)
     shown = (f"a cat in {STYLE} style", "a cat in noto style")
-    compare(g, left + 380, 5, source, erased.out(), IN_STYLE, shown, notes.COMPARE_STYLE)
+    compare(g, BOTH + 380, 5, source, erased.out(), IN_STYLE, shown, notes.COMPARE_STYLE)
 
 
 def apply_vector(g: Graph) -> None:
     """A file that somebody else made."""
-    source = load(g, notes.ABOUT_VECTOR)
+    about = notes.ABOUT_VECTOR.format(auto=AUTO_CHOSE, two=CAT_OF_TWO.strength)
+    source = load(g, about)
     vector = g.add("TVEraseLoadTaskVector", (SEEN, TOP), size=(WIDE, 0), file=SAVED_VECTOR)
     erased = subtracted(g, (LEARNED, TOP), source, vector.out(), DEMO.strength)
     g.lead(vector.out())

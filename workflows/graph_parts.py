@@ -16,6 +16,7 @@ LANES = TOP - 180  # between them, for wires
 # The columns, from left to right: what is loaded and drawn, its pictures, what learns them, what
 # comes of it, and the comparison in four: texts, samplers, what is folded, results.
 DRAWN, SEEN, LEARNED, VECTOR, COMPARED = 0, 380, 760, 1140, 1520
+BOTH = 1900  # where UCE's edit takes the comparison's column, the sum that follows
 BELOW_LOADER = 220  # where the next node stands in the loader's column
 BELOW_LOOK = 450  # where one stands below the preview
 CONCEPT_ALONE = "1 Pictures of the concept"

@@ -5,6 +5,9 @@ from __future__ import annotations
 ANOTHER = """Another concept: write it into the prompts and **concept** of stage 1, into \
 **filename_prefix** of Save Task Vector, and into the *Prompt* nodes and titles of the last stage: \
 one that should go, one that should stay."""
+STAYS = """ Take it out of **What must stay** too: what is both learned and kept is not erased."""
+MEASURED = """ Take it out of **What must stay**{preserved} and of **retained** (stage {choice}): \
+what is both learned and kept is not erased."""
 LORA_FILE = """
 
 The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
@@ -37,29 +40,31 @@ Fine-tune, *TVErase preset*, *As in the paper*, and set **accumulation** to 16. 
 draw with."""
     + LORA_FILE
 )
-STAGE_2_RETAINED = (
-    """### 2 Learn it
+STAGE_2_KEPT = """### 2 Learn it
 **Concept Fine-tune** shows half of the pictures under *empty* captions, as the paper does with \
 all, so that the change does not hang on a prompt, and half under their own prompts \
 (**caption_share** 0.5), which erases more for the same harm. The **retained set** holds pictures \
 of what must stay, each under its own prompt: the vector then harms them less. **guidance** learns \
 what guidance adds for these prompts instead of noise, so a strength near 1 erases. All three are \
 our additions."""
-    + LORA_FILE
-)
+STAGE_2_RETAINED = STAGE_2_KEPT + LORA_FILE
 STAGE_3 = """### {stage} Subtract
 **erased = base - strength x task vector**. 0 changes nothing. Too little leaves the concept in, \
 too much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
 ABOUT_AUTO = (
     """# Erase a concept, measured
-Takes **{concept}** out of the demo model and finds by itself how much to subtract. \
+Takes **{concept}** out of the demo model, in two ways at once: a task vector learned from \
+pictures, and an edit of how the concept's name is read. Finds by itself how much to subtract. \
 Press **Run**: it takes two minutes on two CPU cores that are fast in bfloat16, longer on others.
 
 """
     + ANOTHER
-    + """ Take it out of what must stay, in stages 2 and 4. The demo \
-model draws cat, dog, heart, flower, fruit, car, clock, moon, tree, fish, bird, house, umbrella, \
-book, ball and face."""
+    + """ Write it into **concepts** of stage 3 too."""
+    + MEASURED.format(preserved=", of **preserve** (stage 3)", choice=6)
+    + """
+
+The demo model draws cat, dog, heart, flower, fruit, car, clock, moon, tree, fish, bird, house, \
+umbrella, book, ball and face."""
 )
 ABOUT_FLOW = (
     """# Erase a concept from a flow-matching transformer
@@ -74,6 +79,7 @@ it takes a few minutes on a CPU.
 
 """
     + ANOTHER
+    + STAYS
 )
 ABOUT_FLOW_AUTO = (
     """# Erase a concept from a flow-matching transformer, measured
@@ -83,13 +89,13 @@ cores.
 
 """
     + ANOTHER
-    + """ Take it out of what must stay, in stages 2 and 4."""
+    + MEASURED.format(preserved="", choice=4)
 )
-STAGE_TRIGGERS = """### 3 Triggers
+STAGE_TRIGGERS = """### {stage} Triggers
 **Diverse Inversion** finds many made-up words (embeddings) that still make the model draw the \
 concept, words that nobody would type. The judge checks each. How they are kept diverse is our \
 own derivation."""
-STAGE_CHOICE = """### 4 How much
+STAGE_CHOICE = """### {stage} How much
 **Auto-Strength** takes the smallest strength that stops every trigger \
 while the retained prompts stay, then checks it on triggers and seeds that played no part in the \
 choice. If no strength does both, it goes on with the strongest that still keeps 90 % of the \
@@ -112,7 +118,13 @@ was trained on (64 for the demo, 512 for Stable Diffusion 1, 1024 for XL)."""
 
 ABOUT_STYLE = """# Erase a style
 Takes the **{concept}** style out of the demo model, in two ways at once: a task vector learned \
-from pictures that share nothing but the style, and an edit of how the style's name is read."""
+from pictures that share nothing but the style, and an edit of how the style's name is read.
+
+Another style: write its name for *{concept}* into **prompt**, **caption** and **concept** of \
+stage 1, into **concepts** of stage 3, into **filename_prefix** of Save Task Vector, and into the \
+*Prompt* nodes and titles of the last stage. Take it out of **What must stay** and of **preserve** \
+(stage 3), which name the other styles: what is both learned and kept is not erased. **contrast** \
+holds the subjects without a style, so it stays. The demo model draws noto, fluent and ink."""
 STAGE_STYLE = """### 1 Pictures in the style
 The prompts name {subjects} different subjects in one style, a line each; they take turns. All \
 stand there twice, once for each of two kinds of caption. With one subject only, the subject would \
@@ -124,13 +136,15 @@ picture is still mostly noise (**least_noise**): there styles are settled. **gui
 what the style adds to a picture of its subject (**contrast**). The **retained set** holds the \
 same subjects in the other styles. These are our additions."""
 STAGE_WORDS = """### 3 The words
-**UCE** changes what the style's name is read as, in a second, and nothing that draws.
-
-**Another style:** write it into **concepts** here too, and what must stay into **preserve**."""
-STAGE_SUM = (
-    """### 4 Both, added
-With the words out of the way less of the learned vector is enough, so the rest suffers less. A \
-style is the harder case: some pictures keep the look.
+**UCE** edits what the name in **concepts** is read as: the keys and values of cross-attention, in \
+closed form, in a second. Names in **preserve** are held. Nothing that draws is touched."""
+LESS = """### 4 Both, added
+With the words out of the way less of the learned vector is enough{share}, so the rest suffers \
+less."""
+STAGE_SUM = LESS.format(share=" (**second_factor** 0.5: half of it)") + LORA_FILE
+STAGE_SUM_STYLE = (
+    LESS.format(share="")
+    + """ A style is the harder case: some pictures keep the look.
 
 **erased = base - strength x sum**. 0 changes nothing. Judge it at the CFG you draw with."""
     + LORA_FILE
@@ -142,8 +156,11 @@ No training: **Load Task Vector** reads a **.tv.safetensors** file, **Apply Nega
 it.
 
 Put a download into **models/task_vectors**, press R and choose it. The file chosen here is the \
-one that **erase_concept** saves: run that workflow once, or choose another file. If \
-**erase_concept_auto** or **erase_two_concepts** ran first, it is theirs, and wants strength 1.1.
+one that **erase_concept** saves: run that workflow once, or choose another file.
+
+Every workflow here that learns, but **erase_style**, saves under that name, so if another ran \
+first, the file is its own. That of **erase_concept_auto** wants strength {auto}, that of \
+**erase_two_concepts** {two}; one of another model is refused.
 
 **Its model:** replace Demo Model by *Load Checkpoint*, and the 64 x 64 of Empty Latent Image by \
 the size you draw in."""

@@ -36,6 +36,18 @@ def test_each_step_loads_what_the_last_one_saved() -> None:
         assert {wire[0] for wire in wires if isinstance(wire, list)} <= set(graph)
 
 
+def test_the_sum_with_the_edit_of_the_words_is_saved_and_measured() -> None:
+    both = [node_of(GRAPH, "TVEraseCombineTaskVectors"), 0]
+    for kind in ("SaveTaskVector", "AutoStrength", "ApplyNegatedTV"):
+        assert steps.input_of(GRAPH, f"TVErase{kind}", "task_vector") == both
+    parts = GRAPH[both[0]]["inputs"]
+    assert parts["first"] == [node_of(GRAPH, "TVEraseUCE"), 0]
+    assert parts["second"] == [node_of(GRAPH, "TVEraseExtractTaskVector"), 0]
+    assert {"UCE", "CombineTaskVectors"} <= kinds(steps.learning(GRAPH))
+    search = steps.searching(steps.with_vector(GRAPH, "a.tv.safetensors"), "cat")
+    assert not {"UCE", "CombineTaskVectors"} & kinds(search)
+
+
 def test_the_workflow_is_not_changed() -> None:
     before = json.dumps(GRAPH)
     steps.for_concept(GRAPH, "dog")
@@ -51,6 +63,8 @@ def test_another_concept_changes_places_with_the_written_one() -> None:
     )
     assert pictures["concept"] == "dog"
     assert "cat" not in pictures["prompt"]
+    words = made[node_of(made, "TVEraseUCE")]["inputs"]
+    assert (words["concepts"], words["preserve"].splitlines()[0]) == ("dog", "cat")
     assert kept["prompt"].splitlines()[:2] == ["a cat", "a bird"]
     assert steps.for_concept(GRAPH, "cat") == GRAPH
 
@@ -62,6 +76,8 @@ def test_what_was_found_is_said_in_a_line() -> None:
     search = {"class_type": "TVEraseDiverseInversion", "inputs": {"count": 12}}
     found = {"text": ["11 embeddings that draw 'cat'\ndenoising loss 0.1"]}
     assert words.found_by(search, found, []) == "12 triggers, 11 work"
+    edit = {"class_type": "TVEraseUCE", "inputs": {}}
+    assert words.found_by(edit, {}, ["diffusion_model.out.0.weight"]) == ""
     strength = {"class_type": "TVEraseAutoStrength", "inputs": {"target": 0.12}}
     rows = {"strength": [1.2], "triggers": [[0, 40], [4, 40], [5, 40]], "retained": [[9, 10]]}
     expected = "strength 1.2: 1 of 3 triggers left, 90 % kept"
