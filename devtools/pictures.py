@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,13 @@ from workflows.demo_graphs import (  # noqa: E402
     FLOW,
     IN_STYLE,
     INVERT,
+    RETAINED,
+    SHARE,
     SHIPPED_COUNT,
     STYLE,
     STYLE_WORDS,
     SUBJECTS,
+    WORDS,
 )
 from workflows.flow_families import FAMILIES  # noqa: E402
 from workflows.graph_parts import STYLES  # noqa: E402
@@ -181,11 +184,16 @@ def erased_pictures(s: PictureMaker) -> None:
     thumbnail("erase_concept", rows_card(both, ("a cat", "the same seeds, erased")))
 
 
+def with_words(s: PictureMaker, words: Mapping[str, Any], vector: Any, share: float = 1.0) -> Any:
+    """UCE's edit of the words and a share of the vector, added."""
+    edit = s.run("TVEraseUCE", model=s.model, clip=s.clip, **words)[0]
+    both = {"first": edit, "second": vector, "second_factor": share}
+    return s.run("TVEraseCombineTaskVectors", **both)[0]
+
+
 def style_pictures(s: PictureMaker) -> None:
     """A style: its words and a learned vector, added."""
-    words = s.run("TVEraseUCE", model=s.model, clip=s.clip, **STYLE_WORDS)[0]
-    sums = {"first": words, "second": s.learn(IN_STYLE)[1]}
-    style = s.erase(s.run("TVEraseCombineTaskVectors", **sums)[0], IN_STYLE.strength)
+    style = s.erase(with_words(s, STYLE_WORDS, s.learn(IN_STYLE)[1]), IN_STYLE.strength)
     both = [s.draw(model, IN_STYLE.prompts, 8) for model in (s.model, style)]
     thumbnail("erase_style", rows_card(both, (f"{STYLE} style", "the same seeds, erased")))
 
@@ -235,33 +243,46 @@ def measured_pictures(s: PictureMaker) -> None:
     )[0]
     help_picture("inversions", s.shown[0])
     help_picture("cosines", s.shown[-1])
-    kept = "a dog | dog\na tree | tree\na clock | clock"
-    mask = s.run(
+    s.run(
         "TVEraseAutoBlockMask",
         task_vector=vector,
         concept_set=cats,
         inversion_set=found,
-        retained=kept,
+        retained=RETAINED,
         probes=8,
         **base,
         **DRAWING,
-    )[0]
+    )
     help_picture("ranking", s.shown[0])
-    s.run(
+    both = with_words(s, WORDS, vector, SHARE)
+    strength = s.run(
         "TVEraseAutoStrength",
         vae=s.vae,
-        task_vector=vector,
+        task_vector=both,
         inversion_set=found,
         judge=judge,
-        block_mask=mask,
-        retained=kept,
+        retained=RETAINED,
         when_infeasible="nearest",
-        step=0.25,
+        step=0.2,
         **base,
         **DRAWING,
-    )
+    )[0]
     help_picture("strength", s.shown[0])
     thumbnail("erase_concept_auto", plot_card(s.shown[0], STRENGTH_LINES))
+    rows = before_and_after(s, s.erase(both, strength), ("cat", "dog", "heart", "car"))
+    help_picture("before_after_auto", s.module("nodes.pictures.compare").compare_grid(rows, 8))
+
+
+def before_and_after(
+    s: PictureMaker, erased: Any, names: Sequence[str]
+) -> list[tuple[str, torch.Tensor]]:
+    """Labelled rows of a grid: each thing by the model and by the erased one, at equal seeds."""
+    models = {"before": s.model, "after": erased}
+    return [
+        (f"a {name}: {when}", s.draw(model, [f"a {name}"], 8))
+        for name in names
+        for when, model in models.items()
+    ]
 
 
 def baseline_pictures(s: PictureMaker) -> None:
@@ -297,20 +318,16 @@ def flow_pictures(s: PictureMaker) -> None:
         prompts = [f"a {subject} in {style} style" for subject in SUBJECTS]
         rows.append((f"{style} style", flow.draw(flow.model, prompts, len(prompts))))
     help_picture("demo_flow", compare(rows, 8))
-    models = {"before": flow.model, "after": flow.erase(flow.learn(FLOW)[1], FLOW.strength)}
-    shown = {
-        (name, when): flow.draw(model, [f"a {name}"], 8)
-        for name in ("cat", "dog", "house")
-        for when, model in models.items()
-    }
-    rows = [(f"a {name}: {when}", images) for (name, when), images in shown.items()]
+    erased = flow.erase(flow.learn(FLOW)[1], FLOW.strength)
+    rows = before_and_after(flow, erased, ("cat", "dog", "house"))
     help_picture("before_after_flow", compare(rows, 8))
-    for workflow, name, label in (
-        ("erase_concept_flow", "cat", "the same seeds, erased"),
-        ("erase_concept_flow_auto", "dog", "the cat erased"),
+    for workflow, first, label in (
+        ("erase_concept_flow", 0, "the same seeds, erased"),
+        ("erase_concept_flow_auto", 2, "the cat erased"),
     ):
-        both = [shown[name, when] for when in models]
-        thumbnail(workflow, rows_card(both, (f"a {name}", label)))
+        both = [images for _, images in rows[first : first + 2]]
+        asked = rows[first][0].partition(":")[0]
+        thumbnail(workflow, rows_card(both, (asked, label)))
 
 
 STAGES = {

@@ -36,6 +36,17 @@ def layer() -> torch.nn.Linear:
     return torch.nn.Linear(8, 8, bias=False).requires_grad_(False)
 
 
+def test_each_pass_has_the_weight_as_changed_by_then(pack: Any, layer: torch.nn.Linear) -> None:
+    """A LoRA in training is another one at each step."""
+    slot = slot_of(layer, torch.ones(8, 8))
+    layer.weight_function = [doubled, slot]
+    rounded = layer.weight.bfloat16()
+    with torch.no_grad():
+        first, second = slot(doubled(rounded)), slot(rounded)
+    torch.testing.assert_close(first.float(), layer.weight * 2 + 1, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(second.float(), layer.weight + 1, rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("dtype", FORMATS)
 def test_a_delta_is_added_to_the_changed_weight(
     pack: Any, layer: torch.nn.Linear, dtype: torch.dtype
@@ -102,7 +113,7 @@ def test_memory_that_the_next_layer_takes_is_not_read_in_the_backward_pass(
     monkeypatch.setattr(WeightSlot, "_is_brought", lambda *_: True)
     torch.manual_seed(0)
     layers = [torch.nn.Linear(8, 8, bias=False).requires_grad_(False) for _ in range(3)]
-    layers[2].weight_function = [doubled]
+    layers[0].weight_function = [doubled]
     buffer, x = torch.empty(8, 8), torch.randn(3, 8, requires_grad=True)
     before, at = x, x
     for layer in layers:

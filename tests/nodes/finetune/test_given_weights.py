@@ -156,6 +156,8 @@ def test_layers_are_as_before_also_after_an_error(
         denoiser.predict(torch.zeros(1, 3, 8, 8), torch.tensor([500]), context)
     for module in model.model.modules():
         assert not {"weight", "bias"} & module.__dict__.keys()
+        assert not module._forward_pre_hooks
+        assert not module._forward_hooks
         assert "forward" not in module.__dict__ or module is layer
     assert layer.forward is own
 
