@@ -125,7 +125,8 @@ def straight(g: Graph, source: Source, recipe: Recipe, stage_2: str) -> None:
 
 def compared(g: Graph, source: Source, recipe: Recipe, found: Learned) -> None:
     """Stages 3 and 4: the cat goes, the dog stays."""
-    text = notes.STAGE_3.format(stage=3)
+    told = notes.STAGE_3_FLOW if recipe is FLOW else notes.STAGE_3
+    text = told.format(stage=3, strength=recipe.strength)
     erased = subtract(g, source, found, recipe.strength, text)
     asked = notes.COMPARE_TWO.format(other="dog")
     compare(g, COMPARED, 4, source, erased, recipe, ("a cat", "a dog"), asked)
