@@ -224,7 +224,8 @@ at a time: slower, least memory, the same result.
 We have not measured how well it erases on this checkpoint. **erase_concept_auto** adds a retained \
 set, captions on half of the pictures and **guidance**, which erased more for less harm on the \
 demo model: to try them, set **caption** to {prompt}, **caption_share** to 0.5, **guidance** to \
-your CFG, connect pictures of other things as **retained_set**, and begin at strength 1.
+your CFG, connect pictures of other things as **retained_set**, and begin at strength 1. Its edit \
+of the words by **UCE** can be added as well: there half of the vector was then enough.
 
 ComfyUI's stock Load LoRA node reads the saved file, and erases with it at a *negative* strength. \
 It is as large as the weights in float32, 3.4 GB; **dtype** *bfloat16* halves it."""
