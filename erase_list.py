@@ -1,7 +1,7 @@
 """Erase a list of concepts from a checkpoint: one command, no browser, no server.
 
     python erase_list.py concepts.yaml --comfyui PATH_OF_COMFYUI
-    accelerate launch --num_processes 4 erase_list.py concepts.yaml     on four GPUs
+    accelerate launch --num_processes 4 erase_list.py ... as above      on four GPUs
 
 The list's form and an example are in docs/erase-a-list.md. A stopped run goes on where it was
 when the command is given again. Exit codes: 0 all done, 1 refused or not finished, 2 wrong usage,

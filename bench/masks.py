@@ -81,23 +81,32 @@ def gained(figure: Figure) -> str:
     return f"{figure.value:+.3f}{ends}"
 
 
+def named(results: list[Result]) -> str:
+    """The runs as concept/seed."""
+    return ", ".join(f"{result['concept']}/{result['seed']}" for result in results)
+
+
 def page(document: dict[str, Any], results: list[Result]) -> str:
-    runs = ", ".join(f"{r['concept']}/{r['seed']}" for r in results)
     lines = [
         "# Parts of a vector against the whole, at equal erasure",
         "",
         f"Written by `{document['command']}` on {document['date']}; do not edit. Demo model; runs "
-        f"(concept/seed): {runs}. Each part is applied at the least strength, in steps of 0.1, at "
-        "which no more than 3 % of the tuning pictures show the concept; counted are other "
-        "triggers, prompts and seeds. Still shown: the concept's rate on held-out inversions and "
-        "paraphrases. Kept: hits on the reported retained prompts over the unedited model's. Gain: "
-        "retained rate minus the whole vector's, paired by prompt, with the 95 % interval over "
-        "runs, then prompts. Weights: share of the whole vector's weights that the part edits.",
+        f"(concept/seed): {named(results)}. Each part is applied at the least strength, in steps "
+        "of 0.1, at which no more than 3 % of the tuning pictures show the concept; counted are"
+        " other triggers, prompts and seeds. Still shown: the concept's rate on held-out "
+        "inversions and paraphrases. Kept: hits on the reported retained prompts over the "
+        "unedited model's. Gain: retained rate minus the whole vector's, paired by prompt, with"
+        " the 95 % interval over runs, then prompts. Weights: share of the whole vector's "
+        "weights that the part edits.",
         "",
         "With this many rows an interval may lie above zero by chance: 16 comparisons of 5 % each.",
     ]
     for vector, label in VECTORS.items():
-        lines += ["", f"## A vector learned {label}", "", *table(results, vector)]
+        learned = [result for result in results if parts_of([result], vector)]
+        lines += ["", f"## A vector learned {label}"]
+        if len(learned) < len(results):
+            lines += ["", f"Runs: {named(learned)}."]
+        lines += ["", *table(results, vector)]
     return "\n".join(lines) + "\n"
 
 

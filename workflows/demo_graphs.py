@@ -117,15 +117,19 @@ SHIPPED_COUNT = 16
 SAVED_VECTOR = "task_vectors/cat_00001_.tv.safetensors"  # what erase_concept writes first
 
 
-def straight(g: Graph, source: Source, recipe: Recipe, stage_2: str) -> None:
+def straight(
+    g: Graph, source: Source, recipe: Recipe, stage_2: str, stage_3: str = notes.STAGE_3
+) -> None:
     """A strength that a person chose."""
     _, found = learn(g, source, recipe, notes.STAGE_1, stage_2)
-    compared(g, source, recipe, found)
+    compared(g, source, recipe, found, stage_3)
 
 
-def compared(g: Graph, source: Source, recipe: Recipe, found: Learned) -> None:
+def compared(
+    g: Graph, source: Source, recipe: Recipe, found: Learned, stage_3: str = notes.STAGE_3
+) -> None:
     """Stages 3 and 4: the cat goes, the dog stays."""
-    text = notes.STAGE_3.format(stage=3)
+    text = stage_3.format(stage=3, strength=recipe.strength)
     erased = subtract(g, source, found, recipe.strength, text)
     asked = notes.COMPARE_TWO.format(other="dog")
     compare(g, COMPARED, 4, source, erased, recipe, ("a cat", "a dog"), asked)
@@ -139,7 +143,7 @@ def erase_concept(g: Graph) -> None:
 def erase_concept_flow(g: Graph) -> None:
     """The straight path on the transformer."""
     source = load(g, notes.ABOUT_FLOW.format(concept=FLOW.concept), demo="flow")
-    straight(g, source, FLOW, notes.STAGE_2_RETAINED)
+    straight(g, source, FLOW, notes.STAGE_2_RETAINED, notes.STAGE_3_FLOW)
 
 
 def erase_concept_auto(g: Graph) -> None:

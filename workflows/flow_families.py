@@ -49,6 +49,10 @@ FAMILIES: dict[str, Family] = {
         encoder=("DualCLIPLoader", {**T5_AND_CLIP, "type": "flux"}),
         vae="ae.safetensors",
         attention=True,
+        extra="**A card of 24 GB** holds less than weights and training together. There set "
+        "**weight_dtype** of *Load Diffusion Model* to *fp8_e4m3fn*, or load an fp8 file: the "
+        "weights then take about 11 GiB. Such weights can be trained: tests do it on tiny models, "
+        "on this one nobody has measured it.",
     ),
     "erase_concept_flux2_klein": Family(
         title="FLUX.2 Klein 4B",

@@ -73,7 +73,7 @@ class Family:
     used: tuple[str, dict[str, Any]] | None = None
     attention: bool = False
     host: str = "Needs ComfyUI 0.3.75 or newer."
-    extra: str = ""  # a last word about the drawing
+    extra: str = ""  # a last word
 
     @property
     def recipe(self) -> Recipe:

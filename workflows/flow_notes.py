@@ -35,7 +35,7 @@ def about(family: Family, recipe: Recipe) -> str:
         parts.append(DISTILLATE.format(file=file, base=family.file, steps=draw["steps"]))
     parts += [
         f"{FILES} {family.host}",
-        notes.ANOTHER,
+        notes.ANOTHER + notes.STAYS,
         f"**Memory**, estimated by the node's own plan, not measured: {memory.weights:g} GiB of "
         f"weights and at most {memory.card:g} GiB beside them at {family.size} x {family.size} "
         "pixels, with gradient checkpointing, which turns itself on when it is needed; and "
@@ -52,7 +52,9 @@ def about(family: Family, recipe: Recipe) -> str:
 def _hours(hours: float) -> str:
     """In halves of an hour: it is no more certain than that."""
     rounded = max(round(2 * hours) / 2, 0.5)
-    return "half an hour" if rounded == 0.5 else f"about {rounded:g} hours"
+    if rounded <= 1:
+        return "half an hour" if rounded == 0.5 else "about an hour"
+    return f"about {rounded:g} hours"
 
 
 def stage_2(family: Family) -> str:

@@ -10,8 +10,7 @@ MEASURED = """ Take it out of **What must stay**{preserved} and of **retained** 
 what is both learned and kept is not erased."""
 LORA_FILE = """
 
-The saved file is an ordinary LoRA file: the stock Load LoRA node erases with it at a *negative* \
-strength."""
+ComfyUI's stock Load LoRA node reads the saved file, and erases with it at a *negative* strength."""
 ABOUT = (
     """# Erase a concept
 This graph takes **{concept}** out of the small model that ships with the pack, by task vector \
@@ -32,12 +31,8 @@ prompt a line; several ways to ask give a broader set. Your own pictures work as
 STAGE_2 = (
     """### 2 Learn it
 **Concept Fine-tune** trains under *empty* captions, so the change does not hang on a prompt. The \
-settings here suit the demo model.
-
-**On your own checkpoint:** put *Load Checkpoint* in place of Demo Model. Right-click Concept \
-Fine-tune, *TVErase preset*, *As in the paper*, and set **accumulation** to 16. Set 512 x 512 (XL: \
-1024) in stage 1 and in Empty Latent Image, and in the KSamplers the steps, CFG and sampler you \
-draw with."""
+settings here suit the demo model; for your own checkpoint open **erase_concept_sd15** or \
+**erase_concept_sdxl**."""
     + LORA_FILE
 )
 STAGE_2_KEPT = """### 2 Learn it
@@ -45,12 +40,19 @@ STAGE_2_KEPT = """### 2 Learn it
 all, so that the change does not hang on a prompt, and half under their own prompts \
 (**caption_share** 0.5), which erases more for the same harm. The **retained set** holds pictures \
 of what must stay, each under its own prompt: the vector then harms them less. **guidance** learns \
-what guidance adds for these prompts instead of noise, so a strength near 1 erases. All three are \
+what guidance adds for these prompts instead of noise, so a lower strength erases. All three are \
 our additions."""
 STAGE_2_RETAINED = STAGE_2_KEPT + LORA_FILE
 STAGE_3 = """### {stage} Subtract
 **erased = base - strength x task vector**. 0 changes nothing. Too little leaves the concept in, \
 too much harms the rest. Judge it at the CFG you draw with: the same strength does more at CFG 1."""
+STAGE_3_FLOW = (
+    STAGE_3
+    + """
+
+{strength} is more than the least that silenced the tuning triggers of objects, 1.1 to 1.4: there \
+7 % of the pictures under other triggers still showed the thing."""
+)
 ABOUT_AUTO = (
     """# Erase a concept, measured
 Takes **{concept}** out of the demo model, in two ways at once: a task vector learned from \
@@ -110,7 +112,8 @@ For a concept that no prompt names well. It runs as it is, with {count} drawings
 with the pack.
 
 **Your own:** make a folder inside ComfyUI's **input** folder, put 20 to 200 pictures into it, \
-press R and choose it in stage 1."""
+press R and choose it in stage 1. With your own checkpoint: put stage 1 of this graph in place of \
+that of **erase_concept_sd15** or **erase_concept_sdxl**."""
 STAGE_IMAGES = """### 1 Your pictures
 Whatever they all share is learned and then erased, a common background too, so let everything \
 but the concept vary. **Load Images from Folder** fits them to one size: the size that your model \
@@ -174,7 +177,10 @@ what {strength} does here."""
 
 ABOUT_TWO = """# Erase two concepts
 Takes **{first}** and **{second}** out of the demo model at once, with two vectors that are \
-learned side by side and then added."""
+learned side by side and then added.
+
+Other concepts: as in **erase_concept**, in both groups 1. Neither may stand in **What must \
+stay**."""
 STAGE_TWO = """### 3 Add, then subtract
 **Combine Task Vectors** adds them. Its report says how alike they are (cosine): near 0 they \
 hardly disturb each other, near 1 they are almost the same edit, and the sum is too strong.
@@ -198,11 +204,11 @@ model of the 1.x family works.
     + ANOTHER
     + """
 
-**Memory**, estimated: 17 GB for all weights, 15 with gradient checkpointing, which turns itself \
-on when it is needed. 16 GB card: **optimizer** *AdamW 8-bit* (**pip install bitsandbytes**). 12 \
-GB: the same with **gradient_checkpointing** on. 8 GB: **rank** 16 **with** **learning_rate** 1e-4 \
-and **ema** off, or a Block Mask. The node says its own estimate, and refuses before the first \
-step when it cannot fit.
+**Memory**, estimated: 15.7 GiB for all weights, 15.0 with gradient checkpointing, which turns \
+itself on when it is needed: a 24 GB card. 16 GB: **optimizer** *AdamW 8-bit* (**pip install \
+bitsandbytes**), 10.9 GiB. 12 GB: the same with **gradient_checkpointing** on, 10.2. 8 GB: \
+**rank** 16 **with** **learning_rate** 1e-4, or a Block Mask with *cross_attention*, about 3 GiB. \
+The node says its own estimate, and refuses before the first step when it cannot fit.
 
 **Time.** 200 drawings and 3,200 training passes; not timed on a GPU. The node shows the seconds \
 left. For a first look choose the preset *Quick look* in stages 1 and 2.
@@ -218,10 +224,11 @@ at a time: slower, least memory, the same result.
 We have not measured how well it erases on this checkpoint. **erase_concept_auto** adds a retained \
 set, captions on half of the pictures and **guidance**, which erased more for less harm on the \
 demo model: to try them, set **caption** to {prompt}, **caption_share** to 0.5, **guidance** to \
-your CFG, connect pictures of other things as **retained_set**, and begin at strength 1.
+your CFG, connect pictures of other things as **retained_set**, and begin at strength 1. Its edit \
+of the words by **UCE** can be added as well: there half of the vector was then enough.
 
-The saved file erases in the stock Load LoRA node too, at a *negative* strength. It is as large \
-as the weights in float32, 3.4 GB; **dtype** *bfloat16* halves it."""
+ComfyUI's stock Load LoRA node reads the saved file, and erases with it at a *negative* strength. \
+It is as large as the weights in float32, 3.4 GB; **dtype** *bfloat16* halves it."""
 STAGE_STRENGTH = """### 3 Subtract
 {strength} is where to begin, not an answer. Look at the grids, then go up or down by 0.25. Only \
 this node and the *after* row of each grid run again."""
@@ -233,9 +240,9 @@ Takes **{concept}** out of your own XL checkpoint. Choose the file in **Load Che
     + ANOTHER
     + """
 
-**Memory**, estimated: all 2.6 billion weights would need 44 GB. Here **rank** 16 trains a change \
-of low rank (two thin matrices, as in a LoRA): 13 GB, or 7 with gradient checkpointing, which \
-turns itself on when it is needed, and 10 GB of main memory. Still too much: a Block Mask with \
+**Memory**, estimated: all 2.6 billion weights would need 44 GiB. Here **rank** 16 trains a change \
+of low rank (two thin matrices, as in a LoRA): 12.3 GiB, or 6.5 with gradient checkpointing, which \
+turns itself on when it is needed, and 9.7 GiB of main memory. Still too much: a Block Mask with \
 fewer blocks, or pictures of 768 pixels.
 
 **Time.** 64 drawings and 3,200 training passes; not timed on a GPU. The node shows the seconds \

@@ -13,12 +13,11 @@ from ...tverase_core.errors import ConfigError, EmptyMaskError
 from ...tverase_core.model.layout import ModelLayout
 from ...tverase_core.vector.pruned import PRUNED
 from ...tverase_core.vector.task_vector import TaskVector
-from ..concept.from_images import CONCEPT
 from ..shared.drawing_settings import drawing_of, drawing_widgets
 from ..shared.node_output import with_text
 from ..shared.prompt_lines import caption_lines, prompt_lines
 from ..shared.sockets import CATEGORY, TASK_VECTOR
-from ..shared.widgets import socket
+from ..shared.widgets import socket, text
 from .prune_settings import PRUNE_SETTINGS
 from .published import STRENGTH_1, baseline_provenance
 
@@ -37,7 +36,11 @@ class ConceptPruneNode:
             "required": {
                 "model": socket("MODEL", "The base model."),
                 "clip": socket("CLIP", "Its text encoder."),
-                "concept": CONCEPT,
+                "concept": text(
+                    "",
+                    "What is erased, in a word or two: 'cat', 'Van Gogh'. Stored in the file; "
+                    "empty: the first prompt. The prompts decide what is pruned.",
+                ),
                 **PRUNE_SETTINGS,
                 **drawing_widgets(),
             }

@@ -42,9 +42,9 @@ UCE_SETTINGS: Widgets = {
     "erase_weight": number(1.0, (0.0, 1000.0, 0.05), "Weight of the erased names.", advanced=True),
     "form": choice(
         ["2025", "2023"],
-        "Which of the authors' codes to follow. 2025: a name is its last word. 2023, the paper's: "
-        "it is all positions from its last word to the end of the text, preserved names are kept "
-        "whole, and so is the empty text.",
+        "Which of the authors' codes to follow. 2025: a name is its last token. 2023, the "
+        "paper's: it is all positions from its last token to the end of the text, preserved names "
+        "are kept whole, and so is the empty text.",
         default="2025",
         advanced=True,
     ),

@@ -20,7 +20,10 @@ MODEL_AND_CLIP = {
     "clip": socket("CLIP", "Its text encoder; it encodes the caption."),
 }
 CONCEPT = text(
-    "", "What will be erased, in a word or two: 'cat', 'Van Gogh'. Used to name files and reports."
+    "",
+    "What will be erased, in a word or two: 'cat', 'Van Gogh'. Stored in the file and told in "
+    "reports. A judge must know it by exactly this name, and default prompts are made of it. It "
+    "does not steer Concept Fine-tune.",
 )
 CAPTION = text(
     "",
