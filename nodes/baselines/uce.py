@@ -76,8 +76,10 @@ class UceNode:
         encoder = HostTextEncoder(model, clip)
         rows = uce_rows(encoder, next(iter(encoder.widths())), *texts, preserved, form)
         config = UceConfig(keep, erase_weight, preserve_weight * rows.preserve_scale)
-        read = told_reader(model, len(keys), NodeProgress())
+        progress = NodeProgress()
+        read = told_reader(model, len(keys), progress)
         deltas = uce(read, keys, rows.concept, rows.guide, rows.preserve, config)
+        progress(len(keys), len(keys), f"{len(keys)} matrices edited")  # stays on the canvas
         recipe = {
             "method": METHOD,
             "guide": guides,
