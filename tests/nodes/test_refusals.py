@@ -361,7 +361,9 @@ def test_uce_tells_of_each_matrix(
     vector = node(pack, "UCE", model=make_tiny_model(), clip=tiny_clip, **UCE_INPUTS)[0]
     count = len(vector.deltas)
     assert count > 4
-    assert [(done, total) for done, total, _ in told] == [(i + 1, count) for i in range(count)]
+    *each, last = told
+    assert [(done, total) for done, total, _ in each] == [(i + 1, count) for i in range(count)]
+    assert last == (count, count, f"{count} matrices edited")
 
 
 def test_texts_and_pictures_of_another_model_are_refused(pack: Any, make_tiny_model: Make) -> None:
