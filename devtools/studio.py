@@ -10,19 +10,11 @@ from typing import Any
 
 from PIL import Image
 
-from workflows.demo_graphs import DEMO
+from workflows.demo_graphs import DEMO, drawn_by
 from workflows.graph_parts import RETAINED_EACH, Recipe
 
 SEED = 70_000
-DRAWING = {
-    "cfg": DEMO.draw["cfg"],
-    "sampler_name": DEMO.draw["sampler_name"],
-    "scheduler": DEMO.draw["scheduler"],
-    "sampling_steps": DEMO.draw["steps"],
-    "width": DEMO.size,
-    "height": DEMO.size,
-    "pictures_at_once": DEMO.at_once,
-}
+DRAWING = drawn_by(DEMO)
 
 
 @dataclass
