@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ GIB = 1024**3
 HEAD = """# Memory of Concept Fine-tune
 
 Written by `python dev.py bench memory_table`; estimates, not measurements. A float16 base computed
-in bfloat16, batches of 16 pictures in 16 parts, moving average on. GPU memory includes the model.
+in bfloat16, batches of 16 pictures in 16 parts, moving average on; with a fused backward pass
+(`fused_backward`) batches of 2 in one part. GPU memory includes the model.
 A card is named when the estimate is at most {usable:.0%} of it; `-` is none of {cards} GB. The node
 makes the same estimate for your settings, shows it before the run and beside what was used after.
 """
@@ -69,27 +71,29 @@ def rows(name: str, size: int) -> list[str]:
         return layout.kind(key) == "cross_attn"
 
     lines = []
-    for words, rank, chosen in (
-        ("all weights", None, None),
-        ("cross-attention", None, cross),
-        ("all, rank 16", 16, None),
-        ("cross-attention, rank 16", 16, cross),
+    for words, rank, chosen, fused in (
+        ("all weights", None, None, False),
+        ("all weights, fused backward pass", None, None, True),
+        ("cross-attention", None, cross, False),
+        ("all, rank 16", 16, None, False),
+        ("cross-attention, rank 16", 16, cross, False),
     ):
-        config = FinetuneConfig(accumulation=16, rank=rank, trainable=chosen)
+        pictures, parts = (2, 1) if fused else (16, 16)
+        config = FinetuneConfig(
+            batch_size=pictures, accumulation=parts, rank=rank, trainable=chosen
+        )
         trained = {key for key, shape in weights.items() if config.allows(key, len(shape))}
-        asked = (model, (1, 4, size, size), trained.__contains__, text, torch.bfloat16)
+        part = (pictures // parts, 4, size, size)
+        asked = (model, part, trained.__contains__, text, torch.bfloat16)
         counted = activations(*asked, low_rank=rank is not None)
-        for optimizer in ("adamw", "adamw8bit"):
-            whole = FinetuneConfig(
-                accumulation=16, rank=rank, trainable=chosen, optimizer=optimizer
-            )
+        for optimizer, short in (("adamw", "AdamW"), ("adamw8bit", "8-bit")):
+            whole = replace(config, optimizer=optimizer)
             for recompute in (False, True):
-                plan = memory_plan(weights, whole, counted, recompute)
+                plan = memory_plan(weights, whole, counted, recompute, fused=fused)
                 need = (base + plan.device) / GIB
                 card = next((f"{gb} GB" for gb in CARDS if need <= USABLE * gb), "-")
                 lines.append(
-                    f"| {words} | {'on' if recompute else 'off'} | "
-                    f"{'AdamW' if optimizer == 'adamw' else '8-bit'} | {need:.1f} | "
+                    f"| {words} | {'on' if recompute else 'off'} | {short} | {need:.1f} | "
                     f"{plan.host / GIB:.1f} | {card} |"
                 )
     return lines

@@ -136,6 +136,9 @@ class Attachment(Protocol):
     """Deltas at work inside a denoiser: it computes with W + scale * delta."""
 
     scale: float
+    # True where hooks on the deltas take gradients: they must then come by autograd alone, which
+    # calls hooks, and not be put into `grad` by the denoiser itself.
+    hooked: bool
 
 
 class Denoiser(Protocol):

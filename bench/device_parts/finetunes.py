@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tverase_pack.nodes.host.model.denoiser import open_denoiser
+from tverase_pack.nodes.host.training.plan import Saving
 from tverase_pack.nodes.host.training.session import checked_config, tuning_session
 from tverase_pack.tverase_core.errors import BaseMismatchError
 from tverase_pack.tverase_core.finetuning.config import FinetuneConfig
@@ -70,7 +71,7 @@ def _figures(place: Place, family: str, model: Any, config: FinetuneConfig) -> d
     clock = _Clock()
     config = checked_config(model, pictures, config, None, None, 0)
     with tuning_session(
-        model, pictures, config, clock, job="", recompute=None, checkpoint_every=0
+        model, pictures, config, clock, job="", saving=Saving(), checkpoint_every=0
     ) as session:
         with suppress(_EnoughError):
             finetune(session.denoiser, pictures, config, session.progress, clock)

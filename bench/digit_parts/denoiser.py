@@ -73,6 +73,7 @@ def random_weights(seed: int) -> dict[str, Tensor]:
 class _Attachment:
     deltas: Mapping[str, Tensor]
     scale: float = 1.0
+    hooked: bool = False
 
 
 class DigitDenoiser:

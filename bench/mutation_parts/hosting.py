@@ -215,6 +215,11 @@ HOSTING: dict[str, list[Fault]] = {
             "        for block in blocks:\n            # Nothing",
             "        for block in blocks[:0]:\n            # Nothing",
         ),
+        Fault(
+            "a second backward pass cannot recompute",
+            "nullcontext(), _EachTime(network)",
+            "nullcontext(), differentiable(network)",
+        ),
     ],
     "nodes/host/training/activations.py": [
         Fault(
@@ -270,8 +275,23 @@ HOSTING: dict[str, list[Fault]] = {
     "nodes/host/training/plan.py": [
         Fault(
             "recomputation never steps in",
-            "    if recompute is None:\n",
-            "    if False:\n",
+            "self.recompute in (None, recompute)",
+            "recompute == bool(self.recompute)",
+        ),
+        Fault(
+            "a fused backward pass never steps in",
+            "self.fused in (None, fused)",
+            "fused == bool(self.fused)",
+        ),
+        Fault(
+            "a fused backward pass that cannot be is planned",
+            "False if obstacle else fused",
+            "fused",
+        ),
+        Fault(
+            "a fused backward pass that cannot be is promised",
+            "        if fused and obstacle:\n",
+            "        if False:\n",
         ),
         Fault("a plan that does not fit runs", "        if needed > had:\n", "        if False:\n"),
     ],

@@ -117,8 +117,8 @@ HOSTING_WEIGHTS: dict[str, list[Fault]] = {
         ),
         Fault(
             "what is computed from a delta is taken for it",
-            "not delta.is_leaf or formats",
-            "formats",
+            "learning.hooked or not delta.is_leaf",
+            "learning.hooked",
             (FROZEN,),
         ),
         Fault(
@@ -249,14 +249,14 @@ HOSTING_WEIGHTS: dict[str, list[Fault]] = {
         ),
         Fault(
             "the strength of a delta is ignored",
-            "Added(delta.to(device), scale / self._unit, room)",
-            "Added(delta.to(device), 1.0 / self._unit, room)",
+            "factor=one.factor / self._unit)",
+            "factor=1.0 / self._unit)",
             ("tests/nodes/strength",),
         ),
         Fault(
             "the scale of a scaled format is left out in training",
-            "Added(delta.to(device), scale / self._unit, room)",
-            "Added(delta.to(device), scale, room)",
+            "factor=one.factor / self._unit)",
+            "factor=one.factor)",
             (QUANTISED,),
         ),
         Fault(

@@ -82,8 +82,8 @@ LEARNING: dict[str, list[Fault]] = {
         Fault("weight decay is off", "weight_decay=config.weight_decay,", "weight_decay=0.0,"),
         Fault(
             "gradients are not clipped",
-            "_clip(list(learned.values()), config.gradient_clip, step)",
-            "_clip(list(learned.values()), 1e9, step)",
+            "lambda own: make(own, config), config.gradient_clip)",
+            "lambda own: make(own, config), 1e9)",
         ),
         Fault("parts of a step are summed, not averaged", ".mean() / len(parts)", ".mean()"),
         Fault(
@@ -99,10 +99,9 @@ LEARNING: dict[str, list[Fault]] = {
         ),
         Fault(
             "the rate never changes",
-            'group["lr"] = config.rate(step)',
-            'group["lr"] = config.rate(1)',
+            "mover.move(config.rate(step))",
+            "mover.move(config.rate(1))",
         ),
-        Fault("gradients of earlier steps stay", "    optimizer.zero_grad(set_to_none=True)\n", ""),
         Fault(
             "the moving average is not what is returned",
             "deltas_of(average.deltas if average else learned)",
@@ -112,9 +111,9 @@ LEARNING: dict[str, list[Fault]] = {
             "a loss of infinity goes on", "if not math.isfinite(value):", "if math.isnan(value):"
         ),
         Fault(
-            "a gradient of infinity goes on",
-            'if norm != norm or norm == float("inf"):',
-            "if False:",
+            "a bad gradient goes on",
+            '    _check_finite("gradient", norm, config, step)\n',
+            "",
         ),
         Fault(
             "a resumed run shows the first pictures again", "config, skip=done)", "config, skip=0)"
@@ -126,14 +125,63 @@ LEARNING: dict[str, list[Fault]] = {
         ),
         Fault("guidance is ignored", "        if part.guide:\n", "        if False:\n"),
         Fault(
-            "the retained set is ignored", "if retained and config.retained_weight:", "if False:"
+            "the retained set is ignored",
+            "if _keeps(retained, config):\n                    keep",
+            "if False:\n                    keep",
         ),
         Fault(
             "a state is saved one step late",
-            "step % checkpoints.every == 0:",
-            "step % checkpoints.every == 1:",
+            "step % self.every == 0:",
+            "step % self.every == 1:",
         ),
         Fault("weights of other keys move", "        if config.allows(key, len(shape))\n", ""),
+        Fault(
+            "a fused backward pass of several parts",
+            "    if config.accumulation > 1:\n",
+            "    if False:\n",
+        ),
+        Fault(
+            "a fused backward pass beside a second loss",
+            "    if _keeps(retained, config):\n        return (",
+            "    if False:\n        return (",
+        ),
+        Fault(
+            "the denoiser does not know of the hooks",
+            "attachment.hooked = fused",
+            "attachment.hooked = False",
+            ("tests/nodes/finetune/test_memory.py",),
+        ),
+    ],
+    "tverase_core/finetuning/movers.py": [
+        Fault(
+            "gradients of earlier steps stay",
+            "        self._optimizer.zero_grad(set_to_none=True)\n",
+            "",
+        ),
+        Fault("the rate never changes", 'group["lr"] = rate', "pass"),
+        Fault(
+            "a fused gradient is not clipped",
+            "            gradient.mul_(shorter)\n",
+            "",
+        ),
+        Fault("short fused gradients grow", ", max=1.0)", ")"),
+        Fault("a fused gradient stays", "                weight.grad = None\n", ""),
+        Fault("hooks stay on the weights", "                hooks.callback(hook.remove)\n", ""),
+        Fault(
+            "only the last weight's norm counts",
+            "torch.linalg.vector_norm(torch.stack(found))",
+            "found[-1]",
+        ),
+        Fault(
+            "weights without a gradient stop the step",
+            " if weight in norms]",
+            "]",
+        ),
+        Fault(
+            "the fused rate never changes",
+            "            _set_rate(self._optimizers[weight], rate)\n",
+            "",
+        ),
     ],
     "tverase_core/finetuning/batches.py": [
         Fault("no picture is mirrored", "        if config.flip:\n", "        if False:\n"),
@@ -273,7 +321,7 @@ LEARNING: dict[str, list[Fault]] = {
         ),
         Fault(
             "the moments are not restored",
-            "optimizer.state[learned[name]][kind] = value.to(device, copy=True)",
+            "state[learned[name]][kind] = value.to(device, copy=True)",
             "pass",
             ("tests/core/finetune", "tests/core/inversion"),
         ),

@@ -50,6 +50,7 @@ def main() -> int:
 
 def step(model: Any, case: str) -> dict[str, Any]:
     import psutil
+    from tverase_pack.nodes.host.training.plan import Saving
     from tverase_pack.nodes.host.training.session import checked_config, tuning_session
     from tverase_pack.tverase_core.concept_set import concept_set
     from tverase_pack.tverase_core.finetuning.config import FinetuneConfig
@@ -70,7 +71,13 @@ def step(model: Any, case: str) -> dict[str, Any]:
     before = psutil.Process().memory_info().rss
     began = time.monotonic()
     with tuning_session(
-        model, pictures, config, Watch(), job="", recompute="recomputed" in case, checkpoint_every=0
+        model,
+        pictures,
+        config,
+        Watch(),
+        job="",
+        saving=Saving(recompute="recomputed" in case, fused=False),
+        checkpoint_every=0,
     ) as session:
         done = finetune(
             session.denoiser,

@@ -56,15 +56,24 @@ SETTINGS: Widgets = {
     ),
 }
 
-CHECKPOINTING: dict[str, bool | None] = {"when needed": None, "always": True, "never": False}
+# Of what needs less memory and more time.
+WHEN: dict[str, bool | None] = {"when needed": None, "always": True, "never": False}
 OPTIMIZERS = {"AdamW": "adamw", "AdamW 8-bit": "adamw8bit"}
 
 # Newer widgets, optional so that older workflows stay valid.
 MORE_SETTINGS: Widgets = {
     "gradient_checkpointing": choice(
-        list(CHECKPOINTING),
+        list(WHEN),
         "Compute blocks again in the backward pass instead of keeping them: less "
         "memory, more time, the same result. When needed: only if the estimate does not fit.",
+        default="when needed",
+        advanced=True,
+    ),
+    "fused_backward": choice(
+        list(WHEN),
+        "Move each weight as soon as its gradient is there, so that never all gradients lie in "
+        "memory at once: less memory, more time (a second backward pass), the same result. Needs "
+        "accumulation 1 and no retained set. When needed: only if nothing else fits.",
         default="when needed",
         advanced=True,
     ),
@@ -136,7 +145,7 @@ ADDITIONS: Widgets = {
 def finetune_config(widgets: Mapping[str, Any], automatic: int | None = None) -> FinetuneConfig:
     """The widgets as settings of the engine. automatic: the rank that -1 stands for. Raises
     ConfigError."""
-    hosts = ("gradient_checkpointing", "checkpoint_every", "finished_work")
+    hosts = ("gradient_checkpointing", "fused_backward", "checkpoint_every", "finished_work")
     given = {name: value for name, value in widgets.items() if name not in hosts}
     optimizer = OPTIMIZERS[given.pop("optimizer", "AdamW")]
     rank = given.pop("rank")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...tverase_core.concept_set import ConceptSet
 from ...tverase_core.finetuning.config import FinetuneConfig
@@ -18,13 +18,16 @@ from ..shared.sockets import BLOCK_MASK, CATEGORY, CONCEPT_SET, TASK_VECTOR
 from ..shared.widgets import socket
 from .finetune_settings import (
     ADDITIONS,
-    CHECKPOINTING,
     MORE_SETTINGS,
     SETTINGS,
+    WHEN,
     finetune_config,
 )
 from .finished import FORM, FinishedFinetune
 from .notes import memory_text, rank_note
+
+if TYPE_CHECKING:
+    from ..host.training.plan import Saving
 
 PURPOSE = "Concept Fine-tune"
 
@@ -109,17 +112,23 @@ class ConceptFinetune:
     ) -> dict[str, Any]:
         from ..host.network.kinds import distilled_note
         from ..host.training.finished import finished_work
-        from ..host.training.plan import automatic_rank
+        from ..host.training.plan import Saving, automatic_rank
         from ..host.training.session import checked_config, tuned_clone, tuning_job
 
         every = widgets.get("checkpoint_every", 0)
         config = finetune_config(widgets, automatic_rank(model))
         config = checked_config(model, concept_set, config, block_mask, retained_set, every)
+        when = [
+            WHEN[widgets.get(k, "when needed")]
+            for k in ("gradient_checkpointing", "fused_backward")
+        ]
+        saving = Saving.of(*when, config, retained_set)
         job = tuning_job(model, concept_set, config, retained_set)
         kept = finished_work(FORM, widgets.get("finished_work", ""), model, PURPOSE, lambda: [job])
         made, memory = kept.found(), ""
         if made is None:
-            made, memory = self._trained(model, concept_set, config, retained_set, widgets, job)
+            asked = model, concept_set, config, retained_set
+            made, memory = self._trained(*asked, saving, every, job)
             kept.keep(made)
         notes = (memory, kept.note, rank_note(widgets, config), distilled_note(model))
         picture = loss_curve(made.losses, config.steps, f"Learning {concept_set.concept!r}")
@@ -132,7 +141,8 @@ class ConceptFinetune:
         concept_set: ConceptSet,
         config: FinetuneConfig,
         retained_set: ConceptSet | None,
-        widgets: Mapping[str, Any],
+        saving: Saving,
+        every: int,
         job: str,
     ) -> tuple[FinishedFinetune, str]:
         """What was learned, and what memory was used."""
@@ -146,8 +156,8 @@ class ConceptFinetune:
             config,
             watch,
             job=job,
-            recompute=CHECKPOINTING[widgets.get("gradient_checkpointing", "when needed")],
-            checkpoint_every=widgets.get("checkpoint_every", 0),
+            saving=saving,
+            checkpoint_every=every,
         ) as session:
             result = finetune(
                 session.denoiser,
@@ -158,6 +168,7 @@ class ConceptFinetune:
                 retained=retained_set,
                 checkpoints=session.checkpoints,
                 make_optimizer=session.make_optimizer,
+                fused=session.plan.fused,
             )
         origin = provenance(result, prediction_of(model), retained_set)
         made = FinishedFinetune(learned_vector(model, result.deltas, origin), result.losses)

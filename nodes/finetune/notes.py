@@ -12,6 +12,7 @@ from ...tverase_core.finetuning.memory_plan import GIB, MemoryPlan
 def memory_text(plan: MemoryPlan, estimate: int, used: int) -> str:
     """The estimate beside what was used, in words; both beyond the model, in bytes."""
     how = "with gradient checkpointing" if plan.recompute else "without gradient checkpointing"
+    how += " and with a fused backward pass" if plan.fused else ""
     return (
         f"Beyond the model {used / GIB:.2f} GiB were used, {estimate / GIB:.2f} estimated.\n"
         f"That is {how}: {plan.sentence()}."

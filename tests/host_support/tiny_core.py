@@ -53,6 +53,7 @@ def _shapes() -> dict[str, tuple[int, ...]]:
 class _Attachment:
     deltas: Mapping[str, Tensor]
     scale: float = 1.0
+    hooked: bool = False
 
 
 class TinyDenoiser:

@@ -45,6 +45,7 @@ class MemoryPlan:
     result: int
     parts: Mapping[str, int]
     recompute: bool
+    fused: bool = False
 
     @property
     def host(self) -> int:
@@ -69,6 +70,7 @@ def memory_plan(
     activations: Activations,
     recompute: bool,
     gradients_stay: bool = False,
+    fused: bool = False,
 ) -> MemoryPlan:
     """Count a fine-tune of the weights that `config` allows, of these shapes by key.
 
@@ -76,7 +78,8 @@ def memory_plan(
     float32, AdamW keeps two moments (one byte each in its 8-bit form). The pass that counts is
     one of the second step or later, when the moments exist; a run of one step meets them after
     the pass. With one part a step, gradients take the place of what autograd lets go, unless their
-    memory is kept from step to step.
+    memory is kept from step to step. fused: one gradient at a time, and what the optimizer makes
+    of it (movers.py).
     """
     trained = {k: tuple(s) for k, s in shapes.items() if config.allows(k, len(s))}
     dense = sum(math.prod(shape) for shape in trained.values())
@@ -93,11 +96,15 @@ def memory_plan(
     gradients = 4 * values
     # A weight in float32, its delta, and their sum or gradient.
     workspace = 12 * largest
-    if config.accumulation > 1 or gradients_stay:
+    if fused:
+        workspace += 12 * largest  # of AdamW that is not torch's own fused one: two more
+        running = graph
+    elif config.accumulation > 1 or gradients_stay:
         running = gradients + graph
     else:
         running = max(graph, gradients + (activations.largest_block if recompute else 0))
-    busiest = moments + running if config.steps > 1 else max(running, gradients + moments)
+    later = config.steps > 1 or fused
+    busiest = moments + running if later else max(running, gradients + moments)
     parts = {
         "learned": 4 * values,
         "moments": min(moments, busiest),
@@ -108,4 +115,4 @@ def memory_plan(
     average = 4 * values if config.ema else 0
     # The dense average is itself the result; factors are multiplied out at the end.
     result = 4 * dense if config.rank or not config.ema else 0
-    return MemoryPlan(device, average, result, parts, recompute)
+    return MemoryPlan(device, average, result, parts, recompute, fused)

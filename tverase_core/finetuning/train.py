@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ from .batches import Part, batches
 from .config import FinetuneConfig
 from .guided_target import guided_target
 from .low_rank import LowRankDeltas, starting_factors
+from .movers import FusedBackward, KeptGradients, Mover
 from .retention import retention_losses
 
 OptimizerMaker: TypeAlias = Callable[[list[Tensor], FinetuneConfig], torch.optim.Optimizer]
@@ -66,6 +67,20 @@ class Checkpoints:
     state: TrainingState | None = None
     save: Callable[[TrainingState], None] | None = None
 
+    def at(
+        self,
+        step: int,
+        learned: Mapping[str, Tensor],
+        mover: Mover,
+        losses: list[float],
+        average: DeltaAverage | None,
+    ) -> None:
+        """Save the state after that step, if it is one of those."""
+        if self.save and self.every and step % self.every == 0:
+            so_far = torch.tensor(losses, dtype=torch.float64)
+            means = average.deltas if average else {}
+            self.save(TrainingState.of(step, learned, mover, so_far, means))
+
 
 def finetune_job(
     config: FinetuneConfig,
@@ -94,50 +109,51 @@ def finetune(
     retained: ConceptSet | None = None,
     checkpoints: Checkpoints | None = None,
     make_optimizer: OptimizerMaker | None = None,
+    fused: bool = False,
 ) -> FinetuneResult:
     """Learn what to add to the weights so that the denoiser draws the concept.
 
     The denoiser's weights are never written; it is left as found by any way out. `progress` is
     called before each part of a step and cancels by raising. Equal seeds on equal machines give
     equal bits. retained: pictures of what must stay, each under its own caption (retention.py).
-    make_optimizer: for optimizers that torch does not have. Raises EmptyMaskError when
-    nothing may move, NonFiniteError naming the step, ConfigError for a foreign state or for
-    guidance without a guide in the concept set, ShapeMismatchError for sets of different models.
+    make_optimizer: for optimizers that torch does not have. fused: less memory, one backward pass
+    more a step, the same result (`FusedBackward`). Raises EmptyMaskError when nothing may move,
+    NonFiniteError naming the step, ConfigError for a foreign state, for guidance without a guide in
+    the concept set or for a `fused_obstacle`, ShapeMismatchError for sets of different models.
     Loss: mean of (prediction - target)^2 in the denoiser's native prediction, timesteps uniform
     (arXiv 2006.11239, eq. 14; arXiv 2202.00512 for v); the target is the noise's, or with guidance
     that of guided_target.py. With a rank, the moving average is that of the factors.
     """
     checkpoints = checkpoints or Checkpoints()
-    _check_sets(concept_set, retained, config)
+    _check(concept_set, retained, config, fused)
     with torch.inference_mode(False), torch.enable_grad():
         learned, deltas_of = _start(denoiser, config)
-        optimizer = (make_optimizer or _optimizer)(list(learned.values()), config)
+        mover = _mover(learned.values(), config, make_optimizer or _optimizer, fused)
         average = DeltaAverage(learned) if config.ema else None
         done, losses = 0, []
         if checkpoints.state:
             done, losses = checkpoints.state.step, checkpoints.state.losses.tolist()
-            checkpoints.state.restore(learned, optimizer)
+            checkpoints.state.restore(learned, mover)
             average = DeltaAverage(checkpoints.state.average, done) if config.ema else None
         shown = batches(denoiser, concept_set, config, skip=done)
         with denoiser.attached(deltas_of(learned)) as attachment:
+            attachment.hooked = fused
             for step in range(done + 1, config.steps + 1):
-                loss = _accumulate(denoiser, attachment, next(shown), config, step, progress)
-                if retained and config.retained_weight:
+                parts = _losses(denoiser, attachment, next(shown), config, step, progress)
+                loss = sum(_add(mover, part, config, step) for part in parts)
+                if _keeps(retained, config):
                     keeping = denoiser, attachment, concept_set, retained, config, step
                     for kept in retention_losses(*keeping):
                         progress(step - 1, config.steps, f"step {step}, keeping the rest")
-                        _backward(kept, config, step)
-                norm = _move(learned, optimizer, config, step)
+                        _add(mover, kept, config, step)
+                norm = _move(mover, config, step)
                 if average:
                     average.update(learned)
                 losses.append(loss)
                 if on_step:
                     on_step(FinetuneStep(step, config.steps, loss, norm))
-                if checkpoints.save and checkpoints.every and step % checkpoints.every == 0:
-                    so_far = torch.tensor(losses, dtype=torch.float64)
-                    means = average.deltas if average else {}
-                    checkpoints.save(TrainingState.of(step, learned, optimizer, so_far, means))
-        del optimizer
+                checkpoints.at(step, learned, mover, losses, average)
+        del mover
         with torch.no_grad():
             final = deltas_of(average.deltas if average else learned)
             deltas = {key: final[key].detach().cpu().contiguous() for key in final}
@@ -145,9 +161,31 @@ def finetune(
     return FinetuneResult(deltas, tuple(losses), config, concept_set.concept, concept_set.digest)
 
 
-def _check_sets(
-    concept_set: ConceptSet, retained: ConceptSet | None, config: FinetuneConfig
+def fused_obstacle(config: FinetuneConfig, retained: ConceptSet | None = None) -> str:
+    """Why a fused backward pass cannot be: it is for one loss a step. Empty where it can."""
+    if config.accumulation > 1:
+        return (
+            f"Fine-tune: a fused backward pass takes a batch as one part, but accumulation is "
+            f"{config.accumulation}. Set accumulation to 1, with a batch_size that fits into "
+            "memory, or do without it."
+        )
+    if _keeps(retained, config):
+        return (
+            "Fine-tune: a fused backward pass has no second loss, but there is a retained set. "
+            "Disconnect it, set retained_weight to 0, or do without the fused backward pass."
+        )
+    return ""
+
+
+def _keeps(retained: ConceptSet | None, config: FinetuneConfig) -> TypeGuard[ConceptSet]:
+    return retained is not None and config.retained_weight > 0
+
+
+def _check(
+    concept_set: ConceptSet, retained: ConceptSet | None, config: FinetuneConfig, fused: bool
 ) -> None:
+    if fused and (obstacle := fused_obstacle(config, retained)):
+        raise ConfigError(obstacle)
     if config.guidance and concept_set.guide is None:
         raise ConfigError(
             f"Fine-tune: guidance is {config.guidance:g}, but the concept set "
@@ -191,6 +229,13 @@ def _start(
     return dense, lambda learned: learned
 
 
+def _mover(
+    learned: Iterable[Tensor], config: FinetuneConfig, make: OptimizerMaker, fused: bool
+) -> Mover:
+    kind = FusedBackward if fused else KeptGradients
+    return kind(learned, lambda own: make(own, config), config.gradient_clip)
+
+
 def _optimizer(learned: list[Tensor], config: FinetuneConfig) -> torch.optim.Optimizer:
     if config.optimizer == "adamw8bit":
         raise ConfigError("8-bit AdamW needs an optimizer made by the host; give make_optimizer.")
@@ -209,59 +254,43 @@ def _optimizer(learned: list[Tensor], config: FinetuneConfig) -> torch.optim.Opt
     return make(foreach=False)  # True would hold a copy of every weight for a moment
 
 
-def _accumulate(
+def _losses(
     denoiser: Denoiser,
     attachment: Attachment,
     parts: list[Part],
     config: FinetuneConfig,
     step: int,
     progress: Progress,
-) -> float:
-    """Gradient of the whole batch, part by part; returns its loss."""
-    total = 0.0
+) -> Iterator[Tensor]:
+    """Of each part of the batch, with gradient; their sum is the batch's."""
     for part in parts:
         progress(step - 1, config.steps, f"step {step} of {config.steps}")
         target = part.target
         if part.guide:
             target = guided_target(denoiser, attachment, part, part.guide, config.guidance)
         predicted = denoiser.predict(part.x_t, part.timesteps, part.context)
-        loss = (predicted.float() - target).square().mean() / len(parts)
-        total += _backward(loss, config, step)
-    return total
+        yield (predicted.float() - target).square().mean() / len(parts)
 
 
-def _backward(loss: Tensor, config: FinetuneConfig, step: int) -> float:
-    """Add the loss's gradient; returns its value. Raises NonFiniteError naming the step."""
+def _add(mover: Mover, loss: Tensor, config: FinetuneConfig, step: int) -> float:
+    """The loss's value. Raises NonFiniteError."""
     value = float(loss.detach())
-    if not math.isfinite(value):
-        raise NonFiniteError(
-            f"Fine-tune: the loss became {value} at step {step} of {config.steps}. "
-            "Lower the learning rate, or compute in float32 or bfloat16 instead of float16."
-        )
-    torch.autograd.backward(loss)
+    _check_finite("loss", value, config, step)
+    mover.add(loss)
     return value
 
 
-def _move(
-    learned: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    config: FinetuneConfig,
-    step: int,
-) -> float:
+def _move(mover: Mover, config: FinetuneConfig, step: int) -> float:
     """The optimizer's step at its rate; returns the gradient's norm before it was clipped."""
-    norm = _clip(list(learned.values()), config.gradient_clip, step)
-    for group in optimizer.param_groups:
-        group["lr"] = config.rate(step)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    norm = float(mover.norm())
+    _check_finite("gradient", norm, config, step)
+    mover.move(config.rate(step))
     return norm
 
 
-def _clip(learned: list[Tensor], limit: float, step: int) -> float:
-    norm = float(torch.nn.utils.clip_grad_norm_(learned, limit, foreach=False))
-    if norm != norm or norm == float("inf"):
+def _check_finite(what: str, value: float, config: FinetuneConfig, step: int) -> None:
+    if not math.isfinite(value):
         raise NonFiniteError(
-            f"Fine-tune: the gradient became {norm} at step {step}. "
+            f"Fine-tune: the {what} became {value} at step {step} of {config.steps}. "
             "Lower the learning rate, or compute in float32 or bfloat16 instead of float16."
         )
-    return norm

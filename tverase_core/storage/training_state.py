@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,15 @@ from .reproducible import read_safetensors, write_safetensors
 KIND = "training_state"
 _GROUPS = ("learned", "moments", "average")
 PathLike = str | os.PathLike[str]
+
+
+class Optimizing(Protocol):
+    """A torch optimizer, or what keeps the state of several."""
+
+    @property
+    def state(self) -> Mapping[Tensor, Any]:
+        """What is remembered of each learned tensor: values by kind."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +51,16 @@ class TrainingState:
         cls,
         step: int,
         learned: Mapping[str, Tensor],
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizing,
         losses: Tensor,
         average: Mapping[str, Tensor] | None = None,
     ) -> TrainingState:
         """Raises ConfigError for an optimizer that remembers something else than tensors."""
+        state = optimizer.state
         moments = {
             f"{kind}/{name}": value
             for name, parameter in learned.items()
-            for kind, value in optimizer.state[parameter].items()
+            for kind, value in state[parameter].items()
         }
         odd = [key for key, value in moments.items() if not isinstance(value, Tensor)]
         if odd:
@@ -61,19 +72,20 @@ class TrainingState:
         return cls(step, values, moments, average or {}, losses)
 
     @torch.no_grad()
-    def restore(self, learned: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    def restore(self, learned: Mapping[str, Tensor], optimizer: Optimizing) -> None:
         """Put it into fresh learned tensors and their optimizer. Raises ConfigError."""
         shapes = {name: value.shape for name, value in learned.items()}
         if shapes != {name: value.shape for name, value in self.learned.items()}:
             raise ConfigError("The unfinished work learned other weights. Delete it to start anew.")
         for name, parameter in learned.items():
             parameter.copy_(self.learned[name])
+        state = optimizer.state
         for key, value in self.moments.items():
             kind, _, name = key.partition("/")
             # Adam counts its steps on the CPU, whatever device the weights are on.
             device = learned[name].device if value.ndim else value.device
             # A copy, since the host reads files in inference mode.
-            optimizer.state[learned[name]][kind] = value.to(device, copy=True)
+            state[learned[name]][kind] = value.to(device, copy=True)
 
 
 def save_training_state(path: PathLike, state: TrainingState, job: str) -> None:

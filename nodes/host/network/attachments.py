@@ -12,11 +12,12 @@ from .room import Room
 
 
 class Attachment:
-    """Deltas by key and the factor they are added with. room: for sums and gradients on a CPU."""
+    """Deltas by key and the factor they are added with. room: for sums and gradients on a CPU.
+    hooked: as in ports.py."""
 
     def __init__(self, deltas: Mapping[str, torch.Tensor]):
         self.deltas, self.scale = deltas, 1.0
-        self.room = Room()
+        self.room, self.hooked = Room(), False
 
 
 @contextmanager

@@ -49,8 +49,10 @@ class Room:
 
 
 class Added(NamedTuple):
-    """factor * delta, in a weight of the delta's shape."""
+    """factor * delta, in a weight of the delta's shape. hooked: whether its gradient must come by
+    autograd."""
 
     delta: Tensor
     factor: float
     room: Room
+    hooked: bool = False

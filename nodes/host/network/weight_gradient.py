@@ -32,7 +32,7 @@ def shared(of_weight: Product | Tensor, learning: Added) -> Tensor | None:
     in the memory of the step before, or onto what is there. `torch.autograd.grad` does not see it.
     """
     if isinstance(of_weight, Product):
-        if _takes(learning.delta, of_weight):
+        if _takes(learning, of_weight):
             _put(of_weight, learning)
             return None
         of_weight = of_weight.whole()
@@ -40,10 +40,13 @@ def shared(of_weight: Product | Tensor, learning: Added) -> Tensor | None:
     return whole if learning.factor == 1.0 else whole * learning.factor
 
 
-def _takes(delta: Tensor, product: Product) -> bool:
+def _takes(learning: Added, product: Product) -> bool:
     """Whether the delta's own gradient can hold the product as it is."""
+    delta = learning.delta
     formats = {delta.dtype, product.left.dtype}
-    if not delta.is_leaf or formats != {torch.float32} or delta.device.type != "cpu":
+    if learning.hooked or not delta.is_leaf:
+        return False
+    if formats != {torch.float32} or delta.device.type != "cpu":
         return False
     return delta.grad is None or delta.grad.is_contiguous()
 

@@ -97,11 +97,14 @@ class WeightSlot:
         ]
 
     def _acting(self) -> Acting:
-        return [Added(at.deltas[self._key], at.scale, at.room) for at in self._at_work()]
+        return [Added(at.deltas[self._key], at.scale, at.room, at.hooked) for at in self._at_work()]
 
     def _added(self, acting: Acting, device: torch.device) -> list[Added]:
         """On that device, in the unit of a scaled format."""
-        return [Added(delta.to(device), scale / self._unit, room) for delta, scale, room in acting]
+        return [
+            one._replace(delta=one.delta.to(device), factor=one.factor / self._unit)
+            for one in acting
+        ]
 
     def _branches(self) -> list[Branch] | None:
         """What acts on the weight, or None where a delta is dense."""
@@ -164,8 +167,8 @@ class WeightSlot:
         added = self._added(acting, weight.device)
         if at_once and added and weight.device.type == "cpu":
             return added[0].room.sum(weight, added)
-        for delta, factor, _ in added:
-            weight = torch.add(weight.float(), delta, alpha=factor)
+        for one in added:
+            weight = torch.add(weight.float(), one.delta, alpha=one.factor)
         return weight
 
     def _kept_sum(self, weight: torch.Tensor, acting: Acting) -> torch.Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock
@@ -46,6 +47,18 @@ def recomputed_blocks(network: torch.nn.Module) -> AbstractContextManager[None]:
     return recomputed(network, list(blocks_of(network).values()))
 
 
+class _EachTime(ExitStack):
+    """`differentiable`, anew at each entry: a second backward pass recomputes as well."""
+
+    def __init__(self, network: torch.nn.Module):
+        super().__init__()
+        self._network = network
+
+    def __enter__(self) -> _EachTime:
+        self.enter_context(differentiable(self._network))
+        return self
+
+
 @contextmanager
 def recomputed(network: torch.nn.Module, blocks: Sequence[torch.nn.Module]) -> Iterator[None]:
     """While open, these blocks of the network are recomputed in the backward pass.
@@ -54,8 +67,8 @@ def recomputed(network: torch.nn.Module, blocks: Sequence[torch.nn.Module]) -> I
     are frozen here, so the modules' `forward` is covered instead, and uncovered by any way out.
     """
 
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), differentiable(network)
+    def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        return nullcontext(), _EachTime(network)
 
     before = {block: block.__dict__.get("forward") for block in blocks}
     try:

@@ -27,7 +27,7 @@ from ..storage.view import refuse_quantised
 from .adamw_8bit import eight_bit_adamw, require_eight_bit
 from .identity import Description
 from .peak import Peak, measured_peak
-from .plan import fitting_plan
+from .plan import Saving, fitting_plan
 from .recompute import recomputed_blocks
 from .unfinished import Unfinished
 
@@ -95,15 +95,14 @@ def tuning_session(
     watch: Any,
     *,
     job: str,
-    recompute: bool | None,
+    saving: Saving,
     checkpoint_every: int,
 ) -> Iterator[TuningSession]:
     """Load the model for a fine-tune. config: a `checked_config`. job: its `tuning_job`.
 
-    A fine-tune that does not fit is refused before the first step. recompute: blocks in the
-    backward pass; None when nothing else fits.
+    A fine-tune that does not fit is refused before the first step.
     """
-    plan = fitting_plan(model, pictures, config, recompute)
+    plan = fitting_plan(model, pictures, config, saving)
     bar = NodeProgress(watch.picture)
     bar(0, config.steps, f"memory: {plan.sentence()}")
 

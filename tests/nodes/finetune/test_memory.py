@@ -45,6 +45,58 @@ def same(first: Any, second: Any) -> bool:
     return bool(one) and one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
 
+@pytest.mark.parametrize("recompute", ["never", "always"])
+def test_a_fused_backward_pass_learns_the_same_bits(pack: Any, model: Any, recompute: str) -> None:
+    from host_support import host_steps as steps
+
+    before = steps.weights(model)
+    plain, fused = (
+        tune(pack, model, gradient_checkpointing=recompute, fused_backward=how)
+        for how in ("never", "always")
+    )
+    assert same(plain, fused)
+    assert plain["result"][1] == fused["result"][1]
+    assert "with a fused backward pass: " in fused["ui"]["text"][0]
+    assert "fused" not in plain["ui"]["text"][0]
+    assert steps.same(steps.weights(model), before)
+
+
+def test_a_fused_backward_pass_of_several_losses_is_refused(pack: Any, model: Any) -> None:
+    from host_support.host_steps import pictures
+
+    for changes, why in (
+        ({"accumulation": 2}, "accumulation is 2"),
+        ({"retained_set": pictures()}, "there is a retained set"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            tune(pack, model, fused_backward="always", **changes)
+        made = tune(pack, model, fused_backward="when needed", **changes)
+        assert "fused" not in made["ui"]["text"][0]
+
+
+def test_the_fastest_way_that_fits_is_taken(
+    pack: Any, model: Any, comfy_host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tverase_pack.nodes.host.training.plan import Saving, fitting_plan, tuning_plan
+    from tverase_pack.tverase_core.finetuning.config import FinetuneConfig
+
+    from host_support.host_steps import pictures
+
+    config = FinetuneConfig(steps=3, batch_size=2, accumulation=1)
+    cpu, ways = torch.device("cpu"), [(False, False), (True, False), (False, True), (True, True)]
+    needs = [tuning_plan(model, pictures(), config, *way).on(cpu) for way in ways]
+    host = comfy_host.comfy.model_management
+    for way, need in zip(ways, needs, strict=True):
+        monkeypatch.setattr(host, "get_free_memory", lambda *_, need=need, **__: need)
+        fits = next(w for w, other in zip(ways, needs, strict=True) if other <= need)
+        plan = fitting_plan(model, pictures(), config, Saving())
+        assert (plan.recompute, plan.fused) == fits
+        assert fitting_plan(model, pictures(), config, Saving(*way)).on(cpu) == need
+    monkeypatch.setattr(host, "get_free_memory", lambda *_, **__: 9)
+    with pytest.raises(MemoryError, match=r"batch_size 2, accumulation 1, no retained set and fu"):
+        fitting_plan(model, pictures(), config, Saving())
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_recomputed_blocks_learn_the_same_bits(pack: Any, model: Any, rank: int) -> None:
     from host_support import host_steps as steps
@@ -159,7 +211,7 @@ def test_checkpointing_steps_in_when_the_rest_does_not_fit(
     monkeypatch.setattr(comfy_host.comfy.model_management, "get_free_memory", lambda *_, **__: room)
     assert "with gradient" in tune(pack, model)["ui"]["text"][0]
     with pytest.raises(MemoryError, match=r"can be had.*rank 16 \("):
-        tune(pack, model, gradient_checkpointing="never")
+        tune(pack, model, gradient_checkpointing="never", fused_backward="never")
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(

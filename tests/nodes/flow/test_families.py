@@ -186,6 +186,17 @@ def test_a_fine_tune_erases_as_stock_load_lora_does(
     assert same(weights(model), before)
 
 
+def test_a_fused_backward_pass_learns_the_same(pack: Any, family: str) -> None:
+    """But for rounding: kept gradients of large weights are products made in memory that stays."""
+    kept, fused = (
+        tuned(pack, build(family), family, gradient_checkpointing="always", fused_backward=how)[2]
+        for how in ("never", "always")
+    )
+    assert kept.deltas.keys() == fused.deltas.keys()
+    for key, delta in kept.deltas.items():
+        torch.testing.assert_close(fused.deltas[key], delta, rtol=1e-3, atol=1e-4)
+
+
 def test_the_base_is_untouched_after_an_error_and_a_cancel(
     pack: Any, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
