@@ -334,6 +334,49 @@ def test_the_mask_node_ranks_with_those_triggers(
     assert len(held_out) == 1
 
 
+@pytest.mark.parametrize("family", ["z-image", "qwen-image"])
+def test_what_must_stay_is_measured_on_latents_as_a_concept_set_has_them(
+    pack: Any, comfy_host: Any, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Qwen-Image's format scales latents with an axis of time, which the sampler's have not."""
+    from tverase_pack.nodes.host.drawing.studio import HostSampler
+    from tverase_pack.nodes.host.text.encoder import HostTextEncoder
+    from tverase_pack.nodes.masks import ranked as auto_mask_nodes
+
+    from host_support import attack_steps as world
+    from host_support import tiny_encoders, tiny_flow
+    from host_support.host_steps import node
+    from host_support.vector_steps import vector_for
+
+    def stop(*given: Any) -> None:
+        raise StopHereError(given[5])
+
+    if not tiny_encoders.known(family):
+        pytest.skip(f"this ComfyUI does not know {family}")
+    kind = tiny_encoders.FAMILIES[family]
+    model, clip = tiny_flow.build(kind.model, unet=kind.unet), tiny_encoders.build(family)
+    drawn = torch.randn(16, 16, 8, 8, generator=torch.Generator().manual_seed(4))
+    given = {"model": model, "clip": clip, "latents": {"samples": drawn}, "concept": "cat"}
+    pictures = node(pack, "ConceptSetFromLatents", **given, caption="")[0]
+    encoder, found = HostTextEncoder(model, clip), embeddings(4)
+    vectors = {tower: torch.zeros(4, 1, width) for tower, width in encoder.widths().items()}
+    monkeypatch.setattr(HostSampler, "latents", lambda *_: drawn)
+    monkeypatch.setattr(auto_mask_nodes, "rank_blocks", stop)
+    cls = pack.NODE_CLASS_MAPPINGS["TVEraseAutoBlockMask"]
+    with pytest.raises(StopHereError) as caught:
+        node(
+            pack,
+            "AutoBlockMask",
+            model=model,
+            clip=clip,
+            task_vector=vector_for(model),
+            concept_set=pictures,
+            inversion_set=replace(found, vectors=vectors, text_encoder=encoder_digest(encoder)),
+            **world.defaults(cls, retained="a dog | dog", probes=16, **world.DRAWING),
+        )
+    torch.testing.assert_close(caught.value.args[0], pictures.latents)
+
+
 def test_the_widgets_are_the_rule_and_the_seeds_of_the_search(pack: Any) -> None:
     from tverase_pack.nodes.strength.strength_settings import held_out_seeds, search_config
 
