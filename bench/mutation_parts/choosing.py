@@ -78,6 +78,11 @@ CHOOSING: dict[str, list[Fault]] = {
             "part = strength * delta.to(device, torch.float32)",
             "part = 1.0 * delta.to(device, torch.float32)",
         ),
+        Fault(
+            "a pruned weight goes twice",
+            "            elif number in pruned:",
+            "            elif False:",
+        ),
         Fault("a blind judge is not noticed", "if 2 * k < pictures", "if k < 0"),
         Fault(
             "seeds of later batches repeat",

@@ -504,6 +504,53 @@ def test_interference_is_measured_with_pictures(pack: Any, model: Any, tiny_clip
     assert not any(getattr(m, "weight_function", None) for m in model.model.modules())
 
 
+def edits_measured(pack: Any, model: Any, clip: Any, monkeypatch: Any, **changes: Any) -> Any:
+    """What Measure Interference draws with: the sums of each state, that of all edits last."""
+    from tverase_pack.nodes.judging import damage
+
+    from tverase_core.judging.measured_damage import together
+
+    def stop(*given: Any, pruned: set[int], **_: Any) -> None:
+        edits, cpu = given[3], torch.device("cpu")
+        raise StopHereError([*(together([e], cpu) for e in edits), together(edits, cpu, pruned)])
+
+    monkeypatch.setattr(damage, "measure_damage", stop)
+    with pytest.raises(StopHereError) as caught:
+        interfere(pack, model, clip, **changes)
+    return caught.value.args[0]
+
+
+def test_pruned_weights_are_measured_as_they_are_erased(
+    pack: Any, model: Any, tiny_clip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What two vectors prune is gone once, and of a MODEL with a LoRA what is there now."""
+    from tverase_pack.nodes.host.model.weights import base_weight, effective_weight, fingerprint
+
+    from host_support.host_steps import node
+    from host_support.vector_steps import erase
+    from tverase_core.vector.provenance import Provenance
+    from tverase_core.vector.pruned import PRUNED
+    from tverase_core.vector.task_vector import TaskVector
+
+    key = "diffusion_model.input_blocks.1.0.in_layers.2.weight"
+    weight, base = base_weight(model, key).float(), fingerprint(model)
+    pruned = Provenance(content=PRUNED)
+    first, second = (
+        TaskVector({key: torch.where(where, weight, 0.0)}, base, pruned)
+        for where in (weight > 0, weight.abs() > weight.abs().median())
+    )
+    given = {"first": first, "second": second, "first_strength": 1.0, "second_strength": 1.0}
+    all_of_it = edits_measured(pack, model, tiny_clip, monkeypatch, **given)[-1]
+    both = {"first_factor": 1.0, "second_factor": 1.0, "orthogonalise": False}
+    combined = node(pack, "CombineTaskVectors", first=first, second=second, **both)[0]
+    assert torch.equal(all_of_it[key], combined.deltas[key])
+    lora = model.clone()
+    lora.add_patches({key: ("diff", (torch.ones_like(weight),))})
+    alone = edits_measured(pack, lora, tiny_clip, monkeypatch, **given)[0]
+    left = effective_weight(erase(pack, lora, first, 1.0, precision="patch"), key)
+    torch.testing.assert_close(effective_weight(lora, key) - alone[key], left)
+
+
 def test_a_line_is_needed_for_each_vector(pack: Any, model: Any, tiny_clip: Any) -> None:
     with pytest.raises(ConfigError, match="2 vectors and 1 lines in `concepts`"):
         interfere(pack, model, tiny_clip, concepts="a cat | cat")
