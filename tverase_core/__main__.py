@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from .console import escape_what_cannot_be_shown
 from .errors import ConfigError, FormatError, TveraseError
 from .files.apply import apply_to_file
 from .files.checkpoint import CheckpointFile
@@ -26,6 +27,7 @@ from .files.lora.extract import extract_from_lora, is_lora_file
 from .files.metadata import KIND, SUFFIX
 from .files.task_vector_file import load_task_vector, read_provenance, save_task_vector
 from .model.fingerprint import describe
+from .storage.new_file import check_not_source
 from .storage.reproducible import read_header
 from .vector.algebra import weighted_sum
 from .vector.provenance import Provenance
@@ -34,6 +36,7 @@ from .vector.rounding import LOSS_TO_WARN
 
 def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
+    escape_what_cannot_be_shown()
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
@@ -89,6 +92,7 @@ def apply(options: argparse.Namespace) -> None:
 
 def combine(options: argparse.Namespace) -> None:
     out = _vector_file(options.output)
+    check_not_source(out, options.vectors)
     factors = options.factor or [1.0] * len(options.vectors)
     if len(factors) != len(options.vectors):
         raise ConfigError(

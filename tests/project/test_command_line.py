@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,8 @@ def test_combine_is_the_weighted_sum(folder: Path) -> None:
     [
         (["combine", "cat.tv.safetensors", "-o", "x.safetensors"], "must end in .tv.safetensors"),
         (["combine", "cat.tv.safetensors", "--factor", "0", "-o", "x.tv.safetensors"], "nothing"),
+        (["combine", "cat.tv.safetensors", "-o", "cat.tv.safetensors"], "would replace a file"),
+        (["apply", "base.safetensors", "cat.tv.safetensors", "--strength=1", "-o."], "is a folder"),
         (["inspect", "nowhere.safetensors"], "no such file"),
         (["extract", "base.safetensors", "base.safetensors", "-o", "x.tv.safetensors"], "exactly"),
     ],
@@ -134,6 +137,19 @@ def test_refusals_are_sentences_with_exit_code_1(
     assert said.startswith("error: ")
     assert sentence in said
     assert sorted(folder.iterdir()) == before
+
+
+def test_a_console_that_lacks_letters_gets_their_numbers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of Windows, or a file that the output is sent to, knows no Chinese."""
+    Path("tuned.safetensors").rename("猫.safetensors")
+    told = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(told, "cp1252", write_through=True))
+    words = ["extract", "base.safetensors", "猫.safetensors", "-o", "猫.tv.safetensors"]
+    assert main(words) == 0
+    assert main(["inspect", "猫.tv.safetensors"]) == 0
+    assert told.getvalue().count(rb"\u732b") >= 3
 
 
 def test_it_runs_as_a_module() -> None:
