@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from host_support.places import ROOT
 from tverase_core.__main__ import main
-from tverase_core.files.task_vector_file import load_task_vector
+from tverase_core.files.task_vector_file import load_task_vector, save_task_vector
+from tverase_core.model.block_mask import BlockMask
+from tverase_core.vector.provenance import Recommendation
 
 KEY = "model.diffusion_model.input_blocks.1.0.in_layers.2.weight"
 ATTENTION = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -108,6 +110,28 @@ def test_apply_at_minus_one_would_be_tuned_so_signs_are_refused(
     assert main(["apply", "tuned.safetensors", *words[2:], "--strength", "1"]) == 1
     assert "different weights" in capsys.readouterr().err
     assert not Path("x.safetensors").exists()
+
+
+def test_a_recommended_strength_comes_with_its_mask(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    advice = Recommendation(0.5, BlockMask.cross_attention())
+    vector = load_task_vector("cat.tv.safetensors")
+    save_task_vector("told.tv.safetensors", vector, recommended=advice)
+    base = load_file("base.safetensors")
+    words = ["apply", "base.safetensors", "told.tv.safetensors", "-o", "out.safetensors"]
+    for more, convolution in (
+        ([], base[KEY]),
+        (["--mask", "full"], base[KEY] - 1),
+        (["--strength", "0.5"], base[KEY] - 1),
+    ):
+        assert main([*words, *more]) == 0
+        erased = load_file("out.safetensors")
+        assert torch.equal(erased[KEY], convolution)
+        assert torch.equal(erased[ATTENTION], base[ATTENTION] - 2)
+    capsys.readouterr()
+    assert main(["inspect", "told.tv.safetensors"]) == 0
+    assert "recommended strength 0.5, mask kind:cross_attn" in capsys.readouterr().out
 
 
 def test_combine_is_the_weighted_sum(folder: Path) -> None:
