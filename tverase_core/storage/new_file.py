@@ -26,7 +26,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     file, as a full disk gives, is raised again with this one's name.
     """
     target = Path(path)
-    _check_target(target)
+    _check_name(target.name)
     # Without the file's own name, so that a name of any allowed length can be written.
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
@@ -53,9 +53,8 @@ def is_plain_name(name: str) -> bool:
     return 0 < size <= LONGEST_NAME and name not in (".", "..") and not _ODD.search(name)
 
 
-def _check_target(target: Path) -> None:
-    """Raises ConfigError for a folder, and for a name that no file system takes."""
-    name = target.name
+def _check_name(name: str) -> None:
+    """Raises ConfigError for a name that no file system takes."""
     try:
         size = len(name.encode())
     except UnicodeEncodeError as error:
@@ -67,14 +66,14 @@ def _check_target(target: Path) -> None:
             f"{name[:40]}...: a file name of {size} bytes; file systems take {LONGEST_NAME}. "
             "Give a shorter name."
         )
-    if target.is_dir():
-        raise ConfigError(f"{target}: is a folder, expected a file. Give the file's name as well.")
 
 
 def check_not_source(target: Path, sources: Iterable[str | os.PathLike[str]]) -> None:
     """Raises ConfigError when `target` is one of the files it is made of, a folder, or has a name
     that no file system takes."""
-    _check_target(target)
+    _check_name(target.name)
+    if target.is_dir():
+        raise ConfigError(f"{target}: is a folder, expected a file. Give the file's name as well.")
     if any(target.resolve() == Path(source).resolve() for source in sources):
         raise ConfigError(f"{target.name}: would replace a file it is made of. Give another name.")
 
