@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from .console import escape_what_cannot_be_shown
 from .errors import ConfigError, FormatError, TveraseError
 from .files.apply import apply_to_file
 from .files.checkpoint import CheckpointFile
@@ -25,7 +26,9 @@ from .files.extract import extract_between_files
 from .files.lora.extract import extract_from_lora, is_lora_file
 from .files.metadata import KIND, SUFFIX
 from .files.task_vector_file import load_task_vector, read_provenance, save_task_vector
+from .model.block_mask import BlockMask
 from .model.fingerprint import describe
+from .storage.new_file import check_not_source
 from .storage.reproducible import read_header
 from .vector.algebra import weighted_sum
 from .vector.provenance import Provenance
@@ -34,6 +37,7 @@ from .vector.rounding import LOSS_TO_WARN
 
 def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
+    escape_what_cannot_be_shown()
     command: Callable[[argparse.Namespace], None] = options.command
     try:
         command(options)
@@ -65,19 +69,20 @@ def extract(options: argparse.Namespace) -> None:
 
 def apply(options: argparse.Namespace) -> None:
     vector = load_task_vector(options.vector)
-    strength = options.strength
+    strength, mask, advice = options.strength, options.mask, vector.provenance.recommended
     if strength is None:
-        if vector.provenance.recommended is None:
+        if advice is None:
             raise ConfigError(
                 f"{Path(options.vector).name}: recommends no strength. Give one with --strength."
             )
-        strength = vector.provenance.recommended.strength
+        # It was found with this mask: without, the strength would be another one.
+        strength, mask = advice.strength, mask or advice.mask.to_text()
     made = apply_to_file(
         options.base,
         vector,
         strength,
         options.output,
-        options.mask,
+        mask,
         allow_other_weights=options.allow_other_weights,
         progress=_show,
     )
@@ -89,6 +94,7 @@ def apply(options: argparse.Namespace) -> None:
 
 def combine(options: argparse.Namespace) -> None:
     out = _vector_file(options.output)
+    check_not_source(out, options.vectors)
     factors = options.factor or [1.0] * len(options.vectors)
     if len(factors) != len(options.vectors):
         raise ConfigError(
@@ -111,7 +117,9 @@ def inspect(options: argparse.Namespace) -> None:
                 for step in provenance.history:
                     _say(f"  {step}")
                 if provenance.recommended:
-                    _say(f"  recommended strength {provenance.recommended.strength:g}")
+                    advice = provenance.recommended
+                    mask = f", mask {advice.mask.to_text()}" * (advice.mask != BlockMask.full())
+                    _say(f"  recommended strength {advice.strength:g}{mask}")
                 continue
         with CheckpointFile(path) as checkpoint:
             _say(checkpoint.described())
@@ -146,7 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     two = add(apply, "Write the base with strength times the vector subtracted.")
     two.add_argument("base", help="one checkpoint or diffusion-model file")
     two.add_argument("vector", help=f"a {SUFFIX} file; it is loaded whole")
-    two.add_argument("--strength", type=float, help=">= 0; else the one the file recommends")
+    two.add_argument(
+        "--strength", type=float, help=">= 0; else what the file recommends, with its mask"
+    )
     two.add_argument("--mask", default="", help="blocks and kinds, such as 'kind:cross_attn'")
     two.add_argument("--allow-other-weights", action="store_true", help="a descendant's too")
     three = add(combine, "Write a weighted sum of task vectors of one base.")

@@ -78,6 +78,11 @@ CHOOSING: dict[str, list[Fault]] = {
             "part = strength * delta.to(device, torch.float32)",
             "part = 1.0 * delta.to(device, torch.float32)",
         ),
+        Fault(
+            "a pruned weight goes twice",
+            "            elif number in pruned:",
+            "            elif False:",
+        ),
         Fault("a blind judge is not noticed", "if 2 * k < pictures", "if k < 0"),
         Fault(
             "seeds of later batches repeat",
@@ -348,6 +353,7 @@ CHOOSING: dict[str, list[Fault]] = {
             "for i, gain in enumerate(gains, 1)",
             "for i, gain in enumerate(gains, 0)",
         ),
+        Fault("a mask has one pattern of any length", "if together and len(", "if False and len("),
         Fault("a vector that erases nothing is ranked", "    if whole <= 0:\n", "    if False:\n"),
         Fault("the fraction is ignored", "if gain >= config.fraction * whole)", "if gain >= 0)"),
         Fault(

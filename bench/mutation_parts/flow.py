@@ -5,6 +5,7 @@ from __future__ import annotations
 from .fault import Fault
 
 FAMILIES = "tests/nodes/flow/test_families.py"
+GUARDS = "tests/robustness/test_guards.py"
 KINDS = "tests/nodes/flow/test_refusals.py"
 REFUSALS = "tests/nodes/test_refusals.py"
 
@@ -85,9 +86,21 @@ FLOW: dict[str, list[Fault]] = {
         ),
         Fault(
             "the change is not read",
-            "    return change(stored)",
+            "    return change(stored) if acts() else stored",
             "    return stored",
             (FAMILIES,),
+        ),
+        Fault(
+            "the patcher keeps what notices",
+            "            vars(patcher).pop(name, None)\n",
+            "            pass\n",
+            (GUARDS,),
+        ),
+        Fault(
+            "a load that fails goes on for ever",
+            "                depth -= 1\n",
+            "                pass\n",
+            (GUARDS,),
         ),
     ],
     "nodes/host/network/latents.py": [

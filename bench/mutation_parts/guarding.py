@@ -57,6 +57,12 @@ GUARDING: dict[str, list[Fault]] = {
     "nodes/host/model/at_use.py": [
         _never("edits at use are left out in silence", "    if names:"),
         Fault(
+            "an edit among the patches counts as hidden",
+            "        and name not in model.patches\n",
+            "",
+            ("tests/nodes/flow/test_loose.py",),
+        ),
+        Fault(
             "the host takes the clone without edits for the model with them",
             "    clone.patches_uuid = uuid.uuid4()  #",
             "    #",
@@ -130,6 +136,12 @@ GUARDING: dict[str, list[Fault]] = {
         _never(
             "weights that cannot be read are left out",
             "    if view.unreadable and any(key not in view.shapes for key in keys):",
+        ),
+        Fault(
+            "buffers count as patched",
+            "elif name in layer._buffers or _has_layers(layer):",
+            "elif name in layer._parameters and _has_layers(layer):",
+            ("tests/nodes/flow/test_passed_over.py",),
         ),
         Fault(
             "quantised weights are trained",

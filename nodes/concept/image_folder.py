@@ -32,10 +32,10 @@ def fitted(path: Path, width: int, height: int) -> torch.Tensor:
     try:
         with Image.open(path) as opened:
             turned = _eight_bit(ImageOps.exif_transpose(opened)).convert("RGBA")
-    except (UnidentifiedImageError, OSError) as broken:
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as broken:
         raise ConfigError(
             f"{path.name} cannot be read as a picture ({broken}). Take it out of the folder, or "
-            "save it again as PNG."
+            "save it again as PNG, smaller if it is very large."
         ) from broken
     flat = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned).convert("RGB")
     picture = ImageOps.fit(flat, (width, height), Image.Resampling.LANCZOS)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from ...tverase_core.console import escape_what_cannot_be_shown
 from ...tverase_core.errors import TveraseError, listed
 from ...tverase_core.files.task_vector_file import (
     load_task_vector,
@@ -33,6 +34,7 @@ Stages = Callable[[Base, Settings, str, Say], ConceptRun]
 def command(path: str) -> int:
     """The exit code: 0 all erased, 1 refused or not finished; what went wrong is on stderr."""
     processes: Processes | None = None
+    escape_what_cannot_be_shown()
     try:
         processes = launched_processes()
         return erase_list(Path(path), processes)

@@ -7,6 +7,7 @@ from typing import Any
 from ...tverase_core.errors import ConfigError
 from ...tverase_core.judging.measured_damage import measure_damage
 from ...tverase_core.judging.prototype_judge import check_names
+from ...tverase_core.vector.pruned import PRUNED
 from ...tverase_core.vector.task_vector import TaskVector
 from ..pictures.damage_table import damage_picture
 from ..pictures.figure import to_tensor
@@ -94,26 +95,24 @@ class MeasureInterference:
             )
         check_names(judge, tuple(names))
         allow = given["other_weights"] == "allow"
-        edits, together = [], dict[str, Any]()
-        for place in places:
-            vector: TaskVector = given[place]
-            for group in checked_deltas(model, vector, None, allow_other_weights=allow).values():
-                together |= group
-            edits.append((given.get(f"{place}_strength", 1.0), vector.deltas))
+        vectors: list[TaskVector] = [given[place] for place in places]
+        # What acts on this MODEL, which is not always the vector's own deltas.
+        plans = [checked_deltas(model, v, None, allow_other_weights=allow) for v in vectors]
+        deltas = [{k: d for group in plan.values() for k, d in group.items()} for plan in plans]
+        strengths = [given.get(f"{place}_strength", 1.0) for place in places]
         # The sum of all is the largest edit that is tried.
-        loading = {
-            "purpose": "Measure Interference",
-            "extra_memory_bytes": plan_bytes({1: together}),
-        }
+        largest = plan_bytes({1: {k: d for own in deltas for k, d in own.items()}})
+        loading = {"purpose": "Measure Interference", "extra_memory_bytes": largest}
         with open_studio(model, clip, vae, drawing_of(given), **loading) as studio:
             found = measure_damage(
                 studio.denoiser,
                 studio.sampler,
                 judge,
-                edits,
+                list(zip(strengths, deltas, strict=True)),
                 studio.encoder.encode(prompts),
                 names,
                 pictures=pictures,
+                pruned={i for i, v in enumerate(vectors) if v.provenance.content == PRUNED},
                 seed=seed,
                 at_once=given["pictures_at_once"],
                 progress=NodeProgress(),

@@ -69,6 +69,7 @@ class AutoBlockMask:
         from ..host.model.edits import checked_deltas, on_device, plan_bytes
         from ..host.model.own_pictures import require_own_pictures
         from ..host.model.weights import layout_of, model_shapes
+        from ..host.network.latents import scaled
 
         require_own_pictures(model, concept_set)
         retained = parse_retained(widgets["retained"], inversion_set.concept)
@@ -89,14 +90,13 @@ class AutoBlockMask:
             rows = torch.arange(config.probes) % len(retained.prompts)
             seeds = [widgets["seed"] + i for i in range(config.probes)]
             drawn = studio.sampler.latents(context.pick(rows), seeds)
-            latents = model.model.process_latent_in(drawn)
             found = rank_blocks(
                 studio.denoiser,
                 on_device(deltas, studio.denoiser.device),
                 groups,
                 concept_set.latents,
                 triggers.contexts(studio.encoder),
-                latents,
+                scaled(model, drawn),
                 context,
                 config,
                 NodeProgress(),

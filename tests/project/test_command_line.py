@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from host_support.places import ROOT
 from tverase_core.__main__ import main
-from tverase_core.files.task_vector_file import load_task_vector
+from tverase_core.files.task_vector_file import load_task_vector, save_task_vector
+from tverase_core.model.block_mask import BlockMask
+from tverase_core.vector.provenance import Recommendation
 
 KEY = "model.diffusion_model.input_blocks.1.0.in_layers.2.weight"
 ATTENTION = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -109,6 +112,28 @@ def test_apply_at_minus_one_would_be_tuned_so_signs_are_refused(
     assert not Path("x.safetensors").exists()
 
 
+def test_a_recommended_strength_comes_with_its_mask(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    advice = Recommendation(0.5, BlockMask.cross_attention())
+    vector = load_task_vector("cat.tv.safetensors")
+    save_task_vector("told.tv.safetensors", vector, recommended=advice)
+    base = load_file("base.safetensors")
+    words = ["apply", "base.safetensors", "told.tv.safetensors", "-o", "out.safetensors"]
+    for more, convolution in (
+        ([], base[KEY]),
+        (["--mask", "full"], base[KEY] - 1),
+        (["--strength", "0.5"], base[KEY] - 1),
+    ):
+        assert main([*words, *more]) == 0
+        erased = load_file("out.safetensors")
+        assert torch.equal(erased[KEY], convolution)
+        assert torch.equal(erased[ATTENTION], base[ATTENTION] - 2)
+    capsys.readouterr()
+    assert main(["inspect", "told.tv.safetensors"]) == 0
+    assert "recommended strength 0.5, mask kind:cross_attn" in capsys.readouterr().out
+
+
 def test_combine_is_the_weighted_sum(folder: Path) -> None:
     pair = ["cat.tv.safetensors", "cat.tv.safetensors"]
     assert main(["combine", *pair, "--factor", "1", "--factor=-3", "-o", "sum.tv.safetensors"]) == 0
@@ -121,6 +146,8 @@ def test_combine_is_the_weighted_sum(folder: Path) -> None:
     [
         (["combine", "cat.tv.safetensors", "-o", "x.safetensors"], "must end in .tv.safetensors"),
         (["combine", "cat.tv.safetensors", "--factor", "0", "-o", "x.tv.safetensors"], "nothing"),
+        (["combine", "cat.tv.safetensors", "-o", "cat.tv.safetensors"], "would replace a file"),
+        (["apply", "base.safetensors", "cat.tv.safetensors", "--strength=1", "-o."], "is a folder"),
         (["inspect", "nowhere.safetensors"], "no such file"),
         (["extract", "base.safetensors", "base.safetensors", "-o", "x.tv.safetensors"], "exactly"),
     ],
@@ -134,6 +161,19 @@ def test_refusals_are_sentences_with_exit_code_1(
     assert said.startswith("error: ")
     assert sentence in said
     assert sorted(folder.iterdir()) == before
+
+
+def test_a_console_that_lacks_letters_gets_their_numbers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of Windows, or a file that the output is sent to, knows no Chinese."""
+    Path("tuned.safetensors").rename("猫.safetensors")
+    told = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(told, "cp1252", write_through=True))
+    words = ["extract", "base.safetensors", "猫.safetensors", "-o", "猫.tv.safetensors"]
+    assert main(words) == 0
+    assert main(["inspect", "猫.tv.safetensors"]) == 0
+    assert told.getvalue().count(rb"\u732b") >= 3
 
 
 def test_it_runs_as_a_module() -> None:

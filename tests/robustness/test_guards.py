@@ -83,6 +83,26 @@ def test_a_patch_that_the_host_leaves_out(pack: Any, make_tiny_model: Any) -> No
         _module("model.weights").refuse_failing_patches(model)
 
 
+def test_the_hosts_loading_is_noticed_and_then_forgotten(pack: Any) -> None:
+    class Patcher:
+        def load(self) -> list[bool]:
+            return [at_work()]
+
+        def detach(self) -> None:
+            raise ZeroDivisionError
+
+    patcher, noticed = Patcher(), _module("network.loose").noticed_loading
+    with noticed(patcher) as at_work:
+        assert not at_work()
+        assert patcher.load() == [True]
+        with pytest.raises(ZeroDivisionError):
+            patcher.detach()
+        assert not at_work()
+    with pytest.raises(ZeroDivisionError), noticed(patcher):
+        patcher.detach()
+    assert not vars(patcher)  # which would keep it in memory
+
+
 @pytest.mark.injections
 def test_edits_at_use_are_no_weights(pack: Any, make_tiny_model: Any) -> None:
     model = make_tiny_model()

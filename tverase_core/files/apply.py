@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 import torch
 
-from ..errors import ConfigError, FormatError, StrengthError
+from ..errors import BaseMismatchError, ConfigError, FormatError, StrengthError, listed
 from ..model.block_mask import BlockMask
 from ..model.fingerprint import Verdict, check_base
-from ..model.layout import detect_layout
+from ..model.layout import TEXT_PREFIX, detect_layout
 from ..model.mask_text import parse_mask
 from ..ports import Progress, quiet
 from ..storage.new_file import check_not_source, check_room, replacing
@@ -55,7 +55,8 @@ def apply_to_file(
     as they are. mask_text: see `parse_mask`; empty is everything. Each weight is computed in
     float32 and rounded once to its own dtype. The file appears whole or not at all.
     Raises as `masked_deltas`, `subtracted`, `edits`, `check_base` and CheckpointFile do;
-    ConfigError, OSError; and StrengthError when rounding leaves nothing of the edit.
+    BaseMismatchError for a vector of a text encoder; ConfigError, OSError; and StrengthError when
+    rounding leaves nothing of the edit.
     """
     source, target = Path(base), Path(out)
     if source.is_dir() or source.suffix == ".json":
@@ -63,6 +64,7 @@ def apply_to_file(
             f"{source.name}: apply writes one file, so it takes one. Give the single-file model."
         )
     check_not_source(target, (source,))
+    _refuse_text_encoders(task_vector)
     with CheckpointFile(source) as checkpoint:
         sizes = checkpoint.sizes()
         layout = detect_layout(sizes)
@@ -92,6 +94,16 @@ def apply_to_file(
                     "format."
                 )
         return Applied(checkpoint.described(), changed, total.loss(), verdict)
+
+
+def _refuse_text_encoders(task_vector: TaskVector) -> None:
+    text = [key for key in task_vector.deltas if key.startswith(TEXT_PREFIX)]
+    if text:
+        raise BaseMismatchError(
+            f"the task vector changes {len(text)} weights of a text encoder ({listed(text)}), and "
+            "apply changes the diffusion model of a file alone. Use Apply Negated TV to CLIP in "
+            "ComfyUI, and save what it gives."
+        )
 
 
 def _copy(source: Path, file: BinaryIO, size: int) -> None:

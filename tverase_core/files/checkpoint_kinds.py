@@ -13,6 +13,8 @@ from ..model.layout_tables import DIT_BLOCK
 from .diffusers_names import comfyui_keys, diffusers_names, is_diffusers_unet, is_whole_unet
 
 CHECKPOINT_PREFIX = "model.diffusion_model."
+# In files of the diffusion model alone, which ComfyUI loads too: Cosmos and Anima, AuraFlow.
+_PREFIXES_ALONE = ("net.", "model.")
 # Tensors of adapters: LoRA, DoRA, LoHa, LoKr, GLoRA, OFT, BOFT, (IA)^3, differences.
 ADAPTER_NAME = re.compile(
     r"[._]lora[._](?:up|down|A|B|mid|linear_layer)(?:\.|$)|\.(?:hada|lokr)_w1|\.dora_scale$"
@@ -33,7 +35,11 @@ _NOT_MODELS: tuple[tuple[re.Pattern[str], str, str], ...] = (
         _ADAPTER,
     ),
     (
-        re.compile(r"^(?:single_transformer_blocks\.|transformer_blocks\.\d+\.norm1_context\.)"),
+        re.compile(
+            r"^(?:single_transformer_blocks\.|transformer_blocks\.\d+\.norm1_context\."
+            r"|(?:layers|noise_refiner|context_refiner)\.\d+\.attention\.to_[qkv]\."
+            r"|blocks\.\d+\.attn[12]\.to_[qkv]\.)"
+        ),
         "a diffusion transformer under diffusers' names",
         "Use the single-file checkpoint of this model instead.",
     ),
@@ -95,10 +101,7 @@ def recognise(
     names of one weight.
     """
     every = list(names)
-    prefix = next(
-        (p for p in (CHECKPOINT_PREFIX, DIFFUSION_PREFIX) if any(n.startswith(p) for n in every)),
-        "",
-    )
+    prefix = _prefix_of(every)
     own = [name for name in every if name.startswith(prefix) and not _other_part(name)]
     quantised = [name for name in own if _QUANTISED.search(name)]
     if quantised:
@@ -115,12 +118,23 @@ def recognise(
         kind = "ComfyUI or CompVis checkpoint"
         if prefix == DIFFUSION_PREFIX or len(own) == len(every):
             kind = "diffusion model under checkpoint names"
+        if prefix in _PREFIXES_ALONE:
+            kind = "diffusion model alone"
         keys = {name: DIFFUSION_PREFIX + name.removeprefix(prefix) for name in own}
     else:
         kind, keys = _without_prefix(own, file, base_keys)
     _refuse_two_names(keys, file)
     left_out = {name: _other_part(name) for name in every if name not in keys}
     return RecognisedNames(kind, keys, left_out)
+
+
+def _prefix_of(names: Collection[str]) -> str:
+    """What precedes the network's own names; empty without."""
+    for prefix in (CHECKPOINT_PREFIX, DIFFUSION_PREFIX):
+        if any(name.startswith(prefix) for name in names):
+            return prefix
+    found = ((p, n.removeprefix(p)) for p in _PREFIXES_ALONE for n in names if n.startswith(p))
+    return next((prefix for prefix, own in found if _is_diffusion(own)), "")
 
 
 def _other_part(name: str) -> str:

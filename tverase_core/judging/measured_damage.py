@@ -5,7 +5,7 @@ The counterpart of `interference`, which predicts the same from the vectors alon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import ConfigError, JudgeError
 from ..ports import Context, Denoiser, Judge, Progress, Sampler, quiet
 from ..vector.erase import signed_scale
+from ..vector.pruned import pruned_union
 from .scoring import HIT, judged
 from .statistics import wilson
 
@@ -69,6 +70,7 @@ def measure_damage(
     names: Sequence[str],
     *,
     pictures: int,
+    pruned: Collection[int] = (),
     seed: int = 0,
     at_once: int = 8,
     progress: Progress = quiet,
@@ -76,9 +78,10 @@ def measure_damage(
     """Draw each concept's prompt unedited, under each edit and under all, at the same seeds.
 
     edits: n pairs of a strength >= 0 and deltas by weight key, towards the concept, on the CPU; one
-    state's deltas are on the denoiser's device at a time. prompts: n rows, what draws each concept.
-    names: the judge's, n. pictures: of each prompt in each state, >= 1, at seeds `seed`,
-    `seed` + 1, ...; at_once: of them held at a time, >= 1.
+    state's deltas are on the denoiser's device at a time. pruned: numbers of the edits of pruned
+    weights, of which several act as their `pruned_union`, as in a sum of vectors. prompts: n
+    rows, what draws each concept. names: the judge's, n. pictures: of each prompt in each state,
+    >= 1, at seeds `seed`, `seed` + 1, ...; at_once: of them held at a time, >= 1.
     Raises before any picture ConfigError (fewer than two concepts, counts that differ) and
     StrengthError; later NonFiniteError (the judge's answer), JudgeError when the judge sees a
     concept in less than half of the unedited model's pictures.
@@ -102,7 +105,7 @@ def measure_damage(
     found: list[tuple[int, ...]] = []
     for label, state in zip(labels, states, strict=True):
         hits = [0] * count
-        with denoiser.attached(together(state, denoiser.device)) as attachment:
+        with denoiser.attached(together(state, denoiser.device, pruned)) as attachment:
             attachment.scale = signed_scale(1.0)
             for row, name in enumerate(names):
                 for seeds in chunks:
@@ -117,14 +120,23 @@ def measure_damage(
 
 
 def together(
-    edits: Sequence[tuple[float, Mapping[str, Tensor]]], device: torch.device
+    edits: Sequence[tuple[float, Mapping[str, Tensor]]],
+    device: torch.device,
+    pruned: Collection[int] = (),
 ) -> dict[str, Tensor]:
-    """The sum of strength * delta, key by key: float32, on the device."""
+    """The sum of strength * delta, key by key, of those of pruned weights their `pruned_union`:
+    float32, on the device. pruned: the numbers of these; of one edit alone they say nothing."""
     total: dict[str, Tensor] = {}
-    for strength, deltas in edits:
+    for number in sorted(range(len(edits)), key=lambda number: number not in pruned):
+        strength, deltas = edits[number]
         for key, delta in deltas.items():
             part = strength * delta.to(device, torch.float32)
-            total[key] = total[key].add_(part) if key in total else part
+            if key not in total:
+                total[key] = part
+            elif number in pruned:
+                total[key] = pruned_union(total[key], part)
+            else:
+                total[key].add_(part)
     return total
 
 

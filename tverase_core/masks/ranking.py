@@ -14,12 +14,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from torch import Tensor
 
 from ..errors import ConfigError, EmptyMaskError, NonFiniteError, listed
 from ..model.block_mask import BlockMask
 from ..model.layout import ModelLayout
+from ..patterns import LONGEST
 from ..ports import Context, Denoiser, Progress, quiet
 from ..vector.erase import signed_scale
 from .config import RankingConfig
@@ -64,9 +66,8 @@ class BlockRanking:
         names = set(self.blocks)
         if names <= set(layout.block_names(key for keys in groups.values() for key in keys)):
             return BlockMask.only(blocks=self.chosen)
-        patterns = tuple(
-            ("^(" + "|".join(map(re.escape, groups[name])) + ")$", 1.0) for name in self.chosen
-        )
+        kept = sorted(key for name in self.chosen for key in groups[name])
+        patterns = tuple((pattern, 1.0) for pattern in _patterns(kept))
         return BlockMask(patterns=patterns, other_blocks=0.0, other_kinds=0.0)
 
 
@@ -80,6 +81,26 @@ def group_keys(keys: Iterable[str], layout: ModelLayout, by_kind: bool = False) 
             if place == block:
                 groups.setdefault(f"{block}/{kind}" if by_kind else block, []).append(key)
     return {name: tuple(members) for name, members in groups.items()}
+
+
+def _patterns(names: Sequence[str]) -> list[str]:
+    """Regular expressions that together match these names, sorted, and no others; none is longer
+    than a mask takes."""
+    found, together = list[str](), list[str]()
+    for name in names:
+        if together and len(_pattern([*together, name])) > LONGEST:
+            found.append(_pattern(together))
+            together = []
+        together.append(name)
+    return [*found, _pattern(together)]
+
+
+def _pattern(names: Sequence[str]) -> str:
+    # Of sorted names the first and the last have the least in common.
+    both = takewhile(lambda pair: pair[0] == pair[1], zip(names[0], names[-1], strict=False))
+    start = "".join(letter for letter, _ in both)
+    ends = "|".join(re.escape(name.removeprefix(start)) for name in names)
+    return f"^{re.escape(start)}({ends})$"
 
 
 class _Effects:

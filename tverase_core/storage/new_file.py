@@ -69,9 +69,11 @@ def _check_name(name: str) -> None:
 
 
 def check_not_source(target: Path, sources: Iterable[str | os.PathLike[str]]) -> None:
-    """Raises ConfigError when `target` is one of the files or folders it is made of, or has a name
+    """Raises ConfigError when `target` is one of the files it is made of, a folder, or has a name
     that no file system takes."""
     _check_name(target.name)
+    if target.is_dir():
+        raise ConfigError(f"{target}: is a folder, expected a file. Give the file's name as well.")
     if any(target.resolve() == Path(source).resolve() for source in sources):
         raise ConfigError(f"{target.name}: would replace a file it is made of. Give another name.")
 

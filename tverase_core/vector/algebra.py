@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..model.layout import ModelLayout
 from .task_vector import TaskVector, check_same_shapes, common_base
+
+ROUNDING = 1e-6  # share of a vector's length that sums in float32 may leave of nothing
 
 
 def inner_product(first: TaskVector, second: TaskVector) -> float:
@@ -68,8 +71,9 @@ def orthogonalise(
 
     Least squares over whole vectors: v - sum c_i o_i, c = pinv(G) b with G_ij = <o_i, o_j> and
     b_i = <o_i, v> in float64; eigenvalues of the scaled G below `tolerance` count as zero, so
-    the others may depend on one another. Keys of the result are the union. Our own use of plain
-    linear algebra, not from the paper.
+    the others may depend on one another. Keys of the result are the union; of a vector that lies in
+    the others, of which only rounding is left, it has none. Our own use of plain linear algebra,
+    not from the paper.
     Raises BaseMismatchError, ShapeMismatchError.
     """
     useful = [other for other in others if other.deltas]
@@ -94,6 +98,9 @@ def orthogonalise(
         for key, delta in other.deltas.items():
             taken = factor * delta
             deltas[key] = deltas[key] - taken if key in deltas else -taken
+    left = math.sqrt(sum(_dot(delta, delta) for delta in deltas.values()))
+    if left <= ROUNDING * task_vector.norm():
+        deltas = {}
     return task_vector.changed(deltas, f"orthogonalised against {len(useful)} task vectors")
 
 

@@ -21,11 +21,14 @@ def edits_at_use(model: ModelPatcher) -> list[str]:
     weights that a wrapper changes (a LoRA in training), and layers that were exchanged."""
     names = ["runtime_exact" if n.startswith(INJECTION) else n for n in _held(model, "injections")]
     names += _held(model, "weight_wrapper_patches")  # since ComfyUI 0.3.41
-    # Functions in an exchanged place, such as another attention, compute with the same weights.
+    # Functions in an exchanged place, such as another attention, compute with the same weights. A
+    # weight that is exchanged because patches pass it over has its edit among the patches too.
     names += [
         name
         for name, part in model.object_patches.items()
-        if name.startswith(PREFIX) and isinstance(part, (torch.nn.Module, torch.Tensor))
+        if name.startswith(PREFIX)
+        and isinstance(part, (torch.nn.Module, torch.Tensor))
+        and name not in model.patches
     ]
     return names
 

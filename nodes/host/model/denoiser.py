@@ -15,20 +15,19 @@ from ....tverase_core.schedule import Schedule
 from ..app.version import require_training
 from ..network.attachments import Attachment, attached_to
 from ..network.backward import differentiable
-from ..network.given_weights import KINDS, Values, given_weights
+from ..network.given_weights import given_weights
 from ..network.kinds import refuse_extra_inputs
 from ..network.latents import with_time, without_time
-from ..network.loose import changed_when_read
+from ..network.loose import changed_when_read, noticed_loading
 from ..network.schedule import network_times, schedule_of
-from ..network.weight_slot import WeightSlot
-from ..storage.formats import layer_of
-from ..storage.view import PREFIX, refuse_quantised, view_of
+from ..storage.view import refuse_quantised, view_of
 from ..training.fits import refuse_too_large
 from .at_use import edits_at_use
 from .conditioning import is_masked, network_inputs
 from .numerics import compute_dtype, plain_attention
 from .patching import let_go, plain_clone
-from .weights import patched_keys, trainable_shapes, wrappable_shapes
+from .slots import slots_of
+from .weights import patched_keys, trainable_shapes
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -71,7 +70,8 @@ class HostDenoiser:
 
     def attached(self, deltas: Mapping[str, torch.Tensor]) -> AbstractContextManager[Attachment]:
         advice = "The model has no weight {}. Use the model family these deltas were made from."
-        return attached_to(self._stack, deltas, self._shapes, advice)
+        known = self._shapes.keys() | view_of(self.patcher).passed_over
+        return attached_to(self._stack, deltas, known, advice)
 
     def predict(self, x_t: torch.Tensor, timesteps: torch.Tensor, context: Context) -> torch.Tensor:
         """The network's own output. Calling it directly avoids the detour over x0, which loses
@@ -140,41 +140,20 @@ def open_denoiser(
     schedule = schedule_of(model)
     refuse_too_large(model, extra_memory_bytes, purpose)
     clone = plain_clone(model)
-    network, stack, loose = clone.model.diffusion_model, list[Attachment](), []
-    given: dict[torch.nn.Module, dict[str, Values]] = {}
-    for key in trainable_shapes(clone):
-        layer, name = layer_of(clone.model, key)
-        slot = WeightSlot(key, stack, layer)
-        if _is_at_hand(clone, key, layer):
-            # The first of several names of one layer counts, as it does for the host.
-            given.setdefault(layer, {}).setdefault(name, slot.given)
-        elif key in wrappable_shapes(clone):
-            clone.add_weight_wrapper(key, slot)
-        else:
-            loose.append((key.removeprefix(PREFIX), slot))
-    scales = [key for key in view_of(clone).scales if key.endswith("scale_weight")]
-    loose += [(key.removeprefix(PREFIX), torch.Tensor.clone) for key in scales]
+    network, stack = clone.model.diffusion_model, list[Attachment]()
+    slots = slots_of(clone, stack)
     clone.set_model_compute_dtype(compute_dtype(clone, fast=autocast))
     try:
         with (
             torch.inference_mode(False),
-            changed_when_read(network, loose),
-            given_weights(given, lambda: _is_loaded(clone)),
+            noticed_loading(clone) as loading,
+            changed_when_read(network, slots.loose, lambda: _is_loaded(clone) and not loading()),
+            given_weights(slots.given, lambda: _is_loaded(clone)),
         ):
             yield HostDenoiser(clone, stack, schedule, extra_memory_bytes)
     finally:
         stack.clear()
         let_go(clone)
-
-
-def _is_at_hand(clone: ModelPatcher, key: str, layer: torch.nn.Module) -> bool:
-    """Whether the stored weight, or bias, can serve as it lies there: nothing unpacks it, brings it
-    to a GPU or changes it before the layer computes."""
-    view = view_of(clone)
-    packed = {f"{key.rpartition('.')[0]}.{name}" for name in ("weight", "bias")} & view.packed
-    wrapped = key in clone.weight_wrapper_patches
-    known = isinstance(layer, KINDS) and key in view.usable
-    return clone.load_device.type == "cpu" and known and not packed and not wrapped
 
 
 def _is_loaded(clone: ModelPatcher) -> bool:

@@ -48,7 +48,9 @@ def patched_clone(model: ModelPatcher, plan: Plan, prefix: str = PREFIX) -> Mode
     for key in view_of(model, prefix).passed_over & clone.patches.keys():
         stored = stored_weight(model, key)
         edited = effective_weight(clone, key).to(stored)
-        clone.add_object_patch(key, torch.nn.Parameter(edited, requires_grad=False))
+        if isinstance(stored, torch.nn.Parameter):  # else a buffer, which stays one
+            edited = torch.nn.Parameter(edited, requires_grad=False)
+        clone.add_object_patch(key, edited)
     return clone
 
 

@@ -13,6 +13,7 @@ from ..storage.formats import is_packed, stored_scale, used_as_stored, values
 from .attachments import Attachment
 from .frozen_weight import Branch, FrozenWeight, is_large, may_stay
 from .layer_gradients import Held
+from .loose import stored_in
 from .room import Added
 
 Acting: TypeAlias = list[Added]  # deltas of one weight; factors are their attachments' scales
@@ -34,7 +35,7 @@ class WeightSlot:
     def __init__(self, key: str, stack: list[Attachment], layer: torch.nn.Module):
         self._key, self._stack, self._layer = key, stack, layer
         self._name = key.rpartition(".")[2]
-        self._packed = is_packed(layer, self._name, layer._parameters[self._name])
+        self._packed = is_packed(layer, self._name, stored_in(layer, self._name))
         self._unit = stored_scale(layer, self._name)
         self._stays = may_stay(layer) and self._name == "weight"
         self._kept: tuple[Acting, torch.Tensor] | None = None
@@ -87,7 +88,7 @@ class WeightSlot:
         return FrozenWeight.of(shaped, Held(summed, self._added(acting, weight.device)), dense)
 
     def _stored(self) -> torch.Tensor:
-        return self._layer._parameters[self._name].detach()
+        return stored_in(self._layer, self._name).detach()
 
     def _at_work(self) -> list[Attachment]:
         return [

@@ -35,7 +35,8 @@ class WeightView:
     see at each forward pass, that is of its own layers; free-standing parameters, which some
     newer families have, are not among them. trainable: usable ones and those parameters that
     patches reach. passed_over: those that they do not: of modules that have layers inside them,
-    such as padding tokens, the host patches none and says nothing.
+    such as padding tokens, the host patches none and says nothing, nor does it patch buffers, such
+    as Stable Diffusion 3's table of positions.
     packed: keys of weights that are unpacked before use. unreadable: format by key of
     parameters whose numbers we cannot get. scales: shapes of what lies beside scaled weights.
     sample: for `weights.fingerprint`, found when it is first asked for.
@@ -84,9 +85,9 @@ def _seen(module: torch.nn.Module, prefix: str) -> WeightView:
                 packed.add(key)
             if name in ("weight", "bias") and hasattr(layer, "weight_function"):
                 usable[key] = trainable[key] = shape
-            elif name in layer._parameters and _has_layers(layer):
+            elif name in layer._buffers or _has_layers(layer):
                 passed_over.add(key)
-            elif name in layer._parameters:
+            else:
                 trainable[key] = shape
         elif name in layer._parameters:  # buffers of whole numbers are positions and counts
             unreadable[key] = f"{type(weight).__name__} of {weight.dtype}"

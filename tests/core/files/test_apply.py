@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.weight_reads import weight_reads_per_edit
-from tverase_core.errors import ConfigError, StrengthError
+from tverase_core.errors import BaseMismatchError, ConfigError, StrengthError
 from tverase_core.files.apply import apply_to_file
 from tverase_core.files.extract import extract_between_files
 from tverase_core.files.task_vector_file import load_task_vector
+from tverase_core.model.fingerprint import BaseFingerprint
+from tverase_core.vector.task_vector import TaskVector
 
 BLOCK = "model.diffusion_model.input_blocks.1.{}.weight"
 CONVOLUTION = BLOCK.format("0.in_layers.2")
@@ -52,3 +54,13 @@ def test_an_edit_that_rounds_to_nothing_and_one_of_its_own_base_are_refused(tmp_
     with pytest.raises(ConfigError, match="would replace"):
         apply_to_file(base, load_task_vector(cat), 1.0, base)
     assert base.read_bytes() == before
+
+
+def test_a_vector_of_a_text_encoder_is_refused_with_the_way_that_there_is(tmp_path: Path) -> None:
+    base, out = tmp_path / "b.safetensors", tmp_path / "e.safetensors"
+    save_file({CONVOLUTION: torch.ones(4, 4, 3, 3)}, base)
+    weights = {"text_encoders.clip_l.transformer.text_projection.weight": torch.ones(2, 2)}
+    vector = TaskVector(weights, BaseFingerprint.of(weights))
+    with pytest.raises(BaseMismatchError, match=r"1 weights of a text encoder .* to CLIP"):
+        apply_to_file(base, vector, 1.0, out, allow_other_weights=True)
+    assert not out.exists()

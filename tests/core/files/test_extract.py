@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from host_support.places import DATA
+from tverase_core.errors import FormatError
 from tverase_core.files import extract as file_extraction
+from tverase_core.files.apply import apply_to_file
 from tverase_core.files.checkpoint import CheckpointFile
 from tverase_core.files.extract import extract_between_files
 from tverase_core.files.task_vector_file import load_task_vector, save_task_vector
@@ -239,6 +241,46 @@ def test_every_form_gives_the_deltas_of_the_checkpoint(tmp_path: Path, form: str
     made = extract_between_files(first, write(tmp_path / "form", tuned), out)
     assert out.read_bytes() == native.read_bytes()
     assert kind in made.tuned
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "diffusion_model.", "model.diffusion_model.", "net.", "model."]
+)
+def test_a_transformer_is_known_under_every_prefix_that_the_host_takes_off(
+    tmp_path: Path, prefix: str
+) -> None:
+    """Cosmos' and Anima's files say net., AuraFlow's model."""
+    name = "blocks.0.self_attn.q_proj.weight"
+    base, tuned, erased = (tmp_path / f"{n}.safetensors" for n in ("base", "tuned", "erased"))
+    save_file({prefix + name: torch.ones(4, 4), prefix + "x_embedder.y": torch.ones(2)}, base)
+    save_file({prefix + name: torch.ones(4, 4) * 3, prefix + "x_embedder.y": torch.ones(2)}, tuned)
+    out = tmp_path / "v.tv.safetensors"
+    extract_between_files(base, tuned, out)
+    vector = load_task_vector(out)
+    assert {key: float(d.mean()) for key, d in vector.deltas.items()} == {
+        f"diffusion_model.{name}": 2.0
+    }
+    apply_to_file(base, vector, 0.5, erased)
+    assert not load_file(erased)[prefix + name].any()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight"], "a text encoder"),
+        (["layers.0.attention.to_q.weight"], "diffusers' names"),
+        (["layers.0.feed_forward.w1.weight", "context_refiner.0.attention.to_k.weight"], "diff"),
+        (["blocks.0.attn1.to_q.weight"], "diffusers' names"),
+    ],
+)
+def test_other_names_of_a_transformers_parts_are_no_model(
+    tmp_path: Path, names: list[str], told: str
+) -> None:
+    """Diffusers' Z-Image and Wan have stacks of the same names, with other weights in them."""
+    path = tmp_path / "model.safetensors"
+    save_file({name: torch.ones(2, 2) for name in names}, path)
+    with pytest.raises(FormatError, match=told):
+        CheckpointFile(path)
 
 
 def test_real_names_are_recognised(tmp_path: Path) -> None:

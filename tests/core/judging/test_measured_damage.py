@@ -117,3 +117,12 @@ def test_together_is_the_sum() -> None:
     assert total["a"].tolist() == [2.5, 2.5]
     assert total["b"].tolist() == [1.5]
     assert one["a"].tolist() == [1, 1]
+
+
+def test_a_weight_that_two_edits_prune_goes_once_and_what_was_learned_is_added() -> None:
+    weight, learned = torch.tensor([2.0, -4.0]), {"a": torch.tensor([0.5, 0.0])}
+    first, second = {"a": weight}, {"a": weight * torch.tensor([1.0, 0.0])}
+    edits = [(1.0, first), (1.0, learned), (1.0, second)]
+    total = together(edits, torch.device("cpu"), {0, 2})
+    assert total["a"].tolist() == [2.5, -4.0]
+    assert torch.equal(first["a"], weight)

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import gzip
+import json
+
 import pytest
 import torch
 from torch import Tensor
 
 from host_support.fakes_choose import CONV, IN, MIDDLE, OUT, LinearDenoiser, latents, one_hot
+from host_support.places import DATA
 from host_support.tiny_core import tiny_schedule
 from tverase_core.errors import ConfigError, EmptyMaskError
 from tverase_core.masks.config import RankingConfig
 from tverase_core.masks.probe import DenoiseProbe
 from tverase_core.masks.ranking import BlockRanking, group_keys, rank_blocks
+from tverase_core.model.layout import detect_layout
+from tverase_core.model.mask_text import parse_mask
 
 TRIGGERS, RETAINED = one_hot(0), one_hot(1, 2)
 
@@ -124,6 +130,25 @@ def test_mask_keeps_exactly_the_chosen_weights() -> None:
         kept = {key for name in ranking.chosen for key in groups[name]}
         assert {k for k in deltas if mask.coefficient(k, layout) == 1} == kept
         assert {k for k in deltas if mask.coefficient(k, layout) == 0} == set(deltas) - kept
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "flux_dev", "qwen_image"])
+@pytest.mark.parametrize("share", [1, 3])
+def test_kinds_of_real_models_make_a_mask_of_exactly_them(family: str, share: int) -> None:
+    """Hundreds of names, more than one pattern of a mask may hold."""
+    table = json.loads(gzip.decompress((DATA / "model_keys.json.gz").read_bytes()))
+    keys = [key for key in table[family] if key.startswith("diffusion_model.")]
+    layout = detect_layout(keys)
+    groups = group_keys(keys, layout, by_kind=True)
+    names = tuple(groups)
+    ones, chosen = (1.0,) * len(names), names[::share]
+    places = tuple(range(len(names)))
+    found = BlockRanking(names, ones, ones, ones, places, ones, ones, chosen, 1.0)
+    mask = found.mask(groups, layout)
+    kept = {key for name in chosen for key in groups[name]}
+    assert {key for key in keys if mask.coefficient(key, layout) == 1} == kept
+    assert {key for key in keys if mask.coefficient(key, layout) == 0} == set(keys) - kept
+    assert parse_mask(mask.to_text(), layout.blocks()) == mask
 
 
 def test_repeatable_and_leaves_the_model_alone() -> None:

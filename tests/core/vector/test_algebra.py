@@ -85,6 +85,13 @@ def test_a_sum_has_each_vector_by_its_factor() -> None:
         weighted_sum([(a, 1.0), (a, -1.0)])
 
 
+@pytest.mark.parametrize("times", [1.0, 2.3, 0.37, -1.7])
+def test_of_a_vector_that_lies_in_the_others_nothing_is_left(times: float) -> None:
+    """Rounding alone would be saved as a vector, and erase nothing."""
+    a = make(torch.randn(4096, generator=torch.Generator().manual_seed(0)).tolist())
+    assert len(orthogonalise(a, [a * times])) == 0
+
+
 def test_orthogonalise_against_itself_and_dependent_vectors() -> None:
     a, b = vector(1), vector(2)
     assert orthogonalise(a, [a * 2.0]).norm() < 1e-5 * a.norm()

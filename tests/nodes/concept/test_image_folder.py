@@ -152,6 +152,15 @@ def test_a_broken_file_is_named(node: Any, folder: Path) -> None:
         node.load(name_of(folder), 16, 16, 9)
 
 
+def test_a_picture_that_is_too_large_to_open_is_named(
+    node: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (32, 32)).save(folder / "vast.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # twice as many are an error
+    with pytest.raises(ConfigError, match=r"vast\.png.*smaller"):
+        node.load(name_of(folder), 16, 16, 9)
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "../output", "no such folder"])
 def test_only_folders_inside_input_are_read(node: Any, name: str) -> None:
     assert "input folder" in str(node.VALIDATE_INPUTS(name))

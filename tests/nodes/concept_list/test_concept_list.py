@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import itertools
 import json
 import os
@@ -445,3 +446,15 @@ def test_the_command_says_what_is_missing(
     (tmp_path / "comfy" / "cli_args.py").touch()
     assert script.main([str(tmp_path / "x.yaml"), "--comfyui", str(tmp_path)]) == 1
     assert "there is no file" in capsys.readouterr().err
+
+
+def test_a_console_that_lacks_a_names_letters_stops_no_list(
+    pack: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tverase_pack.nodes.concept_list import run
+
+    told = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(told, "cp1252"))
+    assert run.command(str(tmp_path / "nowhere.yaml")) == 1
+    run._say("猫: done")
+    assert told.getvalue().split() == [rb"\u732b:", b"done"]

@@ -120,7 +120,7 @@ def test_both_ways_give_the_same_bits(
     learns: bool,
     fast: bool,
 ) -> None:
-    from tverase_pack.nodes.host.model import denoiser, numerics
+    from tverase_pack.nodes.host.model import numerics, slots
     from tverase_pack.nodes.host.text.encoder import HostTextEncoder
 
     monkeypatch.setattr(numerics, "has_fast_bfloat16", lambda device: fast)
@@ -129,11 +129,11 @@ def test_both_ways_give_the_same_bits(
     source = torch.Generator().manual_seed(1)
     values = {
         key: 0.01 * torch.randn(shape, generator=source)
-        for key, shape in denoiser.trainable_shapes(model).items()
+        for key, shape in slots.trainable_shapes(model).items()
     }
     ways = []
-    for at_hand in (denoiser._is_at_hand, lambda *_: False):
-        monkeypatch.setattr(denoiser, "_is_at_hand", at_hand)
+    for at_hand in (slots._is_at_hand, lambda *_: False):
+        monkeypatch.setattr(slots, "_is_at_hand", at_hand)
         with torch.inference_mode(False):
             deltas = {key: value.clone().requires_grad_(learns) for key, value in values.items()}
             ways.append(asked(model, context, deltas))

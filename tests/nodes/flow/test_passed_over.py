@@ -1,4 +1,4 @@
-"""Parameters that ComfyUI's patches pass over: Z-Image's padding tokens, AuraFlow's positions."""
+"""What ComfyUI's patches pass over: Z-Image's padding tokens, AuraFlow's and SD3's positions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from host_support.tiny_flow import build
 LEFT_OUT = {
     "z-image": ["cap_pad_token", "x_pad_token"],
     "auraflow": ["positional_encoding", "register_tokens"],
+    "sd3": ["pos_embed"],
     "wan2.1": ["blocks.0.modulation", "blocks.1.modulation", "head.modulation"],
 }
 

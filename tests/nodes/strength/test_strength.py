@@ -334,6 +334,49 @@ def test_the_mask_node_ranks_with_those_triggers(
     assert len(held_out) == 1
 
 
+@pytest.mark.parametrize("family", ["z-image", "qwen-image"])
+def test_what_must_stay_is_measured_on_latents_as_a_concept_set_has_them(
+    pack: Any, comfy_host: Any, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Qwen-Image's format scales latents with an axis of time, which the sampler's have not."""
+    from tverase_pack.nodes.host.drawing.studio import HostSampler
+    from tverase_pack.nodes.host.text.encoder import HostTextEncoder
+    from tverase_pack.nodes.masks import ranked as auto_mask_nodes
+
+    from host_support import attack_steps as world
+    from host_support import tiny_encoders, tiny_flow
+    from host_support.host_steps import node
+    from host_support.vector_steps import vector_for
+
+    def stop(*given: Any) -> None:
+        raise StopHereError(given[5])
+
+    if not tiny_encoders.known(family):
+        pytest.skip(f"this ComfyUI does not know {family}")
+    kind = tiny_encoders.FAMILIES[family]
+    model, clip = tiny_flow.build(kind.model, unet=kind.unet), tiny_encoders.build(family)
+    drawn = torch.randn(16, 16, 8, 8, generator=torch.Generator().manual_seed(4))
+    given = {"model": model, "clip": clip, "latents": {"samples": drawn}, "concept": "cat"}
+    pictures = node(pack, "ConceptSetFromLatents", **given, caption="")[0]
+    encoder, found = HostTextEncoder(model, clip), embeddings(4)
+    vectors = {tower: torch.zeros(4, 1, width) for tower, width in encoder.widths().items()}
+    monkeypatch.setattr(HostSampler, "latents", lambda *_: drawn)
+    monkeypatch.setattr(auto_mask_nodes, "rank_blocks", stop)
+    cls = pack.NODE_CLASS_MAPPINGS["TVEraseAutoBlockMask"]
+    with pytest.raises(StopHereError) as caught:
+        node(
+            pack,
+            "AutoBlockMask",
+            model=model,
+            clip=clip,
+            task_vector=vector_for(model),
+            concept_set=pictures,
+            inversion_set=replace(found, vectors=vectors, text_encoder=encoder_digest(encoder)),
+            **world.defaults(cls, retained="a dog | dog", probes=16, **world.DRAWING),
+        )
+    torch.testing.assert_close(caught.value.args[0], pictures.latents)
+
+
 def test_the_widgets_are_the_rule_and_the_seeds_of_the_search(pack: Any) -> None:
     from tverase_pack.nodes.strength.strength_settings import held_out_seeds, search_config
 
@@ -459,6 +502,53 @@ def test_interference_is_measured_with_pictures(pack: Any, model: Any, tiny_clip
     assert lines[4].startswith("Erasing all: cat 0%")
     assert same(weights(model), before)
     assert not any(getattr(m, "weight_function", None) for m in model.model.modules())
+
+
+def edits_measured(pack: Any, model: Any, clip: Any, monkeypatch: Any, **changes: Any) -> Any:
+    """What Measure Interference draws with: the sums of each state, that of all edits last."""
+    from tverase_pack.nodes.judging import damage
+
+    from tverase_core.judging.measured_damage import together
+
+    def stop(*given: Any, pruned: set[int], **_: Any) -> None:
+        edits, cpu = given[3], torch.device("cpu")
+        raise StopHereError([*(together([e], cpu) for e in edits), together(edits, cpu, pruned)])
+
+    monkeypatch.setattr(damage, "measure_damage", stop)
+    with pytest.raises(StopHereError) as caught:
+        interfere(pack, model, clip, **changes)
+    return caught.value.args[0]
+
+
+def test_pruned_weights_are_measured_as_they_are_erased(
+    pack: Any, model: Any, tiny_clip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What two vectors prune is gone once, and of a MODEL with a LoRA what is there now."""
+    from tverase_pack.nodes.host.model.weights import base_weight, effective_weight, fingerprint
+
+    from host_support.host_steps import node
+    from host_support.vector_steps import erase
+    from tverase_core.vector.provenance import Provenance
+    from tverase_core.vector.pruned import PRUNED
+    from tverase_core.vector.task_vector import TaskVector
+
+    key = "diffusion_model.input_blocks.1.0.in_layers.2.weight"
+    weight, base = base_weight(model, key).float(), fingerprint(model)
+    pruned = Provenance(content=PRUNED)
+    first, second = (
+        TaskVector({key: torch.where(where, weight, 0.0)}, base, pruned)
+        for where in (weight > 0, weight.abs() > weight.abs().median())
+    )
+    given = {"first": first, "second": second, "first_strength": 1.0, "second_strength": 1.0}
+    all_of_it = edits_measured(pack, model, tiny_clip, monkeypatch, **given)[-1]
+    both = {"first_factor": 1.0, "second_factor": 1.0, "orthogonalise": False}
+    combined = node(pack, "CombineTaskVectors", first=first, second=second, **both)[0]
+    assert torch.equal(all_of_it[key], combined.deltas[key])
+    lora = model.clone()
+    lora.add_patches({key: ("diff", (torch.ones_like(weight),))})
+    alone = edits_measured(pack, lora, tiny_clip, monkeypatch, **given)[0]
+    left = effective_weight(erase(pack, lora, first, 1.0, precision="patch"), key)
+    torch.testing.assert_close(effective_weight(lora, key) - alone[key], left)
 
 
 def test_a_line_is_needed_for_each_vector(pack: Any, model: Any, tiny_clip: Any) -> None:

@@ -81,6 +81,8 @@ def keys_of_modules(
     holders: dict[str, str] = {}
     for module in modules:
         name = plain_module(module)
+        if name not in places:  # diffusers' word for a diffusion transformer
+            name = name.removeprefix("transformer.")
         if name not in places:
             raise KeyMismatchError(
                 f"{file}: {base} has no weight for the module {module!r}. Give the base that the "

@@ -67,6 +67,7 @@ def extracted(folder: Path, tensors: dict[str, Tensor], **options: Any) -> Any:
         (f"{QUERY.removesuffix('.weight')}.lora_up.weight", "", "alpha"),
         (f"unet.{ATTENTION}to_q.lora_B.weight", f"unet.{ATTENTION}to_q.lora_A.weight", "alpha"),
         (f"unet.{ATTENTION}to_q.lora.up.weight", "", ""),
+        (f"transformer.{BLOCK[16:]}attn1.to_q.lora_B.weight", "", "alpha"),
         (f"{ATTENTION}processor.to_q_lora.up.weight", "", ""),
         (f"base_model.model.{ATTENTION}to_q.lora_B.default.weight", "lora_A.default", ""),
     ],
