@@ -20,8 +20,11 @@ A step's time is a median after one that warms up. Memory is the most that the p
 in those steps (its resident set: weights, gradients, moments, activations and loaded libraries).
 No setting asks for recomputed blocks; our node takes to it where its estimate does not fit, which
 the file tells. All hold the base in float32: the loops since AdamW moves it, ComfyUI since it loads
-so on a CPU. `lean` is our node with 8-bit moments and recomputed blocks. --tiny
-is for trials and tests, and writes where --result says.
+so on a CPU. `lean` is our node by what needs least memory: 8-bit moments, recomputed blocks, a
+fused backward pass, and the base in the float16 of its file, as ComfyUI holds it on GPUs and, on a
+CPU, with --fp16-unet. Its ratios are to the plain loop; those of `both_lean` to that loop with the
+script's --use_8bit_adam and --gradient_checkpointing. --tiny is for trials and tests, and writes
+where --result says.
 """
 
 from __future__ import annotations
@@ -64,6 +67,7 @@ diffusers==0.42.1
 peft==0.21.2
 transformers==5.24.0
 accelerate==1.15.0
+bitsandbytes==0.50.2
 """
 Figures = dict[str, Figure]
 RANK16 = [name for names in summary.RANK16.values() for name in names]
@@ -85,7 +89,7 @@ class Part:
 PARTS: Mapping[str, Part] = {
     "same": Part(SAME, lambda reports, _: summary.same_figures(reports)),
     "whole": Part(
-        [*summary.WHOLE, summary.LEAN], lambda reports, _: summary.whole_figures(reports)
+        [*summary.WHOLE, *summary.LEAN], lambda reports, _: summary.whole_figures(reports)
     ),
     "rank16": Part(RANK16, lambda reports, _: summary.rank16_figures(reports)),
     "inversion": Part(

@@ -1,7 +1,8 @@
 """Plain loops on diffusers, peft and transformers, by the settings of their published scripts.
 
 AdamW at its defaults of those scripts (weight decay 0.01), a constant rate, gradient norm 1, MSE to
-the noise, timesteps uniform; no gradient checkpointing, no moving average, no mixed precision.
+the noise, timesteps uniform; no moving average, no mixed precision, and but for `lean` no gradient
+checkpointing.
 """
 
 from __future__ import annotations
@@ -31,6 +32,15 @@ def whole(place: Place) -> dict[str, Any]:
     return _tuned(place, _unet(place))
 
 
+def lean(place: Place) -> dict[str, Any]:
+    """The same with the script's `--use_8bit_adam` and `--gradient_checkpointing`."""
+    from bitsandbytes.optim import AdamW8bit
+
+    unet = _unet(place)
+    unet.enable_gradient_checkpointing()
+    return _tuned(place, unet, AdamW8bit)
+
+
 def attention(place: Place) -> dict[str, Any]:
     """A LoRA on the projections of attention, as train_text_to_image_lora.py."""
     return _with_lora(place, _unet(place), list(ATTENTION))
@@ -51,9 +61,11 @@ def _with_lora(place: Place, unet: UNet2DConditionModel, targets: list[str]) -> 
     return _tuned(place, unet)
 
 
-def _tuned(place: Place, unet: UNet2DConditionModel) -> dict[str, Any]:
+def _tuned(
+    place: Place, unet: UNet2DConditionModel, kind: Any = torch.optim.AdamW
+) -> dict[str, Any]:
     learned = [p for p in unet.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=1e-5, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8)
+    optimizer = kind(learned, lr=1e-5, betas=(0.9, 0.999), weight_decay=1e-2, eps=1e-8)
     given, scheduler = load_file(place.material / GIVEN_FILE), _scheduler()
     text = given["empty"].expand(place.size.pictures, -1, -1)
     unet.train()

@@ -20,9 +20,9 @@ def whole(place: Place) -> dict[str, Any]:
 
 def lean(place: Place) -> dict[str, Any]:
     """Every weight, by the settings that need least memory: 8-bit moments, blocks recomputed, the
-    optimizer's steps in the backward pass."""
+    optimizer's steps in the backward pass, the base as its file has it."""
     when = {"gradient_checkpointing": "always", "fused_backward": "always"}
-    return _tuned(place, optimizer="AdamW 8-bit", **when)
+    return _tuned(place, dtype=torch.float16, optimizer="AdamW 8-bit", **when)
 
 
 def matrices(place: Place) -> dict[str, Any]:
@@ -35,7 +35,9 @@ def attention(place: Place) -> dict[str, Any]:
     return _tuned(place, ATTENTION_RULE, rank=RANK)
 
 
-def _tuned(place: Place, rule: str = "", **chosen: Any) -> dict[str, Any]:
+def _tuned(
+    place: Place, rule: str = "", dtype: torch.dtype | None = None, **chosen: Any
+) -> dict[str, Any]:
     """The real node with its own settings, but for what peers lack: no moving average, no flips;
     all pictures of a step at once."""
     host, clock = Host(place), StepClock(place.timed)
@@ -44,7 +46,7 @@ def _tuned(place: Place, rule: str = "", **chosen: Any) -> dict[str, Any]:
     from tverase_pack.tverase_core.ports import Context
 
     nodes = host.pack.NODE_CLASS_MAPPINGS
-    node, model = nodes["TVEraseConceptFinetune"](), host.model()
+    node, model = nodes["TVEraseConceptFinetune"](), host.model(dtype)
     mask = {}
     if rule:
         made = nodes["TVEraseBlockMask"]().choose(model, "custom", rule)

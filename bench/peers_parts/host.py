@@ -23,8 +23,8 @@ class Host:
         self.pack, self._place = in_process.load_pack(), place
         self.given = load_file(place.material / GIVEN_FILE)
 
-    def model(self) -> Any:
-        """As the host loads a float16 file by itself: on a CPU in float32."""
+    def model(self, dtype: torch.dtype | None = None) -> Any:
+        """As the host loads a float16 file by itself, on a CPU in float32, or held in `dtype`."""
         from comfy.sd import load_diffusion_model
 
         if self._place.tiny:
@@ -33,7 +33,7 @@ class Host:
             tiny_host.register()
         file = self._place.material / UNET_FILE
         with torch.inference_mode():
-            return load_diffusion_model(str(file))
+            return load_diffusion_model(str(file), {"dtype": dtype} if dtype else {})
 
     def clip(self) -> Any:
         from comfy.sd import load_text_encoder_state_dicts

@@ -14,7 +14,7 @@ RANK16 = {
     "attention": ("by_tverase.attention", "by_diffusers.attention"),
     "matrices": ("by_tverase.matrices", "by_diffusers.matrices", "by_comfyui.matrices"),
 }
-LEAN = "by_tverase.lean"
+LEAN = ("by_tverase.lean", "by_diffusers.lean")
 DRAWING = tuple(f"drawing.drawing/{number}" for number in (1, 2, 3))
 
 
@@ -24,8 +24,10 @@ def whole_figures(reports: Reports) -> dict[str, Figure]:
     return {
         "step_time_ratio_whole": _times(reports, ours, [peer], "<= 0.8"),
         "step_memory_ratio_whole": _memory(reports, ours, [peer], "<= 0.6"),
-        "step_time_ratio_whole_lean": _times(reports, LEAN, [peer]),
-        "step_memory_ratio_whole_lean": _memory(reports, LEAN, [peer]),
+        "step_time_ratio_whole_lean": _times(reports, LEAN[0], [peer]),
+        "step_memory_ratio_whole_lean": _memory(reports, LEAN[0], [peer]),
+        "step_time_ratio_whole_both_lean": _times(reports, *LEAN[:1], LEAN[1:]),
+        "step_memory_ratio_whole_both_lean": _memory(reports, *LEAN[:1], LEAN[1:]),
     }
 
 

@@ -35,7 +35,7 @@ def test_a_step_is_compared_with_the_faster_and_the_smaller_peer() -> None:
 
 
 def test_where_no_peak_is_told_there_is_no_memory_ratio() -> None:
-    reports = {name: told([1.0], None) for name in (*summary.WHOLE, summary.LEAN)}
+    reports = {name: told([1.0], None) for name in (*summary.WHOLE, *summary.LEAN)}
     found = summary.whole_figures(reports)
     assert found["step_time_ratio_whole"].value == 1
     assert (found["step_memory_ratio_whole"].value, found["step_memory_ratio_whole"].met()) == (
