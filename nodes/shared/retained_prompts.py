@@ -15,6 +15,9 @@ RETAINED: Widget = text(
     multiline=True,
 )
 
+# Thai, Japanese, Chinese, Korean: no space before and after a word.
+_UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
 
 @dataclass(frozen=True, slots=True)
 class RetainedPrompts:
@@ -57,7 +60,8 @@ def parse_prompts(text: str, title: str) -> tuple[list[str], list[str]]:
 
 def warnings_about(prompts: list[str], names: list[str], concept: str) -> tuple[str, ...]:
     """Prompts that hold the erased concept's own words cannot be kept."""
-    word = re.compile(rf"\b{re.escape(concept.strip())}s?\b", re.IGNORECASE)
+    own = re.escape(concept.strip())
+    word = re.compile(own if _UNSPACED.search(concept) else rf"\b{own}s?\b", re.IGNORECASE)
     found = [
         prompt
         for prompt, name in zip(prompts, names, strict=True)

@@ -113,7 +113,7 @@ def task_vector_metadata(
     if bare:
         entries["tverase.bare_keys"] = compact_json(bare)
     if recommended:
-        hint += f" Recommended strength: -{recommended.strength:g} as a LoRA."
+        hint += _recommended_use(recommended)
         entries["tverase.recommended"] = compact_json(
             {
                 "strength": recommended.strength,
@@ -123,6 +123,15 @@ def task_vector_metadata(
         )
     entries["modelspec.usage_hint"] = hint
     return {key: value for key, value in entries.items() if value}
+
+
+def _recommended_use(recommended: Recommendation) -> str:
+    if recommended.mask == BlockMask():
+        return f" Recommended strength: -{recommended.strength:g} as a LoRA."
+    return (
+        f" Recommended: strength {recommended.strength:g} with the mask that the file holds, in "
+        "TVErase's nodes; a LoRA acts on all blocks."
+    )
 
 
 def check_direction(metadata: Mapping[str, str], name: str) -> None:

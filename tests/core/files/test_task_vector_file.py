@@ -35,7 +35,7 @@ from tverase_core.vector.task_vector import TaskVector
 RELEASED = DATA / "cat.v1_2.tv.safetensors"
 WITHOUT_PIECES = DATA / "cat.v1_1.tv.safetensors"
 OLDER = DATA / "cat.v1_0.tv.safetensors"  # with content_sha256 in place of sample_sha256
-RELEASED_SHA256 = "1f7923c859ba2fee5b1171fb40a9404b115fe6edeb409bae85e303d34b43931e"
+RELEASED_SHA256 = "019c16d3d51251f15be6b2b6f92ae453928a9b5ae9c30a6fd4b8d4f879f7755e"
 STORY = Provenance(
     concepts=("cat", "Kätzchen"),
     recipe={"steps": 200, "learning_rate": 1e-5},
@@ -215,6 +215,17 @@ def test_required_metadata(saved: Path) -> None:
     assert "negative strength" in metadata["modelspec.usage_hint"]
     assert "diffusers" in metadata["modelspec.usage_hint"]  # which does not read it
     assert (8 + struct.unpack("<Q", saved.read_bytes()[:8])[0]) % 8 == 0
+
+
+def test_the_hint_is_true_of_a_lora(tmp_path: Path) -> None:
+    """Load LoRA knows no mask, so a strength that was found with one is none for it."""
+    path = tmp_path / "x"
+    for mask, hint in (
+        (BlockMask(), "Recommended strength: -0.75 as a LoRA."),
+        (BlockMask.cross_attention(), "Recommended: strength 0.75 with the mask that the file"),
+    ):
+        save_task_vector(path, sample(), recommended=Recommendation(0.75, mask))
+        assert hint in read_task_vector_header(path).metadata["modelspec.usage_hint"]
 
 
 def test_recommendation_of_the_caller_wins(tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ def test_retained_prompts(pack: Any) -> None:
     warned = parse_retained("two Cats | dog\na concatenation | dog\nx | cat", "cat").warnings
     assert len(warned) == 2
     assert "'two Cats'" in warned[0]
+    # Chinese has no spaces between words.
+    assert len(parse_retained("一只小猫 | 动物\n一只狗 | 狗", "猫").warnings) == 1
     for bad in ("", "  \n", "| dog", "a dog |"):
         with pytest.raises(ConfigError):
             parse_retained(bad, "cat")
