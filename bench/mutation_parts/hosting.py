@@ -17,7 +17,7 @@ HOSTING: dict[str, list[Fault]] = {
             "errors carry the machine's path in their name",
             ".removeprefix(_OUTSIDE)",
             "",
-            ("tests/nodes/test_over_http.py",),
+            ("tests/nodes/test_pack_import.py",),
         ),
     ],
     "nodes/host/text/copies.py": [

@@ -14,6 +14,13 @@ from pathlib import Path
 from devtools.in_process import import_host
 
 
+def error_names() -> list[str]:
+    """The modules of the pack's errors, as the host shows them."""
+    found = [name for name in sys.modules if name.endswith("tverase_core.errors")]
+    kinds = [k for name in found for k in vars(sys.modules[name]).values() if inspect.isclass(k)]
+    return sorted({kind.__module__ for kind in kinds if issubclass(kind, Exception)})
+
+
 def main(tree: Path, pack: Path) -> None:
     began = time.process_time()
     host = import_host(tree)
@@ -36,6 +43,7 @@ def main(tree: Path, pack: Path) -> None:
         "host_seconds": host_seconds,
         "core": sorted(filter(None, core)),
         "modules": sorted(name for name in brought if str(pack)[:1] != name[:1]),
+        "errors": error_names(),
         "nodes": sorted(set(host.nodes.NODE_CLASS_MAPPINGS) - own),
     }
     print(json.dumps(answer))

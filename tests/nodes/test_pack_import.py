@@ -56,3 +56,8 @@ def test_the_import_is_quick(as_host: dict[str, Any]) -> None:
     """Processor time, since a busy computer makes any wall clock fail; a computer on which the host
     itself takes long may take longer for the pack, in proportion."""
     assert as_host["seconds"] < max(0.3, 0.08 * as_host["host_seconds"]), as_host["host_seconds"]
+
+
+def test_an_errors_name_holds_no_path(as_host: dict[str, Any]) -> None:
+    """The host shows an error's module, and calls modules by the pack's folder on the disk."""
+    assert as_host["errors"] == ["tverase_core.errors"]
