@@ -60,4 +60,5 @@ def test_the_import_is_quick(as_host: dict[str, Any]) -> None:
 
 def test_an_errors_name_holds_no_path(as_host: dict[str, Any]) -> None:
     """The host shows an error's module, and calls modules by the pack's folder on the disk."""
-    assert as_host["errors"] == ["tverase_core.errors"]
+    assert "tverase_core.errors" in as_host["errors"]
+    assert all(name.startswith("tverase_core.") for name in as_host["errors"])
