@@ -38,7 +38,7 @@ def erase_concept(
     tuned = g.add(
         "TVEraseConceptFinetune",
         (380, TOP),
-        size=(320, 850),
+        size=(320, 880),
         model=model,
         concept_set=pictures.out(0),
     )

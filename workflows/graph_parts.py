@@ -214,7 +214,7 @@ def learned(
     tuned = g.add(
         "TVEraseConceptFinetune",
         (LEARNED, top),
-        size=(WIDE, 850),
+        size=(WIDE, 880),
         model=source.model,
         concept_set=pictures,
         **({"retained_set": kept} if kept else {}),

@@ -294,6 +294,11 @@ HOSTING: dict[str, list[Fault]] = {
             "        if False:\n",
         ),
         Fault("a plan that does not fit runs", "        if needed > had:\n", "        if False:\n"),
+        Fault(
+            "the first plan runs, fit or not",
+            "        if missing is None:\n",
+            "        if True:\n",
+        ),
     ],
     "nodes/host/training/unfinished.py": [
         Fault(
