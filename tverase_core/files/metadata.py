@@ -126,7 +126,7 @@ def task_vector_metadata(
 
 
 def _recommended_use(recommended: Recommendation) -> str:
-    if recommended.mask == BlockMask():
+    if recommended.mask == BlockMask.full():
         return f" Recommended strength: -{recommended.strength:g} as a LoRA."
     return (
         f" Recommended: strength {recommended.strength:g} with the mask that the file holds, in "

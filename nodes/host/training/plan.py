@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,13 @@ def tuning_plan(
     fused: bool = False,
 ) -> MemoryPlan:
     """Estimate of a fine-tune of the weights that `config` allows. fused: the backward pass."""
+    return _planner(model, pictures, config)(recompute=recompute, fused=fused)
+
+
+def _planner(
+    model: ModelPatcher, pictures: ConceptSet, config: FinetuneConfig
+) -> Callable[..., MemoryPlan]:
+    """Gives the plan of each way (recompute, fused), by one dry run for all."""
     shapes = trainable_shapes(model)
     trained = {key for key, shape in shapes.items() if config.allows(key, len(shape))}
     part = config.batch_size // config.accumulation
@@ -50,7 +58,7 @@ def tuning_plan(
         low_rank=config.rank is not None,
     )
     stay = model.load_device.type == "cpu" and config.rank is None  # network/room.py
-    return memory_plan(shapes, config, counted, recompute, stay, fused)
+    return partial(memory_plan, shapes, config, counted, gradients_stay=stay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +97,9 @@ def fitting_plan(
 
     Raises MemoryError with the estimate, what can be had, and what would need less.
     """
+    plan_of = _planner(model, pictures, config)
     for recompute, fused in saving.ways():
-        plan = tuning_plan(model, pictures, config, recompute, fused)
+        plan = plan_of(recompute=recompute, fused=fused)
         missing = _missing(model, plan)
         if missing is None:
             return plan
